@@ -1,0 +1,93 @@
+"""cnnzoo: the classic convolutional networks as values, counted, compared, trained and shared.
+
+    import cnnzoo
+
+    model = cnnzoo.create("alexnet", num_classes=10)
+    print(cnnzoo.count("alexnet"))
+    print(cnnzoo.compare("alexnet", "lenet"))
+
+Names are loaded when they are first used: ``import cnnzoo`` does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cnnzoo.version import __version__
+
+if TYPE_CHECKING:
+    from cnnzoo import blocks
+    from cnnzoo.api import Trainer, compare, count, create, evaluate, summary
+    from cnnzoo.audit import verify
+    from cnnzoo.data import ImageData, list_data, load_data
+    from cnnzoo.errors import CnnzooError
+    from cnnzoo.measure import Comparison, Report
+    from cnnzoo.network import CNN, features
+    from cnnzoo.published import Deviation, Published
+    from cnnzoo.registry import get_spec, list_models, register
+    from cnnzoo.spec import Spec, edit, insert, remove
+    from cnnzoo.train import Run, TrainConfig, list_recipes, recipe
+    from cnnzoo.weights import load, save
+
+_ROOMS = {
+    "cnnzoo.api": ("Trainer", "compare", "count", "create", "evaluate", "summary"),
+    "cnnzoo.audit": ("verify",),
+    "cnnzoo.data": ("ImageData", "list_data", "load_data"),
+    "cnnzoo.errors": ("CnnzooError",),
+    "cnnzoo.measure": ("Comparison", "Report"),
+    "cnnzoo.network": ("CNN", "features"),
+    "cnnzoo.published": ("Deviation", "Published"),
+    "cnnzoo.registry": ("get_spec", "list_models", "register"),
+    "cnnzoo.spec": ("Spec", "edit", "insert", "remove"),
+    "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "recipe"),
+    "cnnzoo.weights": ("load", "save"),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "CNN",
+    "CnnzooError",
+    "Comparison",
+    "Deviation",
+    "ImageData",
+    "Published",
+    "Report",
+    "Run",
+    "Spec",
+    "TrainConfig",
+    "Trainer",
+    "__version__",
+    "blocks",
+    "compare",
+    "count",
+    "create",
+    "edit",
+    "evaluate",
+    "features",
+    "get_spec",
+    "insert",
+    "list_data",
+    "list_models",
+    "list_recipes",
+    "load",
+    "load_data",
+    "recipe",
+    "register",
+    "remove",
+    "save",
+    "summary",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "blocks":
+        return import_module("cnnzoo.blocks")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cnnzoo' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

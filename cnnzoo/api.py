@@ -1,0 +1,238 @@
+"""The verbs that take a name, a Spec or a module: each resolves it once and calls the room that does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnzoo import audit, measure, train, weights
+from cnnzoo.data import ImageData
+from cnnzoo.errors import InputError
+from cnnzoo.measure import Comparison, Report
+from cnnzoo.network import CNN, with_seed
+from cnnzoo.registry import get_spec, is_model
+from cnnzoo.spec import Spec, apply_knobs
+from cnnzoo.tensorfiles import atomic_write
+from cnnzoo.train import Evaluation, TrainConfig
+
+Source = str | Spec
+
+
+def resolve(source: Source, **knobs: Any) -> Spec:
+    """The Spec of a name or a Spec, with knobs applied.
+
+    Raises:
+        UnknownNameError: If the name, or a knob, is not known.
+        InputError: If it is neither a name nor a Spec.
+    """
+    if isinstance(source, Spec):
+        return apply_knobs(source, **knobs)
+    if not isinstance(source, str):
+        raise InputError(f"a network is given by its name or its Spec, not by {type(source).__name__}")
+    if not is_model(source) and Path(source).exists():
+        raise InputError(f"{source!r} is a file or folder; cnnzoo.load({source!r}) builds the network that it holds")
+    return get_spec(source, **knobs)
+
+
+def create(
+    source: Source,
+    *,
+    seed: int | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **knobs: Any,
+) -> CNN:
+    """Builds a network, in train mode, as torch does.
+
+    Args:
+        source: A registered name, or a Spec.
+        seed: Decides the initial weights, the same on every device, and leaves the random state of the caller
+            alone; by default they are drawn from it.
+        device: Where the weights live.
+        dtype: Their type.
+        **knobs: Parameters of the model function, or the generic knobs of every network: ``num_classes``,
+            ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``, ``dropout``, ``width``.
+
+    Raises:
+        UnknownNameError: If the name, or a knob, is not known.
+        SpecError: If the network cannot be built so, such as for images that are too small.
+    """
+    spec = resolve(source, **knobs)
+    place = None if device is None else train.pick_device(str(device))
+    if place is not None and place.type == "meta":
+        with place:
+            model = CNN(spec)
+    else:
+        model = with_seed(spec, seed).to(place)  # drawn on the CPU: the same on every device
+    return model if dtype is None else model.to(dtype)
+
+
+def count(
+    source: Source | nn.Module,
+    input_size: Sequence[int] | None = None,
+    *,
+    inputs: Any = None,
+    **knobs: Any,
+) -> Report:
+    """Counts parameters and multiply-adds: exactly, per layer and in total, computing nothing.
+
+    Args:
+        source: A registered name, a Spec, or any ``nn.Module``, on which no trace is left.
+        input_size: Shape of the input, batch included: (N, C, H, W). A network of the zoo takes one image of
+            its own size by default.
+        inputs: The input itself instead: a tensor, or a tuple of arguments; only shapes and types are used.
+        **knobs: As for ``create``, for a name or a Spec.
+
+    Raises:
+        InputError: If there is no input, or the module cannot run on it.
+    """
+    if isinstance(source, nn.Module):
+        if knobs:
+            raise InputError(f"{', '.join(knobs)}: knobs are for a name or a Spec; this module is built already")
+        model = source
+    else:
+        with torch.device("meta"):
+            model = CNN(resolve(source, **knobs))
+    name = None
+    if isinstance(model, CNN):
+        name = model.spec.name
+        if input_size is None and inputs is None:
+            input_size = (1, *model.spec.input)
+    return measure.count(model, input_size, inputs=inputs, name=name)
+
+
+def summary(source: Source | nn.Module, input_size: Sequence[int] | None = None, **knobs: Any) -> None:
+    """Prints the count of a network, layer by layer; see ``count``."""
+    print(count(source, input_size, **knobs))
+
+
+def compare(
+    *sources: Source | nn.Module | Report,
+    baseline: int = -1,
+    train: ImageData | None = None,
+    recipe: str | TrainConfig = "quick",
+    settings: Mapping[str, Any] | None = None,
+    out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> Comparison:
+    """Sets two or more networks side by side: counts, ratios, what their common source claims; trained if asked.
+
+    Args:
+        *sources: Names, Specs, modules of the zoo, or Reports.
+        baseline: Index of the one that the ratios are against; by default the last.
+        train: A data set on which each network is trained from its initial weights; those given by name or
+            Spec are built for its channels and classes.
+        recipe: How they are trained: a TrainConfig, or a name; ``name/model`` is taken where there is one.
+        settings: Fields of the TrainConfig to change.
+        out: With ``train``: a folder for the runs (one subfolder each), ``compare.json`` and ``compare.png``.
+        overwrite: Whether runs that are there already may be replaced.
+
+    Raises:
+        InputError: If there are fewer than two, or one cannot be trained.
+        FileError: If ``out`` holds runs already, or cannot be written.
+    """
+    if train is None:
+        for name, value in (("out", out), ("settings", settings)):
+            if value:
+                raise InputError(f"{name}= is for training; give train=, a data set")
+        return _compared(sources, baseline)
+    models = [_trainable(source, train) for source in sources]
+    counted = _compared(models, baseline)
+    trainers = _trainers(models, train, recipe, settings or {}, None if out is None else Path(out), overwrite)
+    results: list[Mapping[str, Any]] = []
+    for trainer in trainers:
+        if results and results[-1].get("interrupted"):
+            results.append({"interrupted": True})
+            continue
+        run = trainer.fit()
+        results.append({**run.metrics, "history": list(run.history), "interrupted": run.interrupted})
+    comparison = Comparison(counted.reports, baseline, counted.notes, results, train.name)
+    if out is not None:
+        with atomic_write(Path(out) / "compare.json") as file:
+            file.write((comparison.to_json() + "\n").encode())
+        comparison.plot(Path(out) / "compare.png")
+    return comparison
+
+
+def _compared(sources: Sequence[Source | nn.Module | Report], baseline: int) -> Comparison:
+    reports = [source if isinstance(source, Report) else count(source) for source in sources]
+    names = [report.name for report in reports]
+    known = len(names) > 1 and len(set(names)) == len(names) and all(is_model(name) for name in names)
+    return Comparison(reports, baseline, audit.claims(names) if known else ())
+
+
+def _trainable(source: Source | nn.Module | Report, data: ImageData) -> CNN:
+    if isinstance(source, (str, Spec)):
+        spec = resolve(source, num_classes=len(data.classes), in_channels=data.shape[0])
+        return create(spec, seed=0)
+    if isinstance(source, CNN):
+        return source
+    raise InputError(
+        f"compare trains names, Specs and networks of the zoo, not a {type(source).__name__}; for any other module use "
+        "cnnzoo.Trainer"
+    )
+
+
+def _trainers(
+    models: Sequence[CNN],
+    data: ImageData,
+    recipe: str | TrainConfig,
+    settings: Mapping[str, Any],
+    out: Path | None,
+    overwrite: bool,
+) -> list[train.Trainer]:
+    """All of them before the first runs, so that what is wrong with the last is known at once."""
+    made = []
+    for i, model in enumerate(models):
+        name = model.spec.name
+        config = recipe if isinstance(recipe, TrainConfig) else train.recipe(recipe, model=name)
+        twins = sum(other.spec.name == name for other in models[:i])
+        folder = None if out is None else out / (f"{name}-{twins + 1}" if twins else name)
+        made.append(train.Trainer(model, data, config.edited(**settings), out=folder, overwrite=overwrite))
+    return made
+
+
+class Trainer(train.Trainer):
+    """The trainer, which builds a network of the zoo again when a run is resumed. See ``cnnzoo.train.Trainer``."""
+
+    @classmethod
+    def resume(cls, out: str | PathLike[str], **arguments: Any) -> Trainer:
+        """Goes on where a run was stopped; ``model=`` and ``data=`` where its folder cannot say them."""
+        resumed = super().resume(out, **{"build": weights.build, **arguments})
+        assert isinstance(resumed, Trainer)
+        return resumed
+
+
+def evaluate(model: CNN | str | PathLike[str], data: ImageData, *, batch_size: int = 256) -> Evaluation:
+    """Shows every test image of a data set to a network once.
+
+    Args:
+        model: A network of the zoo, or the path of a saved one.
+        data: The data set.
+        batch_size: Images at a time.
+
+    Raises:
+        InputError: If the network tells other classes apart, or takes other channels.
+    """
+    net = model if isinstance(model, CNN) else weights.load(model)
+    channels, height, width = net.spec.input
+    if channels != data.shape[0]:
+        raise InputError(f"{net.spec.name} takes images of {channels} channels, and {data.name} has {data.shape[0]}")
+    if net.spec.num_classes != len(data.classes):
+        raise InputError(
+            f"{net.spec.name} tells {net.spec.num_classes} classes apart, and {data.name} has {len(data.classes)}"
+        )
+    return train.evaluate(
+        net,
+        data.test,
+        classes=len(data.classes),
+        size=(height, width),
+        mean=net.notes.get("mean") or data.mean,
+        std=net.notes.get("std") or data.std,
+        batch_size=batch_size,
+    )

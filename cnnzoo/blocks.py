@@ -1,0 +1,619 @@
+"""Blocks: the rows of a paper's table, as frozen values that know which torch modules they stand for.
+
+A row never says how many channels it takes or how large a flattened map is: ``chain`` runs each module on
+the meta device as it is made and lets torch say the next shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from cnnzoo.errors import SpecError, unknown
+from cnnzoo.init import initialiser
+
+Shape = tuple[int, ...]  # one sample, no batch: (C, H, W) or (C,)
+
+LARGEST = 2**24  # no classic needs a larger number in a row; a file that claims one is broken or hostile
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "hardswish": nn.Hardswish,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    "group": lambda channels: nn.GroupNorm(math.gcd(32, channels), channels),
+    "layer": lambda channels: nn.GroupNorm(1, channels),
+}
+
+
+# --- the kinds of field a row may have; each checks itself when a row is made, also from a file ---
+
+
+def whole(default: Any = dataclasses.MISSING, *, least: int = 1, pair: bool = False, optional: bool = False) -> Any:
+    """A whole number of at least ``least`` (or a pair of them: height, width)."""
+
+    def is_one(value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+
+    def check(value: object) -> str | None:
+        if (optional and value is None) or is_one(value):
+            return None
+        if pair and isinstance(value, tuple) and len(value) == 2 and all(map(is_one, value)):
+            return None
+        return f"a whole number from {least} to {LARGEST}" + (", or a pair of them" if pair else "")
+
+    return field(default=default, metadata={"check": check})
+
+
+def number(default: float, *, least: float = -math.inf, below: float = math.inf, optional: bool = False) -> Any:
+    """A real number in [least, below)."""
+
+    def check(value: object) -> str | None:
+        if optional and value is None:
+            return None
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < below:
+            return None
+        return "a finite number" if math.isinf(below) else f"a number from {least:g} to below {below:g}"
+
+    return field(default=None if optional else default, metadata={"check": check})
+
+
+def flag(default: bool) -> Any:
+    """True or False."""
+    return field(default=default, metadata={"check": lambda v: None if isinstance(v, bool) else "True or False"})
+
+
+def word(default: Any, known: Sequence[str], *, optional: bool = False) -> Any:
+    """One of the known words."""
+
+    def check(value: object) -> str | None:
+        if (optional and value is None) or (isinstance(value, str) and value in known):
+            return None
+        return "one of " + ", ".join([*map(repr, known), *(["None"] if optional else [])])
+
+    return field(default=default, metadata={"check": check})
+
+
+def scheme() -> Any:
+    """Initial weights by name (see ``cnnzoo.init``); None leaves torch's own."""
+
+    def check(value: object) -> str | None:
+        if isinstance(value, str):
+            initialiser(value)
+        elif value is not None:
+            return "the name of a scheme, such as 'xavier_uniform'"
+        return None
+
+    return field(default=None, metadata={"check": check})
+
+
+@dataclass(frozen=True, repr=False)
+class Block:
+    """One row of a table: a value, not a module.
+
+    Subclasses are frozen dataclasses that say in ``unroll`` which modules they stand for. A subclass is known
+    by its class name in JSON as soon as its module is imported.
+
+    Attributes:
+        label: The row's name, unique in its Spec; filled in by the Spec where it is left empty.
+    """
+
+    label: str = field(default="", kw_only=True)
+
+    stem: ClassVar[str] = "row"  # what a label is made of: "conv" in conv1
+    weighted: ClassVar[bool] = False  # does this row count a layer up, as conv1, conv2, fc3 do?
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            if "check" in item.metadata and (wanted := item.metadata["check"](getattr(self, item.name))):
+                where = f" (row {self.label!r})" if self.label else ""
+                raise SpecError(
+                    f"{type(self).__name__}{where}: {item.name} must be {wanted}, not {getattr(self, item.name)!r}"
+                )
+        if not isinstance(self.label, str) or "/" in self.label:
+            raise SpecError(f"{type(self).__name__}: a label is text without '/', not {self.label!r}")
+
+    def __repr__(self) -> str:
+        shown = []
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.default is dataclasses.MISSING:
+                shown.append(repr(value))
+            elif item.name != "label" and value != item.default:
+                shown.append(f"{item.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        """The modules that this row stands for, in order.
+
+        Args:
+            shape: What comes in, one sample: (C, H, W), or (C,) once flattened.
+
+        Raises:
+            SpecError: If the row cannot take that shape.
+        """
+        raise NotImplementedError
+
+    def inside(self) -> tuple[tuple[Block, ...], ...]:
+        """The rows inside this one, path by path (most rows have none)."""
+        return ()
+
+    def with_inside(self, paths: tuple[tuple[Block, ...], ...]) -> Block:
+        """This row with other rows inside."""
+        raise NotImplementedError
+
+    def widened(self, factor: float, multiple: int) -> Block:
+        """This row with its hidden width scaled and rounded to a multiple (most rows have none)."""
+        return self
+
+
+def _round_width(width: int, factor: float, multiple: int) -> int:
+    return max(multiple, round(width * factor / multiple) * multiple)
+
+
+def _require_maps(shape: Shape) -> None:
+    if len(shape) != 3:
+        raise SpecError("it needs maps (C, H, W); move it before the Flatten row, or drop it")
+
+
+def _initialised(module: nn.Module, weight: str | None, bias: float | None) -> nn.Module:
+    if weight is not None:
+        initialiser(weight)(module.get_parameter("weight"))
+    if bias is not None and getattr(module, "bias", None) is not None:
+        nn.init.constant_(module.get_parameter("bias"), bias)
+    return module
+
+
+@dataclass(frozen=True, repr=False)
+class Conv(Block):
+    """A convolution, its normalisation and its activation.
+
+    Attributes:
+        out: Maps that come out.
+        kernel: Window, one side or (height, width).
+        stride: Step of the window.
+        padding: Zeros added at each side.
+        dilation: Distance between the window's taps.
+        groups: Towers that do not see each other (AlexNet 2012 has 2).
+        bias: Whether each map has a bias.
+        norm: What normalises the maps before the activation, a key of ``NORMS``, or None.
+        activation: A key of ``ACTIVATIONS``, or None.
+        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        bias_init: Initial value of the biases; None leaves torch's.
+    """
+
+    out: int = whole()
+    kernel: int | tuple[int, int] = whole(pair=True)
+    stride: int | tuple[int, int] = whole(1, pair=True)
+    padding: int | tuple[int, int] = whole(0, least=0, pair=True)
+    dilation: int | tuple[int, int] = whole(1, pair=True)
+    groups: int = whole(1)
+    bias: bool = flag(True)
+    norm: str | None = word(None, tuple(NORMS), optional=True)
+    activation: str | None = word("relu", tuple(ACTIVATIONS), optional=True)
+    init: str | None = scheme()
+    bias_init: float | None = number(0.0, optional=True)
+
+    stem = "conv"
+    weighted = True
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        _require_maps(shape)
+        conv = nn.Conv2d(
+            shape[0],
+            self.out,
+            self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            bias=self.bias,
+        )
+        modules = [_initialised(conv, self.init, self.bias_init)]
+        if self.norm is not None:
+            modules.append(NORMS[self.norm](self.out))
+        if self.activation is not None:
+            modules.append(ACTIVATIONS[self.activation]())
+        return modules
+
+    def widened(self, factor: float, multiple: int) -> Block:
+        out = _round_width(self.out, factor, multiple)
+        depthwise = self.groups > 1 and self.groups == self.out
+        return dataclasses.replace(self, out=out, groups=out if depthwise else self.groups)
+
+
+@dataclass(frozen=True, repr=False)
+class Dense(Block):
+    """A fully connected layer and its activation.
+
+    Attributes:
+        out: Units that come out.
+        bias: Whether each unit has a bias.
+        activation: A key of ``ACTIVATIONS``, or None.
+        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        bias_init: Initial value of the biases; None leaves torch's.
+    """
+
+    out: int = whole()
+    bias: bool = flag(True)
+    activation: str | None = word("relu", tuple(ACTIVATIONS), optional=True)
+    init: str | None = scheme()
+    bias_init: float | None = number(0.0, optional=True)
+
+    stem = "fc"
+    weighted = True
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        if len(shape) != 1:
+            raise SpecError("it needs a vector; put a Flatten() row before it")
+        linear = _initialised(nn.Linear(shape[0], self.out, bias=self.bias), self.init, self.bias_init)
+        return [linear] if self.activation is None else [linear, ACTIVATIONS[self.activation]()]
+
+    def widened(self, factor: float, multiple: int) -> Block:
+        return dataclasses.replace(self, out=_round_width(self.out, factor, 1))
+
+
+@dataclass(frozen=True, repr=False)
+class Logits(Block):
+    """The last layer: one score per class; a 1x1 convolution where the input is still a map.
+
+    Attributes:
+        classes: Number of classes.
+        bias: Whether each class has a bias.
+        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        bias_init: Initial value of the biases; None leaves torch's.
+    """
+
+    classes: int = whole()
+    bias: bool = flag(True)
+    init: str | None = scheme()
+    bias_init: float | None = number(0.0, optional=True)
+
+    stem = "fc"
+    weighted = True
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        layer = (
+            nn.Linear(shape[0], self.classes, bias=self.bias)
+            if len(shape) == 1
+            else nn.Conv2d(shape[0], self.classes, 1, bias=self.bias)
+        )
+        return [_initialised(layer, self.init, self.bias_init)]
+
+
+@dataclass(frozen=True, repr=False)
+class MaxPool(Block):
+    """The largest value of each window.
+
+    Attributes:
+        kernel: Window, one side or (height, width).
+        stride: Step of the window; None is the window itself.
+        padding: Rows and columns added at each side (they never win).
+        ceil: Whether a window that hangs over the edge counts (Caffe's rounding).
+    """
+
+    kernel: int | tuple[int, int] = whole(pair=True)
+    stride: int | tuple[int, int] | None = whole(None, pair=True, optional=True)
+    padding: int | tuple[int, int] = whole(0, least=0, pair=True)
+    ceil: bool = flag(False)
+
+    stem = "pool"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        _require_maps(shape)
+        return [nn.MaxPool2d(self.kernel, self.stride, self.padding, ceil_mode=self.ceil)]
+
+
+@dataclass(frozen=True, repr=False)
+class AvgPool(Block):
+    """The mean of each window.
+
+    Attributes:
+        kernel: Window, one side or (height, width).
+        stride: Step of the window; None is the window itself.
+        padding: Zeros added at each side.
+        ceil: Whether a window that hangs over the edge counts (Caffe's rounding).
+    """
+
+    kernel: int | tuple[int, int] = whole(pair=True)
+    stride: int | tuple[int, int] | None = whole(None, pair=True, optional=True)
+    padding: int | tuple[int, int] = whole(0, least=0, pair=True)
+    ceil: bool = flag(False)
+
+    stem = "pool"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        _require_maps(shape)
+        return [nn.AvgPool2d(self.kernel, self.stride, self.padding, ceil_mode=self.ceil)]
+
+
+@dataclass(frozen=True, repr=False)
+class PoolTo(Block):
+    """Pooling to a fixed size, whatever comes in; ``PoolTo(1)`` is global pooling.
+
+    Attributes:
+        size: Side of the maps that come out, or (height, width).
+        kind: ``"avg"`` or ``"max"``.
+    """
+
+    size: int | tuple[int, int] = whole(pair=True)
+    kind: str = word("avg", ("avg", "max"))
+
+    stem = "pool"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        _require_maps(shape)
+        return [nn.AdaptiveAvgPool2d(self.size) if self.kind == "avg" else nn.AdaptiveMaxPool2d(self.size)]
+
+
+@dataclass(frozen=True, repr=False)
+class LRN(Block):
+    """Local response normalisation across neighbouring maps (Krizhevsky, Sutskever, Hinton 2012, section 3.3).
+
+    Each value is divided by ``(k + alpha * S) ** beta``, where S is the sum of the squares of ``size``
+    neighbouring maps at the same place. The defaults are the paper's.
+
+    Attributes:
+        size: Neighbours that are summed, n in the paper.
+        alpha: Weight of the sum.
+        beta: The exponent.
+        k: What is added to the sum.
+        mean: Whether S is divided by ``size`` (torch and Caffe do, the paper does not).
+    """
+
+    size: int = whole(5)
+    alpha: float = number(1e-4)
+    beta: float = number(0.75)
+    k: float = number(2.0)
+    mean: bool = flag(False)
+
+    stem = "norm"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        _require_maps(shape)
+        alpha = self.alpha if self.mean else self.alpha * self.size  # torch divides the sum by size
+        return [nn.LocalResponseNorm(self.size, alpha=alpha, beta=self.beta, k=self.k)]
+
+
+@dataclass(frozen=True, repr=False)
+class Norm(Block):
+    """A normalisation on a row of its own.
+
+    Attributes:
+        norm: A key of ``NORMS``.
+    """
+
+    norm: str = word("batch", tuple(NORMS))
+
+    stem = "norm"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        _require_maps(shape)
+        return [NORMS[self.norm](shape[0])]
+
+
+@dataclass(frozen=True, repr=False)
+class Act(Block):
+    """An activation on a row of its own.
+
+    Attributes:
+        activation: A key of ``ACTIVATIONS``.
+    """
+
+    activation: str = word("relu", tuple(ACTIVATIONS))
+
+    stem = "act"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        return [ACTIVATIONS[self.activation]()]
+
+
+@dataclass(frozen=True, repr=False)
+class Dropout(Block):
+    """Dropout; a row of its own, because its place fixes the state-dict keys.
+
+    Attributes:
+        p: Probability that a value is zeroed in training.
+    """
+
+    p: float = number(0.5, least=0.0, below=1.0)
+
+    stem = "drop"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        return [nn.Dropout(self.p)]
+
+
+@dataclass(frozen=True, repr=False)
+class Flatten(Block):
+    """(C, H, W) to (C * H * W,)."""
+
+    stem = "flatten"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        return [nn.Flatten()]
+
+
+class Branches(nn.ModuleList):
+    """Runs each of its paths on the same input and merges what comes out.
+
+    Args:
+        paths: The paths; an empty one is the identity.
+        merge: ``"concat"`` (along the channels) or ``"add"``.
+    """
+
+    def __init__(self, paths: Sequence[nn.Module], merge: str) -> None:
+        super().__init__(paths)
+        self.merge = merge
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) through every path."""
+        outs: list[torch.Tensor] = [path(x) for path in self]
+        if self.merge == "concat":
+            return torch.cat(outs, dim=1)
+        total = outs[0]
+        for out in outs[1:]:
+            total = total + out
+        return total
+
+    def extra_repr(self) -> str:
+        """How the paths are merged, for ``print(model)``."""
+        return f"merge={self.merge!r}"
+
+
+@dataclass(frozen=True, repr=False)
+class Parallel(Block):
+    """Paths side by side: an Inception module concatenates, a residual adds and then activates.
+
+    Attributes:
+        paths: Each path a tuple of rows; an empty path is the identity.
+        merge: ``"concat"`` or ``"add"``.
+        activation: What follows the merge, a key of ``ACTIVATIONS``, or None.
+    """
+
+    paths: tuple[tuple[Block, ...], ...] = field(
+        metadata={
+            "check": lambda paths: (
+                None
+                if isinstance(paths, tuple)
+                and paths
+                and all(isinstance(p, tuple) and all(isinstance(row, Block) for row in p) for p in paths)
+                else "a tuple of paths, each a tuple of rows"
+            )
+        }
+    )
+    merge: str = word("concat", ("concat", "add"))
+    activation: str | None = word(None, tuple(ACTIVATIONS), optional=True)
+
+    stem = "block"
+    weighted = True
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        paths, ends = [], []
+        for number_, path in enumerate(self.paths, start=1):
+            links = chain(path, shape, f"path {number_} of {self.label or 'Parallel'}")
+            paths.append(nn.Sequential(*(module for link in links for module in link.modules)))
+            ends.append(links[-1].shape if links else shape)
+        if self.merge == "add" and len(set(ends)) > 1:  # torch would broadcast some of them in silence
+            raise SpecError(f"its paths end in different shapes, which cannot be added: {', '.join(map(str, ends))}")
+        modules: list[nn.Module] = [Branches(paths, self.merge)]
+        if self.activation is not None:
+            modules.append(ACTIVATIONS[self.activation]())
+        return modules
+
+    def inside(self) -> tuple[tuple[Block, ...], ...]:
+        """The rows of each path."""
+        return self.paths
+
+    def with_inside(self, paths: tuple[tuple[Block, ...], ...]) -> Block:
+        """This row with other paths."""
+        return dataclasses.replace(self, paths=paths)
+
+
+def known_blocks() -> dict[str, type[Block]]:
+    """Every kind of row known to this process, by its class name: ours and those a user has defined."""
+    kinds: dict[str, type[Block]] = {}
+    waiting = list(Block.__subclasses__())
+    while waiting:
+        kind = waiting.pop(0)
+        kinds.setdefault(kind.__name__, kind)
+        waiting.extend(kind.__subclasses__())
+    return kinds
+
+
+def block_kind(name: object) -> type[Block]:
+    """The kind of row of that name.
+
+    Raises:
+        UnknownNameError: If no such kind is known to this process.
+    """
+    kinds = known_blocks()
+    if not isinstance(name, str) or name not in kinds:
+        raise unknown("kind of row", name, kinds)
+    return kinds[name]
+
+
+class RowError(SpecError):
+    """A row that cannot take the shape it gets.
+
+    Attributes:
+        row: Which row, and what it got.
+        reason: Why it cannot take it.
+    """
+
+    def __init__(self, row: str, reason: str) -> None:
+        super().__init__(f"{row}: {reason}")
+        self.row = row
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Link:
+    """A row in its place: the modules it became and the shape that leaves it."""
+
+    row: Block
+    modules: list[nn.Module]
+    shape: Shape
+
+
+def _ordinal(n: int) -> str:
+    suffix = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{suffix}"
+
+
+def chain(rows: Sequence[Block], shape: Shape, place: str) -> list[Link]:
+    """Builds rows one after the other, asking torch for the shape between them.
+
+    The modules are made on torch's current default device. Each module carries the label of its row as a
+    plain attribute ``label``, which is how a counter or a feature extractor finds it again.
+
+    Args:
+        rows: The rows in order.
+        shape: What comes into the first, one sample: (C, H, W).
+        place: Where the rows stand, for errors: ``"features"``.
+
+    Raises:
+        RowError: If a row cannot take the shape it gets; the text names the row and the shape.
+    """
+    links = []
+    on_meta = torch.get_default_device().type == "meta"
+    for number_, row in enumerate(rows, start=1):
+        given = shape
+        try:
+            with torch.device("meta"), torch.no_grad():
+                modules = row.unroll(shape)
+                x = torch.empty(2, *shape)  # N=2 and eval mode: batch norm of a 1x1 map needs them
+                for module in modules:
+                    x = module.eval()(x)
+                    module.train()
+            shape = tuple(x.shape[1:])
+            if 0 in shape:
+                raise SpecError(f"nothing of {given} would be left")
+        except RowError:  # a row inside this one, which has named itself
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as problem:
+            reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+            where = f"{row.label!r} ({_ordinal(number_)} of {place})" if row.label else f"{number_} of {place}"
+            raise RowError(f"row {where}, {row!r}, cannot take {given}", reason) from None
+        if not on_meta:
+            modules = row.unroll(given)  # the same again, with real weights
+        for module in modules:
+            module.label = row.label  # type: ignore[assignment]
+        links.append(Link(row, modules, shape))
+    return links

@@ -1,0 +1,249 @@
+"""The command line: the verbs of the library with the same words. Commands are thin: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnzoo.errors import CnnzooError
+from cnnzoo.version import __version__
+
+if TYPE_CHECKING:
+    from cnnzoo.train import Run
+
+SAMPLE = "fashion_mnist_sample"
+
+
+class _Commands(click.Group):
+    """Says our errors in one line; exit 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CnnzooError as problem:
+            click.echo(f"error: {problem}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+
+
+class _Setting(click.ParamType[tuple[str, Any]]):
+    """NAME=VALUE; the value is JSON where it can be read as JSON, else a word."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        key, equals, text = str(value).partition("=")
+        if not (key and equals):
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+        try:
+            return key, json.loads(text)
+        except ValueError:
+            return key, None if text.lower() == "none" else text
+
+
+_knobs = click.option(
+    "--knob",
+    "-k",
+    "knobs",
+    type=_Setting(),
+    multiple=True,
+    help="A knob of the network, such as in_channels=3; may be given several times.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a machine to read.")
+_settings = click.option(
+    "--set",
+    "settings",
+    type=_Setting(),
+    multiple=True,
+    help="A field of the recipe, such as lr=0.05; may be given several times. `cnnzoo recipes quick` explains them.",
+)
+_data = click.option("--data", default=SAMPLE, show_default=True, help="A data set's name, or folder:PATH.")
+_data_size = click.option("--image-size", type=int, help="Side in px to which the images of a folder are scaled.")
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace a run that is there already.")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cnnzoo")
+def main() -> None:
+    """The classic convolutional networks: list, count, compare, train."""
+
+
+@main.command("list")
+@click.argument("pattern", default="*")
+@_json
+def list_(pattern: str, as_json: bool) -> None:
+    """List the models whose names match PATTERN."""
+    from cnnzoo.registry import list_models
+
+    names = list_models(pattern)
+    click.echo(json.dumps(names) if as_json else "\n".join(names))
+
+
+@main.command()
+@click.argument("name")
+@_knobs
+@_json
+def summary(name: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> None:
+    """Count the model NAME, layer by layer."""
+    from cnnzoo.api import count
+
+    report = count(name, **dict(knobs))
+    click.echo(report.to_json() if as_json else str(report))
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--baseline", default=-1, show_default=True, help="Index of the model that the ratios are against.")
+@click.option("--train", is_flag=True, help="Train them too, and set what they learn side by side.")
+@_data
+@_data_size
+@click.option("--recipe", default="quick", show_default=True, help="How they are trained: a name or a JSON file.")
+@_settings
+@click.option("--out", default="runs/compare", show_default=True, help="Folder for the runs and the picture.")
+@_overwrite
+@_json
+def compare(
+    names: tuple[str, ...],
+    baseline: int,
+    train: bool,
+    data: str,
+    image_size: int | None,
+    recipe: str,
+    settings: tuple[tuple[str, Any], ...],
+    out: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Set the models NAMES side by side: counts, ratios, what their common source claims."""
+    from cnnzoo import api
+    from cnnzoo.data import load_data
+
+    comparison = api.compare(*names, baseline=baseline)
+    if not as_json:
+        for report in comparison.reports:
+            click.echo(f"{report}\n")
+        click.echo(comparison)
+    if train:
+        images = load_data(data, image_size=image_size)
+        if not as_json:
+            click.echo(f"\ntraining on {len(images.train):,} images of {images.name}, recipe {recipe!r}")
+        comparison = api.compare(
+            *names,
+            baseline=baseline,
+            train=images,
+            recipe=recipe,
+            settings=dict(settings),
+            out=out,
+            overwrite=overwrite,
+        )
+        if not as_json:
+            click.echo(f"\n{comparison.results_table().text()}")
+            click.echo(f"\nweights, curves and history: {out}/; the picture: {Path(out) / 'compare.png'}")
+    if as_json:
+        click.echo(comparison.to_json())
+    if any(result.get("interrupted") for result in comparison.results):
+        click.echo(f"interrupted; what is done is in {out}", err=True)
+        sys.exit(130)
+
+
+@main.command()
+@click.argument("name", required=False)
+@_json
+def verify(name: str | None, as_json: bool) -> None:
+    """Recompute the published figures of the model NAME, or of all."""
+    from cnnzoo.audit import verify as verify_
+
+    audit = verify_(name)
+    click.echo(audit.to_json() if as_json else str(audit))
+    if audit.unexplained:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("name", required=False)
+@_knobs
+@_data
+@_data_size
+@click.option("--recipe", help="A name or a JSON file; by default 'quick'.")
+@_settings
+@click.option("--out", help="The run folder; by default runs/NAME.")
+@click.option("--resume", metavar="RUN", help="Go on with the run in this folder.")
+@_overwrite
+@_json
+def train(
+    name: str | None,
+    knobs: tuple[tuple[str, Any], ...],
+    data: str,
+    image_size: int | None,
+    recipe: str | None,
+    settings: tuple[tuple[str, Any], ...],
+    out: str | None,
+    resume: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train the model NAME, or go on with a run."""
+    from cnnzoo import api
+    from cnnzoo.data import load_data
+    from cnnzoo.train import recipe as recipe_
+
+    if (name is None) == (resume is None):
+        raise click.UsageError("give either the NAME of a model, or --resume RUN")
+    if resume is not None:
+        if recipe or settings or knobs or out:
+            raise click.UsageError("a run goes on as it began: --resume takes no --recipe, --set, --knob or --out")
+        _finish(api.Trainer.resume(resume).fit(), as_json)
+        return
+    assert name is not None
+    images = load_data(data, image_size=image_size)
+    fitting = {"num_classes": len(images.classes), "in_channels": images.shape[0]}
+    model = api.create(name, **{"seed": 0, **fitting, **dict(knobs)})
+    config = recipe_(recipe or "quick", model=model.spec.name).edited(**dict(settings))
+    trainer = api.Trainer(model, images, config, out=out or f"runs/{model.spec.name}", overwrite=overwrite)
+    _finish(trainer.fit(), as_json)
+
+
+def _finish(run: Run, as_json: bool) -> None:
+    click.echo(json.dumps({**run.metrics, "history": list(run.history)}, indent=2) if as_json else str(run))
+    if run.interrupted:
+        click.echo(f"interrupted; go on with: cnnzoo train --resume {run.path}", err=True)
+        sys.exit(130)
+
+
+@main.command()
+@click.argument("path", type=click.Path())
+@_data
+@_data_size
+@_json
+def evaluate(path: str, data: str, image_size: int | None, as_json: bool) -> None:
+    """Test the saved network in PATH (a file or a run folder) on a data set."""
+    from cnnzoo import api
+    from cnnzoo.data import load_data
+
+    found = api.evaluate(path, load_data(data, image_size=image_size))
+    click.echo(json.dumps(found.to_dict()) if as_json else str(found))
+
+
+@main.command()
+@click.argument("name", required=False)
+@_json
+def recipes(name: str | None, as_json: bool) -> None:
+    """List the training recipes, or show what the recipe NAME says and what each field means."""
+    from cnnzoo.train import TrainConfig, list_recipes
+    from cnnzoo.train import recipe as recipe_
+
+    if name is None:
+        click.echo(json.dumps(list_recipes()) if as_json else "\n".join(list_recipes()))
+        return
+    values = recipe_(name).to_dict()
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+        return
+    for field, value in values.items():
+        click.echo(f"{field + '=' + json.dumps(value):32} {TrainConfig.about(field)}")

@@ -1,0 +1,140 @@
+"""Two or more reports side by side, with ratios, and what training made of the networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+from cnnzoo.errors import InputError
+from cnnzoo.measure.report import Report
+from cnnzoo.measure.tables import Table, Value, human, ratio_text
+
+_COUNTS: tuple[tuple[str, Callable[[Report], int]], ...] = (
+    ("parameters", lambda report: report.params.total),
+    ("MACs", lambda report: report.macs),
+    ("FLOPs (2 x MACs)", lambda report: report.flops),
+    ("MACs of a training step", lambda report: report.train_macs),
+)
+_RESULTS = (
+    ("epochs", "epochs"),
+    ("loss", "loss"),
+    ("train accuracy", "train_acc"),
+    ("test accuracy", "test_acc"),
+    ("examples/sec, training step", "examples_per_sec"),
+    ("examples/sec, wall clock", "wall_examples_per_sec"),
+    ("device", "device"),
+    ("precision", "precision"),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Reports side by side.
+
+    Attributes:
+        reports: What was compared.
+        baseline: Index of the report that the ratios are against.
+        notes: What has to be said about the figures.
+        results: What training gave, a mapping per report, or empty: ``loss``, ``train_acc``, ``test_acc``,
+            ``examples_per_sec``, ``wall_examples_per_sec``, ``history`` (a mapping per epoch); an empty mapping
+            where a network was not trained.
+        trained_on: The data set that they were trained on.
+    """
+
+    reports: Sequence[Report]
+    baseline: int = -1
+    notes: Sequence[str] = ()
+    results: Sequence[Mapping[str, Any]] = ()
+    trained_on: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.reports) < 2:
+            raise InputError(f"compare needs at least two networks, not {len(self.reports)}")
+        if not -len(self.reports) <= self.baseline < len(self.reports):
+            raise InputError(f"baseline={self.baseline} is none of {len(self.reports)} networks")
+
+    def ratios(self, value: Callable[[Report], int]) -> list[float]:
+        """A figure of each report over that of the baseline."""
+        base = value(self.reports[self.baseline])
+        return [value(report) / base if base else float("nan") for report in self.reports]
+
+    def table(self) -> Table:
+        """The figures, a column per network and its ratio to the baseline."""
+        names = [report.name for report in self.reports]
+        base = self.baseline % len(self.reports)
+        others = [i for i in range(len(self.reports)) if i != base]
+        rows: list[list[Value]] = [["input", *(report.input_size for report in self.reports), *[""] * len(others)]]
+        for what, value in _COUNTS:
+            ratios = self.ratios(value)
+            rows.append([what, *(value(report) for report in self.reports), *(ratio_text(ratios[i]) for i in others)])
+        sizes = [f"{human(4 * report.params.total)}B" for report in self.reports]
+        rows.append(["weights in float32", *sizes, *[""] * len(others)])
+        return Table(
+            title=" against ".join(names) if len(names) == 2 else ", ".join(names),
+            headers=("", *names, *(f"{names[i]} / {names[base]}" for i in others)),
+            rows=rows,
+            notes=self.notes,
+        )
+
+    def results_table(self) -> Table:
+        """What training gave, a column per network."""
+
+        def shown(result: Mapping[str, Any], key: str) -> Value:
+            value = result.get(key)
+            if isinstance(value, float):
+                return f"{value:,.1f}" if key.endswith("per_sec") else f"{value:.3f}"
+            return value
+
+        return Table(
+            title=f"trained on {self.trained_on}",
+            headers=("", *(report.name for report in self.reports)),
+            rows=[[what, *(shown(result, key) for result in self.results)] for what, key in _RESULTS],
+        )
+
+    def _tables(self) -> list[Table]:
+        return [self.table(), *([self.results_table()] if self.results else [])]
+
+    def __str__(self) -> str:
+        return "\n\n".join(table.text() for table in self._tables())
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Reports, ratios and results as plain values."""
+        return {
+            "baseline": self.reports[self.baseline].name,
+            "ratios": {what: self.ratios(value) for what, value in _COUNTS},
+            "notes": list(self.notes),
+            "results": [dict(result) for result in self.results],
+            "reports": [report.to_dict() for report in self.reports],
+        }
+
+    def to_json(self) -> str:
+        """Reports, ratios and results as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_markdown(self) -> str:
+        """The figures as Markdown tables."""
+        return "\n".join(table.markdown() for table in self._tables())
+
+    def to_csv(self) -> str:
+        """The counts as CSV."""
+        return self.table().csv()
+
+    def to_html(self) -> str:
+        """The figures as HTML tables."""
+        return "".join(table.html() for table in self._tables())
+
+    def plot(self, path: str | PathLike[str]) -> None:
+        """Draws the networks layer by layer on one logarithmic scale, and their training where there was one.
+
+        Args:
+            path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
+        """
+        from cnnzoo.measure.pictures import draw_layers
+
+        draw_layers(self.reports, path, baseline=self.baseline, results=self.results)

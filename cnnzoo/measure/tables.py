@@ -1,0 +1,136 @@
+"""One table, written as text, Markdown, CSV or HTML."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Value = str | int | float | tuple[int, ...] | None
+
+WIDTH = 100  # columns of a printed table
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """``1x96x54x54``, as the lecture writes it."""
+    return "x".join(map(str, shape))
+
+
+def human(n: float) -> str:
+    """A count in three significant digits: ``46.8 M``."""
+    for power, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if n >= power * 0.9995:
+            scaled = n / power
+            return f"{scaled:.{max(0, 2 - len(str(int(scaled))) + 1)}f} {unit}"
+    return f"{n:,.0f}"
+
+
+def ratio_text(ratio: float) -> str:
+    """``758x``, ``2,252x``, ``1.4x``."""
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+
+
+def _text(value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return shape_text(value)
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}" if value >= 100 else f"{value:.4g}"
+    return value
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headers, a last row set apart, and notes below.
+
+    Attributes:
+        title: What the table shows.
+        headers: The columns' names.
+        rows: The values, row by row.
+        total: A last row that sums up, or None.
+        notes: Lines below the table.
+    """
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    total: Sequence[Value] | None = None
+    notes: Sequence[str] = ()
+
+    def _numeric(self, column: int) -> bool:
+        return any(isinstance(row[column], (int, float)) for row in self.rows)
+
+    def text(self, width: int = WIDTH) -> str:
+        """The table as plain text of at most ``width`` columns."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=bool(self.total))
+        for i, header in enumerate(self.headers):
+            numeric = self._numeric(i)
+            table.add_column(
+                header,
+                footer=_text(self.total[i]) if self.total else "",
+                justify="right" if numeric else "left",
+                overflow="fold",
+                no_wrap=numeric,
+            )
+        for row in self.rows:
+            table.add_row(*map(_text, row))
+        console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False, markup=False)
+        console.print(table)
+        written = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        for note in self.notes:
+            indent = " " * (len(note) - len(note.lstrip()) + 2)
+            written += textwrap.wrap(note, width, subsequent_indent=indent, break_on_hyphens=False)
+        return "\n".join(line.rstrip() for line in written)
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown."""
+
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+        lines = [f"**{self.title}**", "", line(self.headers)]
+        lines.append(line(["---:" if self._numeric(i) else "---" for i in range(len(self.headers))]))
+        lines += [line([_text(value) for value in row]) for row in self.rows]
+        if self.total:
+            lines.append(line([f"**{_text(value)}**" if value is not None else "" for value in self.total]))
+        for note in self.notes:
+            lines += ["", note]
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """The rows as CSV (RFC 4180), numbers plain, without total and notes."""
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(self.headers)
+        for row in self.rows:
+            writer.writerow([shape_text(v) if isinstance(v, tuple) else "" if v is None else v for v in row])
+        return out.getvalue()
+
+    def html(self) -> str:
+        """The table as an HTML fragment that needs no style sheet."""
+
+        def cells(tag: str, values: Sequence[Value]) -> str:
+            return "".join(
+                f'<{tag} style="text-align:{"right" if self._numeric(i) else "left"}">{html.escape(_text(v))}</{tag}>'
+                for i, v in enumerate(values)
+            )
+
+        body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
+        foot = f"<tfoot><tr>{cells('th', self.total)}</tr></tfoot>" if self.total else ""
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return (
+            f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{cells('th', self.headers)}</tr></thead>"
+            f"<tbody>{body}</tbody>{foot}</table>{notes}"
+        )

@@ -1,0 +1,209 @@
+"""The one network class of the zoo, built from a Spec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from cnnzoo.blocks import RowError, Shape, chain
+from cnnzoo.errors import InputError, SpecError, unknown
+from cnnzoo.spec import Spec
+
+FORMAT_VERSION = 1  # of what ``describe`` says; a reader refuses one that it does not know
+_LARGEST_TRIED = 4096  # px; no classic needs larger images
+
+
+def _expect_width(x: torch.Tensor, width: int, name: str, input_: Shape, where: str) -> torch.Tensor:
+    """Returns x, (N, width, ...), or says what does not fit: images of other channels, or of another size."""
+    channels, height, side = input_
+    if where == "images" and x.dim() != 4:
+        raise InputError(
+            f"{name} takes images of shape (N, {channels}, {height}, {side}), not {tuple(x.shape)}; "
+            "for one image add the batch with x.unsqueeze(0)"
+        )
+    if x.shape[1] != width:
+        if where == "images":
+            raise InputError(
+                f"{name} takes images of {width} channel{'s' * (width > 1)}, (N, {channels}, {height}, {side}), "
+                f"not {tuple(x.shape)}; build it with in_channels={x.shape[1]}"
+            )
+        raise InputError(
+            f"{name} was built for images of {height}x{side} px ({width} features), and these give {x.shape[1]} "
+            "features; resize the images, or build it with their image_size"
+        )
+    return x
+
+
+fx.wrap("_expect_width")  # one node for tracers: its tests are of the images, not part of the network
+
+
+class CNN(nn.Module):
+    """A network built from a Spec, on torch's current default device and dtype.
+
+    Rows unroll flat into two ``nn.Sequential``, so that state-dict keys are ``features.0.weight``,
+    ``classifier.1.weight``, ...
+
+    Attributes:
+        spec: What the network was built from.
+        features: The modules that make features of images.
+        classifier: The modules that make class scores of features.
+        notes: What else is known of this network and goes into its files: ``label_names``, ``mean``, ``std``,
+            ``provenance``.
+
+    Raises:
+        SpecError: If the rows do not fit each other, or the images are too small.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.notes: dict[str, Any] = {"provenance": {"kind": "random"}}
+        try:
+            self.features, self._features_shape = _sequential(spec, "features", spec.input)
+            self.classifier, self._output_shape = _sequential(spec, "classifier", self._features_shape)
+        except RowError as problem:
+            least = _least_size(spec)
+            if least is None:  # no size would do: the rows do not fit each other
+                raise SpecError(f"{spec.name}: {problem}") from None
+            raise SpecError(f"{problem.row}; {spec.name} needs images of at least {least} px") from None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores (N, classes) of images (N, C, H, W)."""
+        name, input_ = self.spec.name, self.spec.input
+        x = self.features(_expect_width(x, input_[0], name, input_, "images"))
+        if len(self._features_shape) == 1:
+            x = _expect_width(x, self._features_shape[0], name, input_, "features")
+        return self.classifier(x)  # type: ignore[no-any-return]
+
+    def describe(self) -> dict[str, Any]:
+        """What a file must say of this network so that another process can build it again.
+
+        The words at top level are those of the field (timm's, the Hub's); what only cnnzoo reads stands
+        under ``cnnzoo``.
+        """
+        channels, height, width = self.spec.input
+        convs = [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
+        heads = [name for name, module in self.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+        notes = dict(self.notes)
+        return {
+            "architecture": self.spec.name,
+            "num_classes": self.spec.num_classes,
+            "in_channels": channels,
+            "image_size": height if height == width else [height, width],
+            "num_features": self._features_shape[0],
+            "label_names": notes.get("label_names"),
+            "pretrained_cfg": {
+                "input_size": list(self.spec.input),
+                "mean": notes.get("mean"),
+                "std": notes.get("std"),
+                "num_classes": self.spec.num_classes,
+                "first_conv": convs[0] if convs else None,
+                "classifier": heads[-1] if heads else None,
+            },
+            "cnnzoo": {
+                "format_version": FORMAT_VERSION,
+                "spec": self.spec.to_dict(),
+                "param_count": sum(p.numel() for p in self.parameters()),
+                "provenance": notes.get("provenance"),
+            },
+        }
+
+
+def _sequential(spec: Spec, section: str, shape: Shape) -> tuple[nn.Sequential, Shape]:
+    links = chain(getattr(spec, section), shape, section)
+    modules = [module for link in links for module in link.modules]
+    return nn.Sequential(*modules), links[-1].shape if links else shape
+
+
+def _size_fits(spec: Spec, size: int) -> bool:
+    """Whether the network can be built for images of size x size."""
+    try:
+        with torch.device("meta"):
+            _, shape = _sequential(spec, "features", (spec.input[0], size, size))
+            _sequential(spec, "classifier", shape)
+    except RowError:
+        return False
+    return True
+
+
+def _least_size(spec: Spec) -> int | None:
+    """The smallest square image, in px, that the network can be built for; None if none is."""
+    small, large = min(spec.input[1:]), _LARGEST_TRIED
+    if small >= large or not _size_fits(spec, large):
+        return None
+    while large - small > 1:
+        middle = (small + large) // 2
+        small, large = (small, middle) if _size_fits(spec, middle) else (middle, large)
+    return large
+
+
+def features(model: nn.Module, labels: Sequence[str], x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The activations of some rows, by label: what leaves each row for the images ``x``.
+
+    Args:
+        model: A network of the zoo (any module whose submodules carry a ``label``).
+        labels: Labels of rows, such as ``["conv1", "pool5"]``; inside a Parallel ``"inception3a/conv2"``.
+        x: Images (N, C, H, W).
+
+    Returns:
+        label -> activations, in the order of ``labels``. Gradients flow as in a plain call.
+
+    Raises:
+        UnknownNameError: If no row has one of the labels.
+    """
+    last = labelled_modules(model)
+    for label in labels:
+        if label not in last:
+            raise unknown("row", label, last)
+    found: dict[str, torch.Tensor] = {}
+    hooks = [
+        last[label].register_forward_hook(lambda module, args, out, label=label: found.__setitem__(label, out))
+        for label in labels
+    ]
+    try:
+        model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {label: found[label] for label in labels}
+
+
+def labelled_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Full label -> the last module of that row."""
+    found: dict[str, nn.Module] = {}
+
+    def walk(module: nn.Module, prefix: str) -> None:
+        for child in module.children():
+            label = getattr(child, "label", None)
+            path = prefix if label is None else f"{prefix}{label}"
+            if label is not None:
+                found[path] = child
+            walk(child, path if label is None else f"{path}/")
+
+    walk(model, "")
+    return found
+
+
+def with_seed(spec: Spec, seed: int | None) -> CNN:
+    """A network with initial weights drawn from ``seed``, leaving the caller's random state as it was."""
+    if seed is None:
+        return CNN(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return CNN(spec)
+
+
+def labelled_parameters(model: nn.Module) -> list[tuple[str, str, nn.Parameter]]:
+    """(full label of the row, state-dict key, parameter) of every parameter."""
+    found = []
+    for key, parameter in model.named_parameters():
+        module, labels = model, []
+        for part in key.split(".")[:-1]:
+            module = module.get_submodule(part)
+            if label := getattr(module, "label", ""):
+                labels.append(label)
+        found.append(("/".join(labels), key, parameter))
+    return found

@@ -1,0 +1,81 @@
+"""What sources print about a network, and where our network departs from its source: records, not prose."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+# sources that more than one lineage cites
+D2L_SLIDE = "Dive into Deep Learning, lecture 24, slide 'AlexNet vs LeNet: complexity'"
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure as a source prints it, with what it takes to compute it again.
+
+    Attributes:
+        what: What the source says the figure is: ``"parameters"``.
+        printed: The figure as printed: ``"46M"``.
+        source: Where it is printed. Figures of two networks that share source and what are set side by side.
+        quantity: How to compute it again: ``"parameters"``, ``"weights"`` (parameters without biases),
+            ``"macs"``, or ``""`` where it cannot be computed here.
+        rows: Labels (with wildcards) of the rows that it covers; empty for the whole network.
+        setting: Arguments of the model function under which it was printed.
+        digits: Significant digits, where those printed mislead (``"650,000"`` has two); 0 takes all printed.
+        note: Under which reading it holds, or why it does not.
+        headline: Whether a comparison with another network that shares source and what repeats it.
+    """
+
+    what: str
+    printed: str
+    source: str
+    quantity: str = ""
+    rows: tuple[str, ...] = ()
+    setting: Mapping[str, int] = field(default_factory=dict)
+    digits: int = 0
+    note: str = ""
+    headline: bool = False
+
+    @property
+    def value(self) -> Fraction:
+        """The printed figure as an exact number."""
+        return self._parsed()[0]
+
+    def agrees(self, exact: int) -> bool:
+        """Whether ``exact``, rounded or truncated to the printed digits, is the printed figure."""
+        value, step = self._parsed()
+        quotient = Fraction(exact) / step
+        return value in (math.floor(quotient) * step, math.floor(quotient + Fraction(1, 2)) * step)
+
+    def _parsed(self) -> tuple[Fraction, Fraction]:
+        """The figure, and the weight of its last significant digit."""
+        match = re.fullmatch(r"([\d,]+)(?:\.(\d+))?\s?([KMGB]?)", self.printed)
+        if match is None:
+            raise ValueError(f"{self.printed!r} is no figure such as '46M' or '60,000'")
+        whole, decimals, unit = match[1].replace(",", ""), match[2] or "", _UNITS[match[3]]
+        value = Fraction(int(whole + decimals) * unit, 10 ** len(decimals))
+        if not self.digits:
+            return value, Fraction(unit, 10 ** len(decimals))
+        return value, Fraction(10) ** (math.floor(math.log10(value)) + 1 - self.digits)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One place where our network departs from its source.
+
+    Attributes:
+        rows: Labels of the rows concerned, or ``"input"``.
+        source: What the source says.
+        ours: What ours does.
+        reason: Why.
+    """
+
+    rows: str
+    source: str
+    ours: str
+    reason: str

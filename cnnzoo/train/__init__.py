@@ -1,0 +1,8 @@
+"""Training of any ``nn.Module`` on images held as tensors; nothing here knows the zoo."""
+
+from cnnzoo.train.config import TrainConfig, list_recipes, recipe
+from cnnzoo.train.evaluation import Evaluation, evaluate, pick_device
+from cnnzoo.train.run import Run
+from cnnzoo.train.trainer import Trainer
+
+__all__ = ["Evaluation", "Run", "TrainConfig", "Trainer", "evaluate", "list_recipes", "pick_device", "recipe"]

@@ -1,0 +1,67 @@
+"""What a person sees of a run: a live bar on a terminal, a line per epoch elsewhere, both on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnzoo.train.run import Run
+    from cnnzoo.train.trainer import Trainer
+
+
+def epoch_line(name: str, epochs: int, entry: Mapping[str, Any]) -> str:
+    """One epoch in one line."""
+    tested = [
+        f"{key.removesuffix('_acc')} acc {entry[key]:.3f}" for key in ("held_out_acc", "test_acc") if key in entry
+    ]
+    return (
+        f"{name} epoch {entry['epoch']}/{epochs}: loss {entry['loss']:.3f}, "
+        + ", ".join([f"train acc {entry['train_acc']:.3f}", *tested])
+        + f", {entry['examples_per_sec']:,.1f} examples/sec"
+    )
+
+
+class Display:
+    """A callback that shows progress."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Opens the bar, on a terminal."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(trainer.name, total=trainer.total_steps, completed=trainer.step)
+        self._bar.start()
+
+    def on_step(self, trainer: Trainer) -> None:
+        """Moves the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.step)
+
+    def on_epoch(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
+        """Prints the epoch's line, above the bar where there is one."""
+        line = epoch_line(trainer.name, trainer.config.epochs, entry)
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def on_end(self, trainer: Trainer, run: Run | None) -> None:
+        """Closes the bar."""
+        if self._bar is not None:
+            self._bar.stop()

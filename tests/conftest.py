@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import cnnzoo
+from cnnzoo.blocks import AvgPool, Conv, Dense, Dropout, Flatten, Logits, Parallel
+from cnnzoo.data import ImageData, Split
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew; look at the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest):
+    """Compares a value with the golden file of that name."""
+
+    def check(name: str, value: Any) -> None:
+        path = GOLDEN / f"{name}.json"
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(value, indent=1) + "\n")
+        assert path.exists(), f"no golden file {path.name}: run pytest --update-golden and look at what it wrote"
+        assert json.loads(json.dumps(value)) == json.loads(path.read_text())
+
+    return check
+
+
+@pytest.fixture
+def tiny_spec() -> cnnzoo.Spec:
+    """A net of everything: norm, dropout, branches, on 1x8x8 images of three classes."""
+    return cnnzoo.Spec(
+        "tiny",
+        (1, 8, 8),
+        (
+            Conv(4, kernel=3, padding=1, norm="batch"),
+            Parallel(((), (Conv(4, kernel=3, padding=1),)), merge="add", activation="relu"),
+            AvgPool(2),
+            Flatten(),
+        ),
+        (Dense(16), Dropout(0.5), Logits(3)),
+    )
+
+
+@pytest.fixture
+def tiny_data() -> ImageData:
+    """Images whose brightest third tells their class."""
+
+    def split(n: int, seed: int) -> Split:
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(n) % 3
+        images = torch.randint(0, 100, (n, 1, 8, 8), generator=generator)
+        for i, label in enumerate(labels.tolist()):
+            images[i, :, :, 3 * label : 3 * label + 2] += 150
+        return Split(images.to(torch.uint8), labels)
+
+    return ImageData("tiny", split(90, 0), split(30, 1), ("left", "middle", "right"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_changes():
+    """No test leaves another default dtype, or working modules of its own in the registry."""
+    from cnnzoo import registry
+
+    registry.list_models()
+    before = dict(registry._MODELS)
+    yield
+    registry._MODELS.clear()
+    registry._MODELS.update(before)
+    assert torch.get_default_dtype() == torch.float32

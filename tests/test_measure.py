@@ -1,0 +1,268 @@
+"""The counter against hand-derived values, and that it leaves no trace; reports, comparisons, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import cnnzoo
+from cnnzoo.errors import FileError, InputError
+from cnnzoo.measure import Comparison
+
+# Hand-derived from the layer formula, batch 1: parameters, MACs, bias adds, (forward + backward) / forward
+REFEREES = {
+    "lenet": (61_706, 416_520, 6_518, 2.718),
+    "alexnet": (46_764_746, 938_146_176, 608_650, 2.964),
+}
+
+
+@pytest.mark.parametrize("name", REFEREES)
+def test_referees(name: str) -> None:
+    report = cnnzoo.count(name)
+    params, macs, bias_adds, ratio = REFEREES[name]
+    assert (report.params.total, report.macs, report.bias_adds) == (params, macs, bias_adds)
+    assert report.flops == 2 * macs
+    assert round(report.train_macs / report.macs, 3) == ratio
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "macs", "bias_adds", "ratio"),
+    [("alexnet", 61_100_840, 714_188_480, 494_184, 2.902), ("resnet18", 11_689_512, 1_814_073_344, 1_000, 2.935)],
+)
+def test_referees_of_torchvision(name: str, params: int, macs: int, bias_adds: int, ratio: float) -> None:
+    import torchvision
+
+    with torch.device("meta"):
+        model = getattr(torchvision.models, name)()
+    report = cnnzoo.count(model, (1, 3, 224, 224))
+    assert (report.params.total, report.macs, report.bias_adds) == (params, macs, bias_adds)
+    assert round(report.train_macs / report.macs, 3) == ratio
+    assert report.unknown_ops == ()
+
+
+def test_three_channels_and_a_thousand_classes() -> None:
+    report = cnnzoo.count("alexnet", in_channels=3, num_classes=1000)
+    assert (report.params.total, report.macs) == (50_844_008, 1_009_945_728)
+
+
+def test_batches_scale() -> None:
+    one, eight = cnnzoo.count("lenet"), cnnzoo.count("lenet", (8, 1, 28, 28))
+    assert eight.macs == 8 * one.macs and eight.params == one.params
+    assert eight.rows[0].out_shape == (8, 6, 28, 28)
+
+
+class Odd(nn.Module):
+    """Functional calls, a shared layer, tied weights, a frozen part, an unused layer, a direct ``forward``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6, bias=False)
+        self.second = nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.frozen = nn.Linear(6, 4).requires_grad_(False)
+        self.again = self.frozen
+        self.weight = nn.Parameter(torch.randn(4, 5))
+        self.unused = nn.Linear(2, 2)
+        self.norm = nn.BatchNorm1d(6)
+        self.drop = nn.Dropout(0.5)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.cache = x
+        x = self.second(self.norm(self.first(x)))
+        x = self.frozen(x) + self.again.forward(x)
+        x = self.drop(x + torch.rand(()))
+        return torch.einsum("ni,ij->nj", x, self.weight) @ functional.linear(torch.ones(5, 5), torch.ones(3, 5))
+
+
+def test_odd_modules() -> None:
+    report = cnnzoo.count(Odd(), (7, 6))
+    # first, second, frozen twice, einsum, the product of ones, the last product
+    n = 7
+    assert report.macs == 2 * n * 36 + 2 * n * 24 + n * 20 + 5 * 5 * 3 + n * 5 * 3
+    by_name = {}
+    for row in report.rows:
+        by_name[row.name] = by_name.get(row.name, 0) + row.macs
+    assert by_name["first"] == by_name["second"] == n * 36
+    assert by_name["frozen"] == n * 24
+    assert report.params.total == 36 + 6 + 28 + 20 + 6 + 12
+    assert report.params.frozen == 28 and report.params.trainable == report.params.total - 28
+    assert report.params.buffers == 6 + 6 + 1
+
+
+def _state(model: nn.Module) -> object:
+    return (
+        {name: id(p) for name, p in model.named_parameters(remove_duplicate=False)},
+        {name: id(b) for name, b in model.named_buffers(remove_duplicate=False)},
+        {name: t.clone() for name, t in model.state_dict().items()},
+        {name: m.training for name, m in model.named_modules()},
+        {name: sorted(vars(m)) for name, m in model.named_modules()},
+        [len(h) for m in model.modules() for h in (m._forward_hooks, m._forward_pre_hooks)],
+        torch.get_rng_state().tolist(),
+        list(torch.nn.modules.module._global_forward_hooks),
+        list(torch.nn.modules.module._global_forward_pre_hooks),
+    )
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_no_trace_is_left(train: bool) -> None:
+    model = Odd().train(train)
+    model.drop.eval()
+    before, calls = _state(model), model.calls
+    cnnzoo.count(model, (7, 6))
+    assert _same(before, _state(model)) and model.calls == calls and not hasattr(model, "cache")
+
+
+def test_no_trace_is_left_when_the_forward_raises() -> None:
+    class Raises(Odd):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            super().forward(x)
+            raise RuntimeError("no")
+
+    model = Raises()
+    before = _state(model)
+    with pytest.raises(InputError, match=r"Raises cannot run on the meta device with an input of \(7, 6\).*no"):
+        cnnzoo.count(model, (7, 6))
+    assert _same(before, _state(model))
+    with pytest.raises(InputError, match=r"with an input of \(7, 5\)"):
+        cnnzoo.count(model, (7, 5))
+    assert _same(before, _state(model))
+
+
+def test_nothing_is_allocated() -> None:
+    model = nn.Linear(10**6, 10**6, bias=False, device="meta")
+    assert cnnzoo.count(model, (2, 10**6)).macs == 2 * 10**12
+
+
+def test_several_inputs() -> None:
+    class Two(nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return a @ b
+
+    report = cnnzoo.count(Two(), inputs=(torch.zeros(3, 4), torch.zeros(4, 5)))
+    assert report.macs == 60 and report.input_size == ((3, 4), (4, 5))
+    assert "3x4, 4x5" in str(report)
+
+
+def test_operators_without_a_rule_are_named() -> None:
+    class Odd2(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.inv(x)
+
+    report = cnnzoo.count(Odd2(), (3, 3))
+    assert report.unknown_ops == ("aten._linalg_check_errors", "aten.linalg_inv_ex")
+    assert "no rule is known for them: aten._linalg_check_errors, aten.linalg_inv_ex" in str(report)
+
+
+def test_bad_input() -> None:
+    for arguments, text in (
+        ({}, r"count\(Linear\) needs either input_size=\(N, C, H, W\) or inputs="),
+        ({"input_size": 3}, "input_size must be a tuple such as"),
+        ({"input_size": (0, 2)}, "input_size must be a tuple such as"),
+    ):
+        with pytest.raises(InputError, match=text):
+            cnnzoo.count(nn.Linear(2, 2), **arguments)
+    with pytest.raises(InputError, match="lazy layers"):
+        cnnzoo.count(nn.LazyLinear(2), (1, 2))
+    with pytest.raises(InputError, match="width: knobs are for a name or a Spec"):
+        cnnzoo.count(nn.Linear(2, 2), (1, 2), width=2)
+    with pytest.raises(InputError, match="takes images of 1 channel"):
+        cnnzoo.count("lenet", (1, 3, 28, 28))
+
+
+# --- reports ---
+
+
+def test_report_in_every_format() -> None:
+    report = cnnzoo.count("lenet")
+    text = str(report)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "61,706" in text and "416,520" in text and "\x1b" not in text
+    assert "| conv1 | features.0 | Conv2d | 1x6x28x28 | 156 | 117,600 |" in report.to_markdown()
+    rows = list(csv.DictReader(io.StringIO(report.to_csv())))
+    assert sum(int(row["macs"]) for row in rows) == 416_520 and rows[0]["label"] == "conv1"
+    data = json.loads(report.to_json())
+    assert data["macs"] == 416_520 and data["rows"][0]["out_shape"] == [1, 6, 28, 28]
+    assert "<td" in report.to_html() and report._repr_html_() == report.to_html()
+
+
+def test_labels_reach_into_branches(tiny_spec: cnnzoo.Spec) -> None:
+    by_label = cnnzoo.count(tiny_spec).by_label(lambda row: row.macs)
+    assert by_label["conv1"] == 8 * 8 * 9 * 4 and by_label["block2/conv1"] == 8 * 8 * 9 * 16
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_pictures(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"net.{suffix}"
+    cnnzoo.count("alexnet").plot(path)
+    assert path.stat().st_size > 5_000
+    cnnzoo.compare("alexnet", "lenet").plot(path)
+    assert path.stat().st_size > 5_000
+    with pytest.raises(FileError, match="cannot be written"):
+        cnnzoo.count("lenet").plot(tmp_path / "none" / "net.png")
+
+
+# --- comparisons ---
+
+
+def test_compare_says_what_the_lecture_claims() -> None:
+    comparison = cnnzoo.compare("alexnet", "lenet")
+    text = " ".join(str(comparison).split())
+    assert "46,764,746 61,706 758x" in text
+    assert "938,146,176 416,520 2,252x" in text
+    assert "parameters: 46M against 0.6M." in text
+    assert "46M holds for alexnet: exactly 46,747,008 (3 channels, without the output layer)." in text
+    assert "0.6M does not hold for lenet: it is 61,706. The figure is ten times too large" in text
+    assert "FLOP: 1G against 4M." in text
+    assert "1G holds for alexnet" in text and "4M does not hold for lenet: it is 416,520." in text
+    assert round(comparison.ratios(lambda report: report.params.total)[0], 1) == 757.9
+
+
+def test_claims_follow_from_the_records_not_from_the_names() -> None:
+    reversed_ = cnnzoo.compare("lenet", "alexnet")
+    assert "parameters: 0.6M against 46M." in str(reversed_)
+    assert "slide" not in str(cnnzoo.compare("lenet", cnnzoo.edit(cnnzoo.get_spec("lenet"), "pool*", kernel=3)))
+    assert "slide" not in str(cnnzoo.compare("lenet", cnnzoo.count(nn.Linear(2, 2), (1, 2))))
+
+
+def test_compare_formats_and_baseline() -> None:
+    comparison = cnnzoo.compare("lenet", "alexnet", cnnzoo.count(nn.Linear(2, 2), (1, 2)), baseline=0)
+    assert comparison.table().headers == ("", "lenet", "alexnet", "Linear", "alexnet / lenet", "Linear / lenet")
+    data = json.loads(comparison.to_json())
+    assert data["baseline"] == "lenet" and len(data["reports"]) == 3
+    assert "| parameters | 61,706 | 46,764,746 | 6 |" in comparison.to_markdown()
+    assert "alexnet" in comparison.to_csv() and "<table>" in comparison.to_html()
+
+
+def test_compare_refuses() -> None:
+    with pytest.raises(InputError, match="at least two networks, not 1"):
+        cnnzoo.compare("lenet")
+    with pytest.raises(InputError, match="baseline=5 is none of 2 networks"):
+        cnnzoo.compare("lenet", "alexnet", baseline=5)
+    with pytest.raises(InputError, match="out= is for training; give train="):
+        cnnzoo.compare("lenet", "alexnet", out="runs")
+
+
+def test_a_comparison_shows_what_training_gave() -> None:
+    reports = [cnnzoo.count("lenet"), cnnzoo.count("lenet", width=2.0)]
+    result = {"loss": 0.5, "test_acc": 0.81234, "examples_per_sec": 1234.56, "epochs": 3, "history": []}
+    text = str(Comparison(reports, results=[result, {}], trained_on="a set"))
+    assert "trained on a set" in text and "0.812" in text and "1,234.6" in text

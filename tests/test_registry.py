@@ -1,0 +1,116 @@
+"""Registering models of one's own, and finding them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnnzoo
+from cnnzoo.blocks import Conv, Flatten, Logits
+from cnnzoo.errors import InputError, UnknownNameError
+from cnnzoo.published import Published
+
+
+def make(name: str):
+    def function(num_classes: int = 2, depth: int = 1) -> cnnzoo.Spec:
+        return cnnzoo.Spec(name, (1, 8, 8), (*[Conv(2, kernel=1)] * depth, Flatten()), (Logits(num_classes),))
+
+    function.__name__ = name
+    return function
+
+
+def test_list_models() -> None:
+    assert {"alexnet", "lenet"} <= set(cnnzoo.list_models())
+    assert cnnzoo.list_models() == sorted(cnnzoo.list_models())
+    assert cnnzoo.list_models("alex*")[0] == "alexnet" and "lenet" not in cnnzoo.list_models("alex*")
+    assert cnnzoo.list_models("nothing*") == []
+
+
+def test_a_users_function() -> None:
+    assert cnnzoo.register(make("minenet"))().name == "minenet"
+    assert "minenet" in cnnzoo.list_models()
+    assert cnnzoo.count("minenet", depth=3, num_classes=5).params.total == 4 + 2 * 6 + 5 * 128 + 5
+    with pytest.raises(UnknownNameError, match="unknown knob of minenet 'dept'. Did you mean 'depth'"):
+        cnnzoo.create("minenet", dept=3)
+
+
+def test_records_of_a_users_function() -> None:
+    figure = Published("parameters", "1.3K", "my thesis", "parameters")
+    cnnzoo.register(published=[figure])(make("minenet"))
+    (finding,) = cnnzoo.verify("minenet").findings
+    assert (finding.exact, finding.verdict) == (262, "contradicts")
+    assert cnnzoo.verify("minenet").unexplained == [finding]
+
+
+def test_the_models_own_parameter_wins() -> None:
+    def ownnet(width: int = 3) -> cnnzoo.Spec:
+        return cnnzoo.Spec("ownnet", (1, 8, 8), (Conv(width, kernel=1), Flatten()), (Logits(2),))
+
+    cnnzoo.register(ownnet)
+    assert cnnzoo.create("ownnet", width=7).features[0].out_channels == 7
+
+
+def test_names_are_taken_once() -> None:
+    taken = make("lenet")
+    with pytest.raises(InputError, match=r"a model 'lenet' is registered already, by cnnzoo.models.lenet"):
+        cnnzoo.register(taken)
+    again = make("minenet")
+    cnnzoo.register(again)
+    cnnzoo.register(again)  # a notebook cell run twice
+
+    def needy(depth) -> cnnzoo.Spec:
+        raise AssertionError
+
+    with pytest.raises(InputError, match="model 'needy': give parameter 'depth' a default"):
+        cnnzoo.register(needy)
+
+
+def test_unknown_model_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as problem:
+        cnnzoo.create("alexnett")
+    assert str(problem.value).startswith("unknown model 'alexnett'. Did you mean 'alexnet'")
+    with pytest.raises(UnknownNameError, match="Did you mean 'lenet'"):
+        cnnzoo.create("LeNet")
+    with pytest.raises(UnknownNameError, match="unknown model 'x'. Known: alexnet"):
+        cnnzoo.create("x")
+    with pytest.raises(InputError, match="by its name or its Spec, not by int"):
+        cnnzoo.create(3)  # type: ignore[arg-type]
+
+
+def test_a_path_is_no_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a file or folder; cnnzoo.load"):
+        cnnzoo.create(str(tmp_path))
+
+
+PLUGIN = """
+import cnnzoo
+from cnnzoo.blocks import Conv, Flatten, Logits
+
+@cnnzoo.register
+def plugnet(num_classes: int = 2):
+    return cnnzoo.Spec("plugnet", (1, 8, 8), (Conv(3, kernel=1), Flatten()), (Logits(num_classes),))
+"""
+
+
+def test_an_installed_package_contributes_models(tmp_path: Path) -> None:
+    """A package on the path whose metadata names the entry points, as an installer writes them."""
+    (tmp_path / "plugged.py").write_text(PLUGIN)
+    info = tmp_path / "plugged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cnnzoo.models]\nplug = plugged\nbroken = not_there\n")
+    code = (
+        "import sys, warnings; sys.path.insert(0, sys.argv[1])\n"
+        "import cnnzoo\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    names = cnnzoo.list_models()\n"
+        "print('plugnet' in names, 'lenet' in names, cnnzoo.count('plugnet').params.total)\n"
+        "print(*[w.message for w in caught])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "True True 392"
+    assert "the models of 'not_there' could not be loaded" in done.stdout

@@ -1,0 +1,362 @@
+"""Rows, Specs, labels, edits and knobs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import cnnzoo
+from cnnzoo.blocks import (
+    LRN,
+    Act,
+    AvgPool,
+    Block,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    Logits,
+    MaxPool,
+    Norm,
+    Parallel,
+    PoolTo,
+    known_blocks,
+)
+from cnnzoo.errors import InputError, SpecError, UnknownNameError
+from cnnzoo.spec import apply_knobs
+
+
+def labels(spec: cnnzoo.Spec) -> list[str]:
+    return [label for label, _ in spec.rows()]
+
+
+def inception(a: int, b: tuple[int, int], c: tuple[int, int], d: int) -> Parallel:
+    """A row of table 1 of the GoogLeNet paper."""
+    return Parallel(
+        (
+            (Conv(a, kernel=1),),
+            (Conv(b[0], kernel=1), Conv(b[1], kernel=3, padding=1)),
+            (Conv(c[0], kernel=1), Conv(c[1], kernel=5, padding=2)),
+            (MaxPool(3, stride=1, padding=1), Conv(d, kernel=1)),
+        ),
+        label="inception3a",
+    )
+
+
+# --- rows ---
+
+
+def test_a_row_is_printed_as_it_is_written() -> None:
+    assert repr(MaxPool(3, stride=2)) == "MaxPool(3, stride=2)"
+    assert repr(Conv(96, kernel=11, stride=4, label="conv1")) == "Conv(96, 11, stride=4)"
+    assert eval(repr(Conv(96, (3, 5), norm="batch"))) == Conv(96, (3, 5), norm="batch")
+
+
+def test_rows_are_values() -> None:
+    assert Conv(6, kernel=5) == Conv(6, kernel=5) != Conv(6, kernel=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Conv(6, kernel=5).out = 7  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Conv(0, kernel=3), "Conv: out must be a whole number from 1"),
+        (lambda: Conv(True, kernel=3), "out must be a whole number"),
+        (lambda: Conv(4, kernel=(3, 3, 3)), "kernel must be a whole number from 1 to 16777216, or a pair of them"),
+        (lambda: Conv(4, kernel=3, padding=-1), "padding must be a whole number from 0"),
+        (lambda: Conv(4, kernel=3, activation="rely"), "activation must be one of 'relu'"),
+        (lambda: Conv(4, kernel=3, norm="bn"), "norm must be one of 'batch', 'instance', 'group', 'layer', None"),
+        (lambda: Conv(4, kernel=3, bias=1), "bias must be True or False, not 1"),
+        (lambda: Dropout(1.0), "p must be a number from 0 to below 1, not 1.0"),
+        (lambda: Dropout(float("nan")), "p must be a number"),
+        (lambda: Parallel(((Conv(4, kernel=1), "x"),)), "paths must be a tuple of paths, each a tuple of rows"),
+        (lambda: Conv(4, kernel=1, init=3), "init must be the name of a scheme, such as 'xavier_uniform'"),
+        (lambda: Conv(4, kernel=1, label="a/b"), "a label is text without '/'"),
+    ],
+)
+def test_a_row_refuses_what_it_cannot_be(make, text: str) -> None:
+    with pytest.raises(SpecError) as problem:
+        make()
+    assert text in str(problem.value)
+
+
+def test_initial_weights_by_name() -> None:
+    spec = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel=3, init="constant:0.5", bias_init=1.0),))
+    model = cnnzoo.create(spec)
+    assert model.features[0].weight.unique().tolist() == [0.5]
+    assert model.features[0].bias.unique().tolist() == [1.0]
+    with pytest.raises(UnknownNameError, match="Did you mean 'xavier_normal' or 'xavier_uniform'"):
+        Conv(4, kernel=3, init="xavier")
+    with pytest.raises(InputError, match="'big' is no number; write normal:0.01"):
+        Conv(4, kernel=3, init="normal:big")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "bound"), [("uniform_over_fan_in", 2.4 / 25), ("uniform:0.2", 0.2), ("uniform_over_fan_in:1", 1 / 25)]
+)
+def test_uniform_bounds(scheme: str, bound: float) -> None:
+    model = cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Conv(64, kernel=5, init=scheme),)), seed=0)
+    largest = model.features[0].weight.abs().max().item()
+    assert 0.95 * bound < largest <= bound
+
+
+def test_lrn_is_the_papers_formula() -> None:
+    x = torch.randn(2, 7, 3, 3, dtype=torch.float64)
+    (module,) = LRN().unroll((7, 3, 3))
+    expected = torch.empty_like(x)
+    for i in range(7):  # section 3.3 of the 2012 paper: N = 7 maps, n = 5 neighbours, no division by n
+        near = x[:, max(0, i - 2) : min(7, i + 3)]
+        expected[:, i] = x[:, i] / (2 + 1e-4 * (near**2).sum(1)) ** 0.75
+    torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-12)
+    (caffe,) = LRN(mean=True, k=1.0).unroll((7, 3, 3))
+    near = (x[:, 0:5] ** 2).sum(1) / 5
+    torch.testing.assert_close(caffe(x)[:, 2], x[:, 2] / (1 + 1e-4 * near) ** 0.75, rtol=1e-12, atol=1e-12)
+
+
+# --- labels ---
+
+
+def test_labels_count_as_caffe_does() -> None:
+    assert labels(cnnzoo.get_spec("alexnet")) == (
+        [
+            "conv1",
+            "pool1",
+            "conv2",
+            "pool2",
+            "conv3",
+            "conv4",
+            "conv5",
+            "pool5",
+            "flatten",
+            "fc6",
+            "drop6",
+            "fc7",
+            "drop7",
+            "fc8",
+        ]
+    )
+
+
+def test_labels_stay_with_their_rows() -> None:
+    spec = cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv1", rows=[LRN(), Conv(6, kernel=3, padding=1)])
+    assert labels(spec) == ["conv1", "norm1", "conv1b", "pool1", "conv2", "pool2", "flatten", "fc3", "fc4", "fc5"]
+    assert labels(cnnzoo.remove(spec, "conv2", "pool*")) == ["conv1", "norm1", "conv1b", "flatten", "fc3", "fc4", "fc5"]
+    before = cnnzoo.insert(cnnzoo.get_spec("lenet"), before="conv1", rows=[Norm()])
+    assert labels(before)[:2] == ["norm0", "conv1"]
+
+
+def test_labels_inside_branches() -> None:
+    spec = cnnzoo.Spec("n", (3, 8, 8), (Conv(4, kernel=1), inception(4, (2, 4), (2, 4), 2), PoolTo(1)), (Logits(3),))
+    assert labels(spec) == [
+        "conv1", "inception3a", "inception3a/conv1", "inception3a/conv2", "inception3a/conv3", "inception3a/conv4",
+        "inception3a/conv5", "inception3a/pool5", "inception3a/conv6", "pool3", "fc4",
+    ]  # fmt: skip
+
+
+def test_labels_are_unique() -> None:
+    with pytest.raises(SpecError, match="more than one row is labelled 'a'"):
+        cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel=1, label="a"), Conv(4, kernel=1, label="a")))
+
+
+# --- edits ---
+
+
+def test_edit_by_kind_and_by_label() -> None:
+    lenet = cnnzoo.get_spec("lenet")
+    edited = cnnzoo.edit(lenet, Conv, norm="batch")
+    assert [row.norm for _, row in edited.rows() if isinstance(row, Conv)] == ["batch", "batch"]
+    edited = cnnzoo.edit(lenet, "pool*", kernel=3)
+    assert [row.kernel for _, row in edited.rows() if isinstance(row, AvgPool)] == [3, 3]
+    assert lenet == cnnzoo.get_spec("lenet")
+    with pytest.raises(SpecError, match=r"lenet has no row of label 'conv7'; its rows: conv1, pool1"):
+        cnnzoo.edit(lenet, "conv7", kernel=3)
+    with pytest.raises(SpecError, match="lenet has no row of kind LRN"):
+        cnnzoo.edit(lenet, LRN, k=1.0)
+    with pytest.raises(UnknownNameError, match="'strides'. Did you mean 'stride'"):
+        cnnzoo.edit(lenet, "conv*", strides=2)
+    with pytest.raises(SpecError, match=r"Conv \(row 'conv1'\): kernel must be"):
+        cnnzoo.edit(lenet, "conv*", kernel=0)
+
+
+def test_insert_says_what_it_needs() -> None:
+    with pytest.raises(SpecError, match="either after= or before="):
+        cnnzoo.insert(cnnzoo.get_spec("lenet"), rows=[LRN()])
+    with pytest.raises(UnknownNameError, match="unknown row of lenet 'conv9'. Did you mean 'conv1' or 'conv2'"):
+        cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv9", rows=[LRN()])
+
+
+def test_edits_reach_into_branches() -> None:
+    spec = cnnzoo.Spec("n", (3, 8, 8), (inception(4, (2, 4), (2, 4), 2), PoolTo(1)), (Logits(3),))
+    edited = cnnzoo.edit(spec, "inception*/conv1", out=8)
+    assert dict(edited.rows())["inception3a/conv1"].out == 8
+    assert len(labels(cnnzoo.remove(spec, "inception3a/pool*"))) == len(labels(spec)) - 1
+    both = cnnzoo.insert(spec, after="inception3a/conv1", rows=[LRN()])
+    assert "inception3a/norm1" in labels(both)
+
+
+# --- knobs ---
+
+
+def test_activation_replaces_existing_ones() -> None:
+    spec = apply_knobs(cnnzoo.get_spec("lenet"), activation="relu")
+    assert [getattr(row, "activation", None) for _, row in spec.rows()].count("relu") == 4
+    bare = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel=1, activation=None), Act("tanh")))
+    changed = apply_knobs(bare, activation="relu")
+    assert [row.activation for _, row in changed.rows()] == [None, "relu"]
+
+
+def test_norm_goes_where_there_is_one_else_on_every_convolution(tiny_spec: cnnzoo.Spec) -> None:
+    group = apply_knobs(tiny_spec, norm="group")
+    assert [row.norm for _, row in group.rows() if isinstance(row, Conv)] == ["group", None]
+    every = apply_knobs(cnnzoo.get_spec("lenet"), norm="batch")
+    assert [row.norm for _, row in every.rows() if isinstance(row, Conv)] == ["batch", "batch"]
+
+
+def test_pooling_changes_window_pools_only() -> None:
+    spec = cnnzoo.Spec("n", (1, 8, 8), (MaxPool(3, stride=2, ceil=True), PoolTo(1)), (Logits(2),))
+    pool, glob, _ = (row for _, row in apply_knobs(spec, pooling="avg").rows())
+    assert pool == AvgPool(3, stride=2, ceil=True, label="pool0")
+    assert glob == PoolTo(1, label="pool0b")
+    with pytest.raises(UnknownNameError, match="unknown pooling 'mean'.*Known: avg, max"):
+        apply_knobs(spec, pooling="mean")
+
+
+def test_dropout_sets_or_adds() -> None:
+    assert [r.p for _, r in apply_knobs(cnnzoo.get_spec("alexnet"), dropout=0).rows() if isinstance(r, Dropout)] == [
+        0,
+        0,
+    ]
+    assert labels(apply_knobs(cnnzoo.get_spec("lenet"), dropout=0.2))[-5:] == ["fc3", "drop3", "fc4", "drop4", "fc5"]
+    bare = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel=1), PoolTo(1)), (Logits(2),))
+    assert labels(apply_knobs(bare, dropout=0.2)) == ["conv1", "pool1", "drop1", "fc2"]
+
+
+def test_width_scales_hidden_layers_in_multiples_of_the_groups() -> None:
+    spec = cnnzoo.Spec(
+        "n",
+        (2, 8, 8),
+        (Conv(10, kernel=1), Conv(12, kernel=3, groups=2), Conv(12, kernel=3, groups=12), Flatten()),
+        (Dense(10), Logits(7)),
+    )
+    scaled = [row for _, row in apply_knobs(spec, width=0.5).rows()]
+    assert [getattr(row, "out", None) for row in scaled] == [4, 6, 6, None, 5, None]
+    assert scaled[2].groups == 6
+    assert scaled[-1].classes == 7
+    cnnzoo.create(spec, width=0.5)
+    with pytest.raises(InputError, match="width must be a number above 0"):
+        apply_knobs(spec, width=0)
+
+
+@pytest.mark.parametrize("knob", ["num_classes", "in_channels", "image_size"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "3"])
+def test_sizes_are_whole_numbers(knob: str, value: object) -> None:
+    for source in ("lenet", cnnzoo.get_spec("lenet")):
+        with pytest.raises(InputError, match=f"{knob} must be a whole number of at least 1, not"):
+            cnnzoo.create(source, **{knob: value})
+
+
+def test_unknown_knob_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError) as problem:
+        cnnzoo.create("alexnet", in_chans=3)
+    assert str(problem.value) == (
+        "unknown knob of alexnet 'in_chans'. Did you mean 'in_channels'? Known: activation, dropout, image_size, "
+        "in_channels, norm, num_classes, pooling, width."
+    )
+
+
+# --- JSON ---
+
+
+def test_json_round_trip_of_every_kind_of_row() -> None:
+    rows = (
+        Conv(8, kernel=(3, 1), stride=2, padding=(1, 0), groups=1, bias=False, norm="group", init="normal:0.1"),
+        LRN(), Norm("layer"), Act("tanh"), inception(4, (2, 4), (2, 4), 2), MaxPool(2, ceil=True), AvgPool(2),
+        Parallel(((), (Parallel(((), ()), merge="add"),)), merge="concat", activation="relu"),
+        PoolTo((2, 1), kind="max"), Flatten(),
+    )  # fmt: skip
+    spec = cnnzoo.Spec("all", (3, 32, 32), rows, (Dense(5, activation=None), Dropout(0.25), Logits(4, bias_init=0.5)))
+    assert cnnzoo.Spec.from_json(spec.to_json()) == spec
+    used = {type(row).__name__ for _, row in spec.rows()}
+    ours = {name for name, kind in known_blocks().items() if kind.__module__ == "cnnzoo.blocks"}
+    assert used == ours
+    cnnzoo.create(spec)
+
+
+def test_a_users_row_survives_json() -> None:
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Shift(Block):
+        by: float = 1.0
+
+        stem = "shift"
+
+        def unroll(self, shape):
+            return [nn.Identity()]
+
+    spec = cnnzoo.Spec("mine", (1, 8, 8), (Shift(2.0), Flatten()), (Logits(2),))
+    assert cnnzoo.Spec.from_json(spec.to_json()) == spec
+    assert labels(spec)[0] == "shift0"
+
+
+def one_row(row: str) -> str:
+    return f'{{"name": "n", "input": [1, 8, 8], "features": [{row}], "classifier": []}}'
+
+
+def nested(depth: int) -> object:
+    row: dict = {"row": "Flatten"}
+    for _ in range(depth):
+        row = {"row": "Parallel", "paths": [[row]]}
+    return {"name": "n", "input": [1, 8, 8], "features": [row], "classifier": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "this is not the JSON of a Spec"),
+        ("[" * 100_000, "this is not the JSON of a Spec"),
+        ("[]", "an object with name, input, features and classifier"),
+        ('{"name": "n", "input": 3, "features": [], "classifier": []}', "input is a list"),
+        ('{"name": "n", "input": [1, 8, 1e9], "features": [], "classifier": []}', "each at least 1"),
+        ('{"name": "n", "input": [1, 8, 8], "features": {}, "classifier": []}', "rows are a list, not dict"),
+        (
+            '{"name": "n", "input": [1, 8, 8], "features": [3], "classifier": []}',
+            "a row is an object that says its kind under 'row'",
+        ),
+        (
+            '{"name": "n", "input": [1, 8, 8], "features": [{"row": "os.system"}], "classifier": []}',
+            "unknown kind of row 'os.system'",
+        ),
+        (
+            one_row('{"row": "Conv", "out": 3, "kernels": 1}'),
+            "unknown field of Conv 'kernels'. Did you mean 'kernel'",
+        ),
+        (
+            '{"name": "n", "input": [1, 8, 8], "features": [{"row": "Conv", "out": 3}], "classifier": []}',
+            "Conv lacks kernel",
+        ),
+        (
+            one_row('{"row": "Conv", "out": 1e30, "kernel": 1}'),
+            "out must be a whole number from 1 to 16777216",
+        ),
+        (json.dumps(nested(40)), "nested at most 16 deep"),
+        (
+            json.dumps({"name": "n", "input": [1, 8, 8], "features": [{"row": "Flatten"}] * 10_001, "classifier": []}),
+            "at most 10000 rows",
+        ),
+    ],
+)
+def test_json_that_is_no_spec(text: str, says: str) -> None:
+    with pytest.raises(cnnzoo.CnnzooError) as problem:
+        cnnzoo.Spec.from_json(text)
+    assert says in str(problem.value)
+
+
+def test_a_spec_is_checked_when_made() -> None:
+    with pytest.raises(SpecError, match="features holds 'conv', which is no row"):
+        cnnzoo.Spec("n", (1, 8, 8), ("conv",))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="a Spec needs a name"):
+        cnnzoo.Spec("", (1, 8, 8), ())
