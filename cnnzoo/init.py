@@ -56,3 +56,16 @@ def initialiser(scheme: str) -> Callable[[torch.Tensor], object]:
     except ValueError:
         raise InputError(f"initial weights {scheme!r}: {argument!r} is no number; write {word}:{default:g}") from None
     return lambda weight: fill(weight, value)
+
+
+def initialise(model: nn.Module, scheme: str) -> None:
+    """Fills the weights of every convolution and dense layer; biases stay.
+
+    Args:
+        model: Any module.
+        scheme: Initial weights by name.
+    """
+    fill = initialiser(scheme)
+    for module in model.modules():
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            fill(module.weight)

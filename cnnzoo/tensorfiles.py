@@ -62,6 +62,19 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_file(path: Path) -> None:
+    """Removes a file, if it is there.
+
+    Raises:
+        FileError: If it cannot be removed.
+    """
+    try:
+        if path.exists():
+            path.unlink()
+    except OSError as problem:
+        raise FileError(f"{path} cannot be removed: {problem.strerror or problem}") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as JSON, whole or not at all."""
     with atomic_write(path) as file:

@@ -24,7 +24,7 @@ from torch import nn
 from cnnzoo.data import Batches, ImageData, epoch_order, load_data
 from cnnzoo.data.batches import mixed_seed
 from cnnzoo.errors import FileError, InputError, TrainingError
-from cnnzoo.init import initialiser
+from cnnzoo.init import initialise
 from cnnzoo.tensorfiles import (
     CONFIG,
     WEIGHTS,
@@ -32,6 +32,7 @@ from cnnzoo.tensorfiles import (
     load_tensors,
     read_header,
     read_json,
+    remove_file,
     save_model,
     save_tensors,
     write_json,
@@ -311,7 +312,7 @@ class Trainer:
             return
         if self._checkpoint is None:
             for name in FILES:
-                (self.out / name).unlink(missing_ok=True)
+                remove_file(self.out / name)
             data = {"name": self.data.name, "sha256": self.data.sha256}
             write_json(self.out / TRAIN, {"config": self.config.to_dict(), "data": data})
             write_json(self.out / CONFIG, self._described())
@@ -357,12 +358,14 @@ class Trainer:
                 # all examples over all seconds: the harmonic mean, since epochs are equally long
                 metrics[key] = len(self.history) / sum(1 / entry[key] for entry in self.history)
         self._note_on_model(metrics)
+        # a layout of its own would change the last digits of the scores, against those of the saved weights
+        self.model.to(memory_format=torch.contiguous_format)
         run = Run(self.out, tuple(self.history), metrics, interrupted, self.model)
         if self.out is not None:
             save_model(self.out, self.model.state_dict(), self._described())
             run.plot(self.out / CURVES)
             if not interrupted:
-                (self.out / CHECKPOINT).unlink(missing_ok=True)
+                remove_file(self.out / CHECKPOINT)
         return run
 
     def _note_on_model(self, metrics: Mapping[str, Any]) -> None:
@@ -409,19 +412,6 @@ class Trainer:
                 told(self, *args)
 
 
-def initialise(model: nn.Module, scheme: str) -> None:
-    """Fills the weights of every convolution and dense layer; biases stay.
-
-    Args:
-        model: Any module.
-        scheme: Initial weights by name, see ``cnnzoo.init``.
-    """
-    fill = initialiser(scheme)
-    for module in model.modules():
-        if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
-            fill(module.weight)
-
-
 def _input_size(described: Mapping[str, Any], data: ImageData) -> tuple[int, int]:
     """(height, width) that the module takes: what it says of itself, else what the data has."""
     size = described.get("pretrained_cfg", {}).get("input_size") or data.shape
@@ -435,7 +425,7 @@ def _require_free(folder: Path, overwrite: bool) -> None:
     if held and not overwrite:
         raise FileError(
             f"{folder} holds a run already ({', '.join(held)}); go on with it (resume), name another folder, or say "
-            "overwrite"
+            "overwrite=True (--overwrite)"
         )
 
 

@@ -1,0 +1,127 @@
+"""The command line as a shell sees it: output, errors on standard error, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import cnnzoo
+from cnnzoo.cli import main
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments)
+
+    return invoke
+
+
+FAST = ("--set", "epochs=1", "--set", "batch_size=500", "--set", "checkpoint_every=4")
+
+
+def test_list(run) -> None:
+    assert run("list", "alex*").stdout.splitlines()[0] == "alexnet"
+    assert json.loads(run("list", "--json").stdout) == cnnzoo.list_models()
+
+
+def test_summary(run) -> None:
+    done = run("summary", "lenet", "-k", "in_channels=3", "-k", "activation=relu")
+    assert done.exit_code == 0 and "lenet at 1x3x28x28" in done.stdout and "ReLU" in done.stdout
+    assert json.loads(run("summary", "alexnet", "--json").stdout)["params"]["total"] == 46_764_746
+
+
+def test_compare(run) -> None:
+    done = run("compare", "alexnet", "lenet")
+    assert done.exit_code == 0
+    for text in ("alexnet at 1x1x224x224", "lenet at 1x1x28x28", "758x", "2,252x", "46M against 0.6M"):
+        assert text in done.stdout
+    assert json.loads(run("compare", "alexnet", "lenet", "--json").stdout)["baseline"] == "lenet"
+
+
+def test_compare_trains(run, tmp_path: Path) -> None:
+    done = run("compare", "lenet", "lenet", "--train", "--set", "epochs=1", "--out", "out")
+    assert done.exit_code == 0, done.stderr
+    assert "training on 6,000 images of fashion_mnist_sample, recipe 'quick'" in done.stdout
+    assert "test accuracy" in done.stdout and "examples/sec, training step" in done.stdout
+    assert {p.name for p in Path("out").iterdir()} == {"lenet", "lenet-2", "compare.json", "compare.png"}
+    again = run("compare", "lenet", "lenet", "--train", "--set", "epochs=1", "--out", "out")
+    assert again.exit_code == 1 and "holds a run already" in again.stderr and "--overwrite" in again.stderr
+
+
+def test_verify(run) -> None:
+    done = run("verify", "lenet")
+    assert done.exit_code == 0 and "contradicts" in done.stdout and "ten times too large" in done.stdout
+    assert len(json.loads(run("verify", "--json").stdout)) >= 22
+
+
+def test_train_evaluate_and_resume(run) -> None:
+    done = run("train", "lenet", *FAST, "--out", "r")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("loss ") and "examples/sec on cpu" in done.stdout
+    assert "lenet epoch 1/1: loss" in done.stderr
+    found = run("evaluate", "r", "--json")
+    assert json.loads(found.stdout)["n"] == 1000
+    assert run("evaluate", "r").stdout.startswith("top-1 0.")
+    assert "it is finished" in run("train", "--resume", "r").stderr
+    metrics = json.loads(run("train", "lenet", *FAST, "--out", "r", "--overwrite", "--json").stdout)
+    assert metrics["epochs"] == 1 and len(metrics["history"]) == 1
+
+
+def test_recipes(run) -> None:
+    assert "d2l/alexnet" in run("recipes").stdout.splitlines()
+    assert "learning rate, the highest one" in run("recipes", "quick").stdout
+    assert json.loads(run("recipes", "quick/lenet", "--json").stdout)["lr"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["summary", "alexnett"], 1, "error: unknown model 'alexnett'. Did you mean 'alexnet'"),
+        (["summary", "alexnet", "-k", "in_chans=3"], 1, "Did you mean 'in_channels'"),
+        (["summary", "alexnet", "-k", "image_size=64"], 1, "alexnet needs images of at least 65 px"),
+        (["summary", "alexnet", "-k", "num_classes=0"], 1, "num_classes must be a whole number of at least 1, not 0"),
+        (["summary", "alexnet", "-k", "num_classes"], 2, "'num_classes' is not of the form NAME=VALUE"),
+        (["compare", "lenet"], 1, "at least two networks"),
+        (["train", "lenet", "--set", "epoch=3"], 1, "Did you mean 'epochs'"),
+        (["train", "lenet", "--recipe", "quik"], 1, "unknown recipe 'quik'. Did you mean 'quick'"),
+        (["train", "lenet", "--data", "nothing"], 1, "unknown data set 'nothing'"),
+        (["train", "lenet", "--data", "folder:/none"], 1, "folder /none does not exist"),
+        (["train", "lenet", "--out", "/proc/none/run"], 1, "/proc/none/run"),
+        (["train"], 2, "give either the NAME of a model, or --resume RUN"),
+        (["train", "lenet", "--resume", "r"], 2, "give either the NAME"),
+        (["train", "--resume", "r", "--set", "lr=1"], 2, "a run goes on as it began"),
+        (["train", "--resume", "none"], 1, "none holds no run"),
+        (["evaluate", "none"], 1, "none does not exist"),
+        (["nothing"], 2, "No such command 'nothing'"),
+    ],
+)
+def test_what_goes_wrong(run, tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == code
+    assert says in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+    assert done.stdout == "" and list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_a_shell(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cnnzoo", "train", "lenet", "--set", "epochs=500", "--out", "r"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "r" / "checkpoint.safetensors").exists():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out.startswith("loss ") and "go on with: cnnzoo train --resume r" in err and "Traceback" not in err
+    assert cnnzoo.load(tmp_path / "r").notes["provenance"]["kind"] == "trained"

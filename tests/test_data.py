@@ -1,0 +1,347 @@
+"""Data sets: where they are found, what is refused, and batches."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import pickle
+import struct
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+import torch
+from PIL import Image
+
+import cnnzoo
+from cnnzoo.data import Batches, ImageData, Split, epoch_order, prepare, resize
+from cnnzoo.data.make_sample import draw, write
+from cnnzoo.data.sources import IDX_FILES, SAMPLE, read_idx
+from cnnzoo.errors import DataError, InputError, UnknownNameError
+
+SAMPLE_SHA256 = "a44183f6f25b475ea31dbd02e3ddb07e4dddf8b8e2daa78dfb9e8fb69144e90c"
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No data set of this machine is found unless a test says so, and nothing is downloaded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CNNZOO_DATA", raising=False)
+
+
+# --- the bundled sample ---
+
+
+def test_the_sample_ships() -> None:
+    data = cnnzoo.load_data("fashion_mnist_sample")
+    assert data.shape == (1, 28, 28) and len(data.classes) == 10 and data.classes[9] == "Ankle boot"
+    assert torch.bincount(data.train.labels).tolist() == [600] * 10
+    assert torch.bincount(data.test.labels).tolist() == [100] * 10
+    assert data.sha256 == SAMPLE_SHA256
+    assert sum(file.stat().st_size for file in SAMPLE.iterdir()) < 4_000_000
+    assert "MIT License" in (SAMPLE / "LICENSE").read_text()
+
+
+def test_the_sample_is_made_again_from_the_full_set(tmp_path: Path) -> None:
+    try:
+        full = cnnzoo.load_data("fashion_mnist", download=False)
+    except DataError as problem:
+        pytest.skip(str(problem))
+    assert (len(full.train), len(full.test)) == (60_000, 10_000)
+    write(draw(full), tmp_path)
+    for file in IDX_FILES:  # the decoded bytes; gzip may differ between versions
+        assert gzip.decompress((tmp_path / f"{file}.gz").read_bytes()) == gzip.decompress(
+            (SAMPLE / f"{file}.gz").read_bytes()
+        )
+
+
+def test_mean_and_std() -> None:
+    data = cnnzoo.load_data("fashion_mnist_sample")
+    pixels = data.train.images.double() / 255
+    assert data.mean[0] == pytest.approx(pixels.mean().item(), abs=1e-6)
+    assert data.std[0] == pytest.approx(pixels.std(correction=0).item(), abs=1e-6)
+
+
+# --- finding named sets ---
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def write_set(folder: Path, n: int = 12, suffix: str = ".gz") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for file in IDX_FILES:
+        array = (
+            rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) if "images" in file else np.arange(n, dtype=np.uint8) % 10
+        )
+        content = idx_bytes(array)
+        (folder / f"{file}{suffix}").write_bytes(gzip.compress(content) if suffix else content)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ""])
+def test_found_in_an_argument_the_environment_and_the_cache(tmp_path: Path, monkeypatch, suffix: str) -> None:
+    write_set(tmp_path / "given", 11, suffix)
+    write_set(tmp_path / "env" / "FashionMNIST" / "raw", 12, suffix)
+    write_set(tmp_path / "cache" / "cnnzoo" / "mnist", 13, suffix)
+    assert len(cnnzoo.load_data("fashion_mnist", tmp_path / "given").train) == 11
+    monkeypatch.setenv("CNNZOO_DATA", str(tmp_path / "env"))
+    assert len(cnnzoo.load_data("fashion_mnist").train) == 12
+    assert len(cnnzoo.load_data("mnist").train) == 13
+
+
+def test_absent_and_no_network_names_every_place_and_both_remedies(tmp_path: Path, monkeypatch) -> None:
+    import torchvision
+
+    def no_network(self, *args, **kwargs):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\n[Errno -2] Name or service not known")
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "__init__", no_network)
+    monkeypatch.setenv("CNNZOO_DATA", str(tmp_path / "env"))
+    monkeypatch.setattr("cnnzoo.data.sources._IDX", _without_system())
+    with pytest.raises(DataError) as problem:
+        cnnzoo.load_data("fashion_mnist", tmp_path / "root")
+    text = str(problem.value)
+    for place in ("root", "env", "cache/cnnzoo"):
+        assert str(tmp_path / place) in text
+    assert "/none/fashion-mnist" in text
+    assert "Name or service not known" in text
+    assert "apt-get install dataset-fashion-mnist" in text and "CNNZOO_DATA" in text and "root=" in text
+    with pytest.raises(DataError, match="download=False"):
+        cnnzoo.load_data("mnist", download=False)
+    with pytest.raises(DataError, match="cifar10 is not here.*download=False.*cifar-10-python.tar.gz"):
+        cnnzoo.load_data("cifar10", download=False)
+
+
+def _without_system():
+    import dataclasses
+
+    from cnnzoo.data.sources import _IDX
+
+    return {name: dataclasses.replace(source, system=("/none/fashion-mnist",)) for name, source in _IDX.items()}
+
+
+def test_torchvision_downloads_into_the_first_place(tmp_path: Path, monkeypatch) -> None:
+    """The real download code of torchvision, from a mirror on this machine."""
+    import torchvision
+
+    mirror = tmp_path / "mirror"
+    write_set(mirror)
+    sums = [(f"{file}.gz", hashlib.md5((mirror / f"{file}.gz").read_bytes()).hexdigest()) for file in IDX_FILES]
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(mirror))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [address])
+        monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
+        data = cnnzoo.load_data("mnist", tmp_path / "root")
+        server.shutdown()
+    assert len(data.train) == 12 and (tmp_path / "root" / "MNIST" / "raw").is_dir()
+    assert len(cnnzoo.load_data("mnist", tmp_path / "root", download=False).train) == 12
+
+
+def test_cifar10(tmp_path: Path, monkeypatch) -> None:
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+
+    def put(file: str, content: object) -> tuple[str, str]:
+        (folder / file).write_bytes(pickle.dumps(content))
+        return file, hashlib.md5((folder / file).read_bytes()).hexdigest()
+
+    pixels = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+    batch = {"data": pixels, "labels": list(range(10))}
+    meta, md5 = put("batches.meta", {"label_names": [str(i) for i in range(10)]})
+    monkeypatch.setattr(CIFAR10, "train_list", [put("data_batch_1", batch)])
+    monkeypatch.setattr(CIFAR10, "test_list", [put("test_batch", batch)])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta, "key": "label_names", "md5": md5})
+    data = cnnzoo.load_data("cifar10", tmp_path)
+    assert data.shape == (3, 32, 32) and data.classes[9] == "truck"
+    assert data.train.images[4].flatten().tolist() == pixels[4].tolist()
+    (folder / "data_batch_1").write_bytes(b"")
+    with pytest.raises(DataError, match="is damaged"):
+        cnnzoo.load_data("cifar10", tmp_path)
+
+
+def test_unknown_data_set() -> None:
+    with pytest.raises(UnknownNameError, match="unknown data set 'fashion'. Did you mean 'fashion_mnist'"):
+        cnnzoo.load_data("fashion")
+    with pytest.raises(InputError, match="image_size= is for folder:PATH"):
+        cnnzoo.load_data("mnist", image_size=32)
+
+
+# --- files that are not what they say ---
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (gzip.compress(idx_bytes(np.zeros((12, 28, 28), np.uint8)))[:-9], "cannot be read"),
+        (idx_bytes(np.zeros((12, 28, 28), np.uint8))[:-1], "says 12 x 28 x 28 = 9,408 bytes, but holds 9,407"),
+        (idx_bytes(np.zeros((12, 28, 28), np.uint8)) + b"x", "cut short or damaged"),
+        (b"<html>not found</html>", "is no IDX file of 3 dimensions of bytes; it begins with 3c68746d"),
+        (b"", "is no IDX file"),
+        (idx_bytes(np.zeros((13, 28, 28), np.uint8)), "holds 13 images, but train-labels-idx1-ubyte 12 labels"),
+        (b"\x1f\x8bgarbage", "cannot be read"),
+    ],
+)
+def test_damaged_files(tmp_path: Path, content: bytes, says: str) -> None:
+    write_set(tmp_path, suffix="")
+    (tmp_path / IDX_FILES[0]).write_bytes(content)
+    with pytest.raises(DataError) as problem:
+        cnnzoo.load_data("mnist", tmp_path, download=False)
+    assert says in str(problem.value) and IDX_FILES[0] in str(problem.value)
+
+
+def test_a_huge_claim_allocates_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**31, 2**31, 2**31))
+    with pytest.raises(DataError, match="but holds 0"):
+        read_idx(tmp_path / "x", dims=3)
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("train", "says"),
+    [
+        (Split(images(2, 1, 8, 8), torch.tensor([0, 7])), "labels run from 0 to 7, but there are 2 classes"),
+        (Split(images(2, 1, 8, 8), torch.tensor([-1, 0])), "labels run from -1 to 0"),
+        (Split(images(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)), "there are no images"),
+        (Split(images(2, 8, 8), torch.tensor([0, 1])), "images must be uint8"),
+        (Split(images(2, 1, 8, 8), torch.tensor([0])), r"labels must be int64 \(2,\)"),
+        (Split(images(2, 3, 8, 8), torch.tensor([0, 1])), "images of train are"),
+    ],
+)
+def test_data_is_checked(train: Split, says: str) -> None:
+    good = Split(images(2, 1, 8, 8), torch.tensor([0, 1]))
+    with pytest.raises(DataError, match=says):
+        ImageData("d", train, good, ("a", "b"))
+
+
+def test_held_out_images_leave_the_training_set(tiny_data: ImageData) -> None:
+    held = tiny_data.held_out(20, seed=3)
+    assert (len(held.train), len(held.test)) == (70, 20)
+    rows = lambda split: {bytes(i.flatten().tolist()) for i in split.images}  # noqa: E731
+    assert rows(held.train) | rows(held.test) == rows(tiny_data.train)
+    assert held.sha256 == tiny_data.held_out(20, seed=3).sha256 != tiny_data.held_out(20, seed=4).sha256
+    with pytest.raises(InputError, match="has 90 training images; 90 cannot be held out"):
+        tiny_data.held_out(90)
+
+
+# --- folders ---
+
+
+def fill(folder: Path, n: int = 10, size: tuple[int, int] = (9, 7), mode: str = "RGB") -> None:
+    for value, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            Image.new(mode, size, (40 * value + i,) * (3 if mode == "RGB" else 1)).save(folder / name / f"{i:02}.png")
+
+
+def test_a_folder_without_a_split(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    data = cnnzoo.load_data(f"folder:{tmp_path}")
+    assert data.classes == ("cat", "dog") and data.shape == (3, 7, 9)
+    assert (len(data.train), len(data.test)) == (16, 4)
+    assert data.test.images[:, 0, 0, 0].tolist() == [4, 9, 44, 49]
+
+
+def test_a_folder_with_a_split_and_grey_images(tmp_path: Path) -> None:
+    fill(tmp_path / "train", 3, mode="L")
+    fill(tmp_path / "test", 2, mode="L")
+    data = cnnzoo.load_data(f"folder:{tmp_path}")
+    assert data.shape == (1, 7, 9) and (len(data.train), len(data.test)) == (6, 4)
+
+
+def test_a_folder_of_different_sizes(tmp_path: Path) -> None:
+    fill(tmp_path)
+    Image.new("RGB", (40, 20)).save(tmp_path / "cat" / "wide.jpg")
+    with pytest.raises(DataError, match=r"differ in size \(7x9, 20x40, ...\); say image_size="):
+        cnnzoo.load_data(f"folder:{tmp_path}")
+    assert cnnzoo.load_data(f"folder:{tmp_path}", image_size=12).shape == (3, 12, 12)
+
+
+def test_folders_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        cnnzoo.load_data("folder:/not/there")
+    with pytest.raises(DataError, match="holds no images; it needs one subfolder per class with files such as cat/1"):
+        cnnzoo.load_data(f"folder:{tmp_path}")
+    fill(tmp_path, 3)
+    with pytest.raises(DataError, match="cat, dog has fewer than 5 images"):
+        cnnzoo.load_data(f"folder:{tmp_path}")
+    fill(tmp_path / "train", 3)
+    (tmp_path / "test" / "cow").mkdir(parents=True)
+    Image.new("RGB", (9, 7)).save(tmp_path / "test" / "cow" / "1.png")
+    with pytest.raises(DataError, match=r"train and test have different classes \(cat, cow, dog\)"):
+        cnnzoo.load_data(f"folder:{tmp_path}")
+
+
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
+    fill(tmp_path)
+    whole = (tmp_path / "cat" / "01.png").read_bytes()
+    (tmp_path / "cat" / "01.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"01.png cannot be read as an image"):
+        cnnzoo.load_data(f"folder:{tmp_path}")
+
+
+# --- batches ---
+
+
+def pil_resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return torch.stack(
+        [
+            torch.from_numpy(np.array(Image.fromarray(i[0].numpy()).resize((size[1], size[0]), Image.BILINEAR)))[None]
+            for i in images
+        ]
+    )
+
+
+@pytest.mark.parametrize("size", [(224, 224), (227, 227), (96, 96), (32, 32), (20, 20), (13, 9), (28, 50), (61, 30)])
+def test_resize_equals_pil_bit_for_bit(size: tuple[int, int]) -> None:
+    images = cnnzoo.load_data("fashion_mnist_sample").test.images[:64]
+    assert torch.equal(resize(images, size), pil_resize(images, size))
+
+
+@pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="earlier Pillow always takes the width first")
+def test_resize_that_shrinks_the_height_alone() -> None:
+    images = cnnzoo.load_data("fashion_mnist_sample").test.images[:64]
+    assert torch.equal(resize(images, (13, 50)), pil_resize(images, (13, 50)))
+
+
+def test_resize_from_large() -> None:
+    images = torch.randint(0, 256, (2, 1, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(resize(images, (224, 224)), pil_resize(images, (224, 224)))
+
+
+def test_prepare_normalises() -> None:
+    data = cnnzoo.load_data("fashion_mnist_sample")
+    x = prepare(data.train.images, (28, 28), data.mean, data.std)
+    assert x.dtype == torch.float32 and abs(x.mean().item()) < 1e-4 and abs(x.std().item() - 1) < 1e-4
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    assert sorted(epoch_order(50, 0, 0).tolist()) == list(range(50))
+    assert torch.equal(epoch_order(50, 0, 3), epoch_order(50, 0, 3))
+    assert len({tuple(epoch_order(50, s, e).tolist()) for s in range(3) for e in range(3)}) == 9
+
+
+def test_batches_can_start_anywhere(tiny_data: ImageData) -> None:
+    batches = Batches(tiny_data.train, 32, size=(8, 8), mean=(0.5,), std=(0.5,), device=torch.device("cpu"))
+    order = epoch_order(90, 0, 0)
+    every = list(batches.epoch(order))
+    assert [len(y) for _, y in every] == [32, 32, 26] and len(batches) == 3
+    assert torch.equal(torch.cat([y for _, y in every]), tiny_data.train.labels[order])
+    (x, y), *_ = batches.epoch(order, start=2)
+    assert torch.equal(x, every[2][0]) and torch.equal(y, every[2][1])
+    assert torch.equal(next(batches.epoch())[1], tiny_data.train.labels[:32])

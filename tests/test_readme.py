@@ -1,0 +1,48 @@
+"""What the README shows is run here, in order, in one namespace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+def test_python_snippets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {"__name__": "readme"}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    out = capsys.readouterr().out
+    assert "46M against 0.6M" in out and "examples/sec on cpu" in out
+    assert {"alexnet.png", "lenet.safetensors", "runs"} == {p.name for p in tmp_path.iterdir()}
+
+
+def test_two_commands() -> None:
+    main, tests = (block.strip() for block in blocks("bash"))
+    assert main.endswith("cnnzoo compare alexnet lenet --train")
+    assert tests.endswith("python -m pytest")
+
+
+def test_shell_lines_are_commands_that_exist() -> None:
+    from click.testing import CliRunner
+
+    from cnnzoo.cli import main
+
+    (block,) = blocks("console")
+    for line in block.splitlines():
+        command = line.removeprefix("$ cnnzoo ").split()
+        assert CliRunner().invoke(main, [command[0], "--help"]).exit_code == 0
+    named = re.search(r"`cnnzoo ([a-z |]+)`", README.read_text())
+    assert named and named[1].split(" | ") == ["list", "summary", "compare", "verify", "train", "evaluate", "recipes"]
+
+
+def test_the_picture_is_there() -> None:
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README.read_text()):
+        assert (README.parent / path).is_file()

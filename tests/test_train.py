@@ -1,0 +1,369 @@
+"""The trainer: it learns, resumes to the same bytes, stops when asked, and refuses what cannot be trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import cnnzoo
+from cnnzoo.data import ImageData
+from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
+from cnnzoo.init import initialise
+from cnnzoo.tensorfiles import load_tensors, weights_sha256
+from cnnzoo.train import evaluation
+from cnnzoo.train.config import list_recipes
+
+QUICK = cnnzoo.TrainConfig(
+    epochs=3, batch_size=20, lr=0.05, momentum=0.9, weight_decay=0.01, schedule="cosine", warmup=1
+)
+
+
+def plain_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+# --- config and recipes ---
+
+
+def test_a_config_survives_json() -> None:
+    for name in list_recipes():
+        config = cnnzoo.recipe(name)
+        assert cnnzoo.TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_every_field_says_what_it_means() -> None:
+    assert all(cnnzoo.TrainConfig.about(name) for name in cnnzoo.TrainConfig().to_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"learning_rate": 1}, "unknown field of TrainConfig 'learning_rate'"),
+        ({"epoch": 3}, "Did you mean 'epochs'"),
+        ({"epochs": 2.5}, "epochs must be a whole number, not 2.5 (how often every training image is seen)"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"lr": "fast"}, "lr must be a number"),
+        ({"lr": float("nan")}, "lr must be a number"),
+        ({"optimizer": "adam"}, "unknown optimizer 'adam'. Did you mean 'adamw'"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'"),
+        ({"init": "he"}, "unknown initial weights 'he'"),
+        ({"nesterov": True}, "nesterov needs momentum above 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be below 1"),
+        ({"channels_last": 1}, "channels_last must be true or false"),
+    ],
+)
+def test_a_config_is_checked(changes: dict, text: str) -> None:
+    with pytest.raises(cnnzoo.CnnzooError) as problem:
+        cnnzoo.TrainConfig().edited(**changes)
+    assert text in str(problem.value)
+
+
+def test_recipes_by_name_and_from_a_file(tmp_path: Path) -> None:
+    assert cnnzoo.recipe("d2l/alexnet").lr == 0.01 and cnnzoo.recipe("d2l/alexnet").batch_size == 128
+    assert cnnzoo.recipe("quick", model="lenet") == cnnzoo.recipe("quick/lenet") != cnnzoo.recipe("quick")
+    assert cnnzoo.recipe("quick", model="other") == cnnzoo.recipe("quick")
+    (tmp_path / "mine.json").write_text('{"lr": 0.5, "epochs": 2}')
+    assert cnnzoo.recipe(str(tmp_path / "mine.json")) == cnnzoo.TrainConfig(lr=0.5, epochs=2)
+    (tmp_path / "mine.json").write_text('{"lrr": 0.5}')
+    with pytest.raises(UnknownNameError, match="'lrr'. Did you mean 'lr'"):
+        cnnzoo.recipe(str(tmp_path / "mine.json"))
+    with pytest.raises(FileError, match="nothing.json cannot be read"):
+        cnnzoo.recipe("nothing.json")
+    with pytest.raises(UnknownNameError, match="unknown recipe 'd2l/alexnt'. Did you mean 'd2l/alexnet'"):
+        cnnzoo.recipe("d2l/alexnt")
+
+
+def test_the_learning_rate_is_a_function_of_the_step() -> None:
+    config = cnnzoo.TrainConfig(epochs=10, lr=1.0, schedule="cosine", warmup=2)
+    rates = [config.learning_rate(step, 10) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 20) and max(rates) == pytest.approx(1.0) and rates.index(max(rates)) == 19
+    assert rates[:20] == sorted(rates[:20]) and rates[20:] == sorted(rates[20:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+    assert {cnnzoo.TrainConfig(lr=0.3).learning_rate(step, 10) for step in range(100)} == {0.3}
+
+
+# --- learning ---
+
+
+def test_it_learns_and_leaves_a_run(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData, capsys) -> None:
+    model = cnnzoo.create(tiny_spec, seed=0)
+    state = torch.get_rng_state()
+    run = cnnzoo.Trainer(model, tiny_data, QUICK.edited(epochs=6), out=tmp_path / "run").fit()
+    assert torch.equal(state, torch.get_rng_state())
+    assert run.metrics["test_acc"] > 0.9 and not run.interrupted and run.model is model
+    names = {file.name for file in run.path.iterdir()}
+    assert names == {"config.json", "model.safetensors", "train.json", "history.jsonl", "curves.png"}
+    lines = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]
+    assert lines == list(run.history) and [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    shown = capsys.readouterr()
+    assert "tiny epoch 6/6: loss " in shown.err and "test acc " in shown.err and shown.out == ""
+    first, second = str(run).splitlines()
+    assert first.startswith("loss 0.") and ", train acc " in first and ", test acc " in first
+    assert "examples/sec on cpu, " in second and second.endswith("wall clock")
+    loaded = cnnzoo.load(run.path).eval()
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(loaded(x), model.eval()(x))
+    assert loaded.notes["label_names"] == ["left", "middle", "right"]
+    assert loaded.notes["mean"] == list(tiny_data.mean)
+    assert loaded.notes["provenance"]["kind"] == "trained"
+    assert loaded.notes["provenance"]["test_acc"] == run.metrics["test_acc"]
+    assert cnnzoo.evaluate(run.path, tiny_data).top1 == run.metrics["test_acc"]
+
+
+def test_any_module_trains_without_a_folder(tiny_data: ImageData) -> None:
+    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK, show=False).fit()
+    assert run.path is None and run.metrics["train_acc"] > 0.6
+
+
+@pytest.mark.parametrize("change", [{"optimizer": "adamw"}, {"label_smoothing": 0.1}, {"precision": "bf16"}])
+def test_other_knobs_train(tiny_data: ImageData, change: dict) -> None:
+    config = QUICK.edited(momentum=0.0, lr=0.01 if "optimizer" in change else 0.1, epochs=6, **change)
+    assert cnnzoo.Trainer(plain_net(), tiny_data, config, show=False).fit().metrics["test_acc"] > 0.8
+
+
+def test_the_plain_loop_gives_the_same_weights(tiny_data: ImageData) -> None:
+    """The book's loop, written out, on the same batches."""
+    from cnnzoo.data import epoch_order, prepare
+
+    config = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
+    run = cnnzoo.Trainer(plain_net(), tiny_data, config, show=False).fit()
+    model = plain_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for epoch in range(2):
+        for chosen in epoch_order(90, 0, epoch).split(20):
+            x = prepare(tiny_data.train.images[chosen], (8, 8), tiny_data.mean, tiny_data.std)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), tiny_data.train.labels[chosen]).backward()
+            optimizer.step()
+    for ours, theirs in zip(run.model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_images_are_scaled_to_the_net(tiny_data: ImageData) -> None:
+    model = cnnzoo.create("lenet", num_classes=3, activation="relu", image_size=16)
+    cnnzoo.Trainer(model, tiny_data, QUICK, show=False).fit()
+
+
+def test_initial_weights_of_the_config(tiny_data: ImageData) -> None:
+    model = plain_net()
+    initialise(model, "constant:0.25")
+    assert {v for m in (model[1], model[3]) for v in m.weight.unique().tolist()} == {0.25}
+    config = QUICK.edited(epochs=1, lr=0.0, weight_decay=0.0, init="xavier_uniform")
+    a, b = (cnnzoo.Trainer(plain_net(), tiny_data, config, show=False).fit().model.state_dict() for _ in range(2))
+    assert weights_sha256(a) == weights_sha256(b) != weights_sha256(plain_net().state_dict())
+
+
+def test_held_out_images_are_watched_and_the_test_waits(tiny_data: ImageData) -> None:
+    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK.edited(held_out=30), show=False).fit()
+    assert [("held_out_acc" in entry, "test_acc" in entry) for entry in run.history] == [
+        (True, False), (True, False), (True, True),
+    ]  # fmt: skip
+    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK.edited(eval_every=0), show=False).fit()
+    assert ["test_acc" in entry for entry in run.history] == [False, False, True]
+
+
+def test_callbacks(tiny_data: ImageData) -> None:
+    class Watch:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def on_start(self, trainer) -> None:
+            self.seen.append(f"start {trainer.step}")
+
+        def on_epoch(self, trainer, entry) -> None:
+            self.seen.append(f"epoch {entry['epoch']} at {trainer.step}")
+
+        def on_end(self, trainer, run) -> None:
+            self.seen.append(f"end {run.interrupted}")
+
+    watch = Watch()
+    cnnzoo.Trainer(plain_net(), tiny_data, QUICK, callbacks=[watch], show=False).fit()
+    assert watch.seen == ["start 0", "epoch 1 at 5", "epoch 2 at 10", "epoch 3 at 15", "end False"]
+
+
+# --- evaluation ---
+
+
+def test_evaluate_counts_each_image_once(tiny_data: ImageData) -> None:
+    model = plain_net()
+    model[2].eval()
+    modes = [m.training for m in model.modules()]
+    found = evaluation.evaluate(
+        model, tiny_data.test, classes=3, size=(8, 8), mean=tiny_data.mean, std=tiny_data.std, batch_size=7,
+        precision="fp32",
+    )  # fmt: skip
+    from cnnzoo.data import prepare
+
+    scores = model(prepare(tiny_data.test.images, (8, 8), tiny_data.mean, tiny_data.std))
+    given = scores.argmax(1)
+    assert found.n == 30 == found.confusion.sum() and found.top5 == 1.0
+    assert found.top1 == (given == tiny_data.test.labels).double().mean().item()
+    assert found.loss == pytest.approx(nn.functional.cross_entropy(scores, tiny_data.test.labels).item(), rel=1e-5)
+    for true, guess in zip(tiny_data.test.labels.tolist(), given.tolist(), strict=True):
+        assert found.confusion[true, guess] > 0
+    assert modes == [m.training for m in model.modules()]
+    assert str(found).startswith("top-1 0.")
+
+
+def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
+    with pytest.raises(InputError, match="lenet tells 10 classes apart, and tiny has 3"):
+        cnnzoo.evaluate(cnnzoo.create("lenet"), tiny_data)
+    with pytest.raises(InputError, match="lenet takes images of 3 channels, and tiny has 1"):
+        cnnzoo.evaluate(cnnzoo.create("lenet", in_channels=3), tiny_data)
+
+
+# --- stopping and going on ---
+
+
+class StopAt:
+    """Presses Ctrl-C after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, trainer) -> None:
+        if trainer.step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("stop", [1, 5, 7, 14])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData, stop: int, optimizer: str
+) -> None:
+    config = QUICK.edited(init="kaiming_normal", optimizer=optimizer)
+    whole = cnnzoo.Trainer(cnnzoo.create(tiny_spec, seed=0), tiny_data, config, out=tmp_path / "a", show=False).fit()
+    handler = signal.getsignal(signal.SIGINT)
+    part = cnnzoo.Trainer(
+        cnnzoo.create(tiny_spec, seed=0), tiny_data, config, out=tmp_path / "b", show=False, callbacks=[StopAt(stop)]
+    ).fit()
+    assert part.interrupted and signal.getsignal(signal.SIGINT) is handler
+    assert (tmp_path / "b" / "checkpoint.safetensors").exists() and (tmp_path / "b" / "model.safetensors").exists()
+    assert len(part.history) == stop // 5
+    rest = cnnzoo.Trainer.resume(tmp_path / "b", data=tiny_data, show=False).fit()
+    assert not rest.interrupted and not (tmp_path / "b" / "checkpoint.safetensors").exists()
+    assert weights_sha256(rest.model.state_dict()) == weights_sha256(whole.model.state_dict())
+    keys = ("epoch", "step", "lr", "loss", "train_acc", "test_acc")
+    assert [[e[k] for k in keys] for e in rest.history] == [[e[k] for k in keys] for e in whole.history]
+    a, b = ((tmp_path / n / "model.safetensors").read_bytes() for n in "ab")
+    assert a == b
+
+
+KILLED = """
+import os, signal, sys
+import cnnzoo
+data = cnnzoo.load_data("fashion_mnist_sample")
+class Kill:
+    def on_step(self, trainer):
+        if trainer.step == 23:
+            os.kill(os.getpid(), signal.SIGKILL)
+config = cnnzoo.TrainConfig(epochs=1, batch_size=200, lr=0.01, optimizer="adamw", checkpoint_every=10)
+model = cnnzoo.create("lenet", dropout=0.3, seed=0)
+cnnzoo.Trainer(model, data, config, out=sys.argv[1], callbacks=[Kill()] if sys.argv[2] == "kill" else []).fit()
+"""
+
+
+def test_killed_and_resumed_in_another_process(tmp_path: Path) -> None:
+    def python(*arguments: str) -> int:
+        return subprocess.run([sys.executable, *arguments], capture_output=True).returncode
+
+    assert python("-c", KILLED, str(tmp_path / "whole"), "go") == 0
+    assert python("-c", KILLED, str(tmp_path / "cut"), "kill") == -signal.SIGKILL
+    assert python("-m", "cnnzoo", "train", "--resume", str(tmp_path / "cut")) == 0
+    a, b = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert weights_sha256(a) == weights_sha256(b)
+
+
+def test_resume_refuses(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    with pytest.raises(FileError, match="holds no run"):
+        cnnzoo.Trainer.resume(tmp_path)
+    out = tmp_path / "run"
+    model = cnnzoo.create(tiny_spec)
+    cnnzoo.Trainer(model, tiny_data, QUICK, out=out, show=False, callbacks=[StopAt(3)]).fit()
+    with pytest.raises(UnknownNameError, match="unknown data set 'tiny'"):
+        cnnzoo.Trainer.resume(out)
+    with pytest.raises(InputError, match="is not the data that the run in .* began with"):
+        cnnzoo.Trainer.resume(out, data=tiny_data.held_out(3))
+    from cnnzoo.train import Trainer
+
+    with pytest.raises(InputError, match="cannot be built from its files alone; give model="):
+        Trainer.resume(out, data=tiny_data)
+    cnnzoo.Trainer.resume(out, data=tiny_data, show=False).fit()
+    with pytest.raises(FileError, match="no checkpoint: it is finished"):
+        cnnzoo.Trainer.resume(out, data=tiny_data)
+
+
+# --- what goes wrong ---
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, tiny_data: ImageData) -> None:
+    cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "run", show=False).fit()
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(FileError, match="holds a run already .*go on with it .*or say overwrite"):
+        cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+    cnnzoo.Trainer(
+        plain_net(), tiny_data, QUICK.edited(epochs=1), out=tmp_path / "run", overwrite=True, show=False
+    ).fit()
+    assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 1
+
+
+def test_an_unwritable_out_is_refused_before_training(tmp_path: Path, tiny_data: ImageData) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="is a file; name a folder"):
+        cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "file", show=False)
+    with pytest.raises(FileError, match="cannot be written"):
+        cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "file" / "run", show=False).fit()
+    with pytest.raises(FileError, match="cannot be written"):
+        cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out="/proc/none/run", show=False).fit()
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, tiny_data: ImageData) -> None:
+    config = QUICK.edited(lr=1e30, warmup=0, log_every=2, precision="fp32")
+    with pytest.raises(TrainingError) as problem:
+        cnnzoo.Trainer(plain_net(), tiny_data, config, out=tmp_path / "run", show=False).fit()
+    text = str(problem.value)
+    assert "the loss became nan within the 2 steps before step" in text or "the loss became inf" in text
+    assert "learning rate 1e+30" in text or "learning rate 9" in text
+    assert "no checkpoint was written yet" in text and "Try a lower lr" in text
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_data_that_does_not_fit_the_model(tiny_data: ImageData) -> None:
+    with pytest.raises(
+        InputError, match="lenet takes images of 3 channels, and tiny has 1; build it with in_channels=1"
+    ):
+        cnnzoo.Trainer(cnnzoo.create("lenet", in_channels=3, num_classes=3), tiny_data)
+    with pytest.raises(InputError, match="lenet tells 10 classes apart, and tiny has 3; build it with num_classes=3"):
+        cnnzoo.Trainer(cnnzoo.create("lenet"), tiny_data)
+
+
+# --- comparing with training ---
+
+
+def test_compare_trains_both(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    out = tmp_path / "runs"
+    wide = cnnzoo.edit(tiny_spec, "conv1", norm=None)
+    made = cnnzoo.compare(tiny_spec, wide, train=tiny_data, recipe=QUICK, settings={"epochs": 2}, out=out)
+    assert [result["epochs"] for result in made.results] == [2, 2]
+    assert {p.name for p in out.iterdir()} == {"tiny", "tiny-2", "compare.json", "compare.png"}
+    assert json.loads((out / "compare.json").read_text())["results"][0]["test_acc"] == made.results[0]["test_acc"]
+    x = torch.randn(2, 1, 8, 8)
+    for name in ("tiny", "tiny-2"):
+        assert cnnzoo.load(out / name).eval()(x).shape == (2, 3)
+    with pytest.raises(FileError, match="holds a run already"):
+        cnnzoo.compare(tiny_spec, wide, train=tiny_data, recipe=QUICK, out=out)
+    with pytest.raises(InputError, match="compare trains names, Specs and networks of the zoo, not a Report"):
+        cnnzoo.compare(tiny_spec, cnnzoo.count("lenet"), train=tiny_data)
