@@ -116,7 +116,8 @@ def _exact(name: str, published: Published) -> int | None:
     with torch.device("meta"):
         model = CNN(get_spec(name, **published.setting))
     if published.quantity == "macs":
-        values = count(model, (1, *model.spec.input)).by_label(lambda row: row.macs)
+        report = count(model, (1, *model.spec.input))
+        values = {label: sums["macs"] for label, sums in report.by("label").items()}
     elif published.quantity in ("parameters", "weights"):
         values = {}
         for label, key, parameter in labelled_parameters(model):

@@ -32,7 +32,7 @@ class _Commands(click.Group):
             ctx.exit(130)
 
 
-class _Setting(click.ParamType[tuple[str, Any]]):
+class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on
     """NAME=VALUE; the value is JSON where it can be read as JSON, else a word."""
 
     name = "NAME=VALUE"

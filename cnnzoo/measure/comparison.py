@@ -10,13 +10,15 @@ from typing import Any
 
 from cnnzoo.errors import InputError
 from cnnzoo.measure.report import Report
-from cnnzoo.measure.tables import Table, Value, human, ratio_text
+from cnnzoo.measure.tables import Table, Value, human, page, ratio_text
 
 _COUNTS: tuple[tuple[str, Callable[[Report], int]], ...] = (
     ("parameters", lambda report: report.params.total),
     ("MACs", lambda report: report.macs),
     ("FLOPs (2 x MACs)", lambda report: report.flops),
     ("MACs of a training step", lambda report: report.train_macs),
+    ("bytes kept for the backward", lambda report: report.kept_bytes),
+    ("bytes at once in inference", lambda report: report.peak_bytes),
 )
 _RESULTS = (
     ("epochs", "epochs"),
@@ -128,6 +130,13 @@ class Comparison:
     def to_html(self) -> str:
         """The figures as HTML tables."""
         return "".join(table.html() for table in self._tables())
+
+    def to_page(self) -> str:
+        """A whole HTML page with tables and picture, which needs nothing else to be viewed."""
+        from cnnzoo.measure.pictures import layers_svg
+
+        picture = layers_svg(self.reports, baseline=self.baseline, results=self.results)
+        return page(self.table().title, [picture, self.to_html(), *(report.to_html() for report in self.reports)])
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws the networks layer by layer on one logarithmic scale, and their training where there was one.

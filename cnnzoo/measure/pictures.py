@@ -1,21 +1,26 @@
-"""Pictures of reports: where parameters and MACs sit, layer by layer, on one logarithmic scale."""
+"""Pictures of reports: where parameters, MACs and bytes sit, layer by layer, on one logarithmic scale."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnzoo.errors import FileError
 from cnnzoo.measure.report import Report
-from cnnzoo.measure.tables import human, ratio_text, shape_text
+from cnnzoo.measure.tables import human, ratio_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#c8553d", "#2f6690", "#588157", "#8d6a9f", "#d9a441", "#5c6b73")  # legible on white and in grey
 INK, FAINT = "#22223b", "#d8d8de"
 MOST_BARS = 24  # more layers than this are too many to read: neighbours are summed
+
+
+PANELS = ("parameters", "multiply-adds (MACs)", "bytes kept for the backward")
 
 
 def draw_layers(
@@ -25,7 +30,7 @@ def draw_layers(
     baseline: int = -1,
     results: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Draws bars of parameters and of MACs per layer for each report, and accuracy per epoch where trained.
+    """Draws bars of parameters, MACs and kept bytes per layer for each report; accuracy per epoch where trained.
 
     Args:
         reports: What to draw, from top to bottom.
@@ -36,51 +41,92 @@ def draw_layers(
     Raises:
         FileError: If the picture cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    save_figure(_layers(reports, baseline, results), path)
 
-    labels, owners = [], []
-    for i, report in enumerate(reports):
-        bars = _bars(report)
-        labels += [label for label, _, _ in bars] + ["total"]
-        owners += [(i, params, macs) for _, params, macs in bars]
-        owners.append((i, report.params.total, report.macs))
 
-    curves = [result["history"] for result in results if result.get("history")]
-    columns = 3 if curves else 2
-    height = max(3.6, 0.27 * len(labels) + 0.35 * len(reports) + 1.6)
-    figure = Figure(figsize=(4.6 * columns, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis, which, title in ((axes[0], 1, "parameters"), (axes[1], 2, "multiply-adds (MACs) of one image")):
-        _draw_bars(axis, reports, owners, labels, which, title, baseline, named=axis is axes[0])
-    if curves:
-        _draw_curves(axes[2], reports, results)
-    figure.suptitle(_headline(reports, baseline), color=INK, fontsize=13, fontweight="bold")
+def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
+    """Writes a picture; the suffix says the format.
+
+    Raises:
+        FileError: If it cannot be written.
+    """
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as problem:
         raise FileError(f"the picture {path} cannot be written: {problem}") from None
 
 
-def _bars(report: Report) -> list[tuple[str, int, int]]:
-    """(label, parameters, MACs) of each layer that has either, neighbours summed where there are too many."""
-    params, macs = report.by_label(lambda row: row.params), report.by_label(lambda row: row.macs)
-    bars = [(label, params[label], macs[label]) for label in params if params[label] or macs[label]]
-    size = -(-len(bars) // MOST_BARS)
+def layers_svg(reports: Sequence[Report], *, baseline: int = -1, results: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The same picture as SVG text, to stand in a page."""
+    out = StringIO()
+    _layers(reports, baseline, results).savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+class Bar(NamedTuple):
+    """One bar: whose it is, its length in each panel, and whether it is a total."""
+
+    owner: int
+    values: tuple[int, int, int]
+    total: bool
+
+
+def _layers(reports: Sequence[Report], baseline: int, results: Sequence[Mapping[str, Any]]) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels: list[str] = []
+    bars: list[Bar] = []
+    for i, report in enumerate(reports):
+        groups = _grouped(report)
+        labels += [*groups, "total"]
+        bars += [Bar(i, values, False) for values in groups.values()]
+        bars.append(Bar(i, (report.params.total, report.macs, report.kept_bytes), True))
+
+    trained = any(result.get("history") for result in results)
+    height = max(3.6, 0.27 * len(labels) + 0.35 * len(reports) + 1.6)
+    figure = Figure(figsize=(13.8, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3, squeeze=False)[0]
+    for which, axis in enumerate(axes[: 2 if trained else 3]):
+        _draw_bars(axis, reports, bars, labels, which, baseline)
+    if trained:
+        _draw_curves(axes[2], reports, results)
+    figure.suptitle(_headline(reports, baseline), color=INK, fontsize=13, fontweight="bold")
+    return figure
+
+
+def _grouped(report: Report) -> dict[str, tuple[int, int, int]]:
+    """Layer -> (parameters, MACs, kept bytes); what has neither parameters nor MACs belongs to the layer before.
+
+    Where there are too many layers to read, neighbours are summed.
+    """
+    groups: dict[str, tuple[int, int, int]] = {}
+    last = ""
+    for row in report.rows:
+        key = row.label or row.name
+        if row.params or row.macs or not last:
+            last = key
+        key = key if key in groups else last
+        before = groups.get(key, (0, 0, 0))
+        groups[key] = (before[0] + row.params, before[1] + row.macs, before[2] + row.kept_bytes)
+    size = -(-len(groups) // MOST_BARS)
     if size <= 1:
-        return bars
-    grouped = [bars[i : i + size] for i in range(0, len(bars), size)]
-    return [
-        (f"{group[0][0]} ... {group[-1][0]}", sum(p for _, p, _ in group), sum(m for _, _, m in group))
-        for group in grouped
-    ]
+        return groups
+    names = list(groups)
+    summed = {}
+    for i in range(0, len(names), size):
+        part = names[i : i + size]
+        params, macs, kept = (sum(groups[name][which] for name in part) for which in range(3))
+        summed[f"{part[0]} ... {part[-1]}" if len(part) > 1 else part[0]] = (params, macs, kept)
+    return summed
 
 
 def _headline(reports: Sequence[Report], baseline: int) -> str:
     if len(reports) == 1:
         report = reports[0]
-        return f"{report.name} at {shape_text(report.input_size)}"
+        return f"{report.name} at {report.input_text}"
     base = reports[baseline]
     if len(reports) == 2:
         other = reports[1] if base is reports[0] else reports[0]
@@ -93,53 +139,42 @@ def _headline(reports: Sequence[Report], baseline: int) -> str:
 
 
 def _draw_bars(
-    axis: Axes,
-    reports: Sequence[Report],
-    owners: Sequence[tuple[int, int, int]],
-    labels: Sequence[str],
-    which: int,
-    title: str,
-    baseline: int,
-    named: bool,
+    axis: Axes, reports: Sequence[Report], bars: Sequence[Bar], labels: Sequence[str], which: int, baseline: int
 ) -> None:
     """One bar a layer, a group a network with its total at the foot."""
-    places = [n + 1.3 * owner[0] for n, owner in enumerate(owners)]  # a gap between the networks
-    values = [owner[which] for owner in owners]
-    colours = [COLOURS[owner[0] % len(COLOURS)] for owner in owners]
-    strong = [label == "total" for label in labels]
-    axis.barh(
-        places, [max(v, 0.5) for v in values], color=colours, alpha=0.62, height=0.72, left=0.5, log=True, zorder=2
-    )
-    for bar, total in zip(axis.patches, strong, strict=True):
-        bar.set_alpha(1.0 if total else 0.62)
-    largest = max(values)
-    axis.set_xlim(0.5 if min(v for v in values if v) < 100 else 10, largest * 300)
-    base = reports[baseline]
-    for place, value, owner, total in zip(places, values, owners, strong, strict=True):
-        text = f" {human(value)}" if value else " 0"
-        report = reports[owner[0]]
-        if total and report is not base:
-            times = report.params.total / base.params.total if which == 1 and base.params.total else 0
-            times = report.macs / base.macs if which == 2 and base.macs else times
-            text += f"  ({ratio_text(times)})" if times else ""
-        axis.text(value or 0.5, place, text, va="center", fontsize=8, color=INK, fontweight="bold" if total else None)
-    for i, report in enumerate(reports):
-        first = next(place for place, owner in zip(places, owners, strict=True) if owner[0] == i)
-        axis.text(
-            0.0,
-            first - 0.95,
-            f"{report.name}, {shape_text(report.input_size)}" if named else "",
-            transform=axis.get_yaxis_transform(),
-            color=COLOURS[i % len(COLOURS)],
-            fontsize=10,
-            fontweight="bold",
-            va="center",
-        )
-    axis.set_yticks(places, labels if named else [""] * len(labels), fontsize=8.5)
-    for text_, total in zip(axis.get_yticklabels(), strong, strict=True):
-        text_.set_fontweight("bold" if total else "normal")
+    places = [n + 1.3 * bar.owner for n, bar in enumerate(bars)]  # a gap between the networks
+    values = [bar.values[which] for bar in bars]
+    colours = [COLOURS[bar.owner % len(COLOURS)] for bar in bars]
+    axis.barh(places, [max(v, 0.5) for v in values], color=colours, height=0.72, left=0.5, log=True)
+    for patch, bar in zip(axis.patches, bars, strict=True):
+        patch.set_alpha(1.0 if bar.total else 0.62)
+    axis.set_xlim(0.5 if min((v for v in values if v), default=1) < 100 else 10, max([*values, 100]) * 300)
+    base = baseline % len(reports)
+    base_total = next(bar.values[which] for bar in bars if bar.total and bar.owner == base)
+    for place, value, bar in zip(places, values, bars, strict=True):
+        text = f" {human(value)}"
+        if bar.total and bar.owner != base and base_total:
+            text += f"  ({ratio_text(value / base_total)})"
+        weight = "bold" if bar.total else "normal"
+        axis.text(max(value, 0.5), place, text, va="center", fontsize=8, color=INK, fontweight=weight)
+    if which == 0:
+        for i, report in enumerate(reports):
+            first = next(place for place, bar in zip(places, bars, strict=True) if bar.owner == i)
+            axis.text(
+                0.0,
+                first - 0.95,
+                f"{report.name}, {report.input_text}",
+                transform=axis.get_yaxis_transform(),
+                color=COLOURS[i % len(COLOURS)],
+                fontsize=10,
+                fontweight="bold",
+                va="center",
+            )
+    axis.set_yticks(places, labels if which == 0 else [""] * len(labels), fontsize=8.5)
+    for tick, bar in zip(axis.get_yticklabels(), bars, strict=True):
+        tick.set_fontweight("bold" if bar.total else "normal")
     axis.set_ylim(max(places) + 0.7, -1.5)
-    axis.set_title(title, fontsize=10.5, color=INK)
+    axis.set_title(PANELS[which], fontsize=10.5, color=INK)
     _calm(axis)
     axis.minorticks_off()
     axis.xaxis.grid(True, color=FAINT, linewidth=0.6)

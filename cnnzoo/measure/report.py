@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
-from cnnzoo.measure.tables import Table, human, shape_text
+from cnnzoo.errors import unknown
+from cnnzoo.measure.tables import Table, human, page, shape_text
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class Row:
         macs: Multiply-adds of one forward.
         backward_macs: Multiply-adds of one backward.
         bias_adds: Additions of a bias.
+        elementwise: Values that come out of element-wise operators (activations, sums, normalisations, dropout).
+        pooling: Values that the windows of pools read.
+        connections: In the sense of LeCun, Bottou, Bengio, Haffner 1998: MACs, bias adds, and what the windows of
+            averaging pools read.
+        neurons: In the sense of Krizhevsky, Sutskever, Hinton 2012: outputs of convolutions and of matrix products
+            with weights.
+        kept_bytes: Bytes of activations kept for the backward that no earlier row keeps already.
+        moved_bytes: Bytes that its operators read and write.
+        receptive_field: Side, in px of the input, of what one place of the output sees (the longer one).
+        inputs: Places in the report of the rows that feed this one; empty where only the input does.
     """
 
     name: str
@@ -52,6 +63,20 @@ class Row:
     macs: int
     backward_macs: int
     bias_adds: int
+    elementwise: int
+    pooling: int
+    connections: int
+    neurons: int
+    kept_bytes: int
+    moved_bytes: int
+    receptive_field: int
+    inputs: tuple[int, ...]
+
+
+SUMMED = (
+    "params", "macs", "backward_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons", "kept_bytes",
+    "moved_bytes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,6 +88,8 @@ class Report:
         input_size: Shape of the input, batch included (several where there are several inputs).
         params: Numbers of parameters.
         rows: One per call of a layer, in order.
+        peak_bytes: Most bytes of activations that live at once in inference, pooling indices included, weights and
+            input not.
         unknown_ops: Operators that no rule was known for; they are not part of the counts.
     """
 
@@ -70,12 +97,16 @@ class Report:
     input_size: tuple[Any, ...]
     params: Params
     rows: tuple[Row, ...]
+    peak_bytes: int = 0
     unknown_ops: tuple[str, ...] = ()
+
+    def _sum(self, column: str) -> int:
+        return sum(getattr(row, column) for row in self.rows)
 
     @property
     def macs(self) -> int:
         """Multiply-adds of one forward: convolutions and matrix products, biases not counted."""
-        return sum(row.macs for row in self.rows)
+        return self._sum("macs")
 
     @property
     def flops(self) -> int:
@@ -85,44 +116,114 @@ class Report:
     @property
     def train_macs(self) -> int:
         """Multiply-adds of one forward and one backward."""
-        return self.macs + sum(row.backward_macs for row in self.rows)
+        return self.macs + self._sum("backward_macs")
 
     @property
     def bias_adds(self) -> int:
         """Additions of a bias in one forward."""
-        return sum(row.bias_adds for row in self.rows)
+        return self._sum("bias_adds")
 
-    def by_label(self, value: Callable[[Row], int]) -> dict[str, int]:
-        """A sum for each row of the paper's table (each module, where it carries no label)."""
-        sums: dict[str, int] = {}
+    @property
+    def elementwise(self) -> int:
+        """Values that come out of element-wise operators in one forward."""
+        return self._sum("elementwise")
+
+    @property
+    def pooling(self) -> int:
+        """Values that the windows of pools read in one forward."""
+        return self._sum("pooling")
+
+    @property
+    def connections(self) -> int:
+        """Connections in the sense of 1998: MACs, bias adds, and what averaging pools read."""
+        return self._sum("connections")
+
+    @property
+    def neurons(self) -> int:
+        """Neurons in the sense of 2012: outputs of convolutions and of matrix products with weights."""
+        return self._sum("neurons")
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of activations kept for the backward, the input included, weights not."""
+        return self._sum("kept_bytes")
+
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity: FLOPs per byte that the operators read and write."""
+        moved = self._sum("moved_bytes")
+        return self.flops / moved if moved else 0.0
+
+    def by(self, key: str, depth: int = 1) -> dict[str, dict[str, int]]:
+        """Sums of every column over groups of rows, in order.
+
+        Args:
+            key: ``"label"`` (rows of the paper's table; the module, where it has none), ``"kind"`` (classes) or
+                ``"module"`` (subtrees of the module, by the first ``depth`` parts of their names).
+            depth: How many parts of a name make a subtree.
+
+        Returns:
+            Group -> column -> sum.
+
+        Raises:
+            UnknownNameError: If the key is not known.
+        """
+        keys: dict[str, Callable[[Row], str]] = {
+            "label": lambda row: row.label or row.name,
+            "kind": lambda row: row.kind,
+            "module": lambda row: ".".join(row.name.split(".")[:depth]),
+        }
+        if key not in keys:
+            raise unknown("grouping", key, keys)
+        groups: dict[str, dict[str, int]] = {}
         for row in self.rows:
-            key = row.label or row.name
-            sums[key] = sums.get(key, 0) + value(row)
-        return sums
+            sums = groups.setdefault(keys[key](row), dict.fromkeys(SUMMED, 0))
+            for column in SUMMED:
+                sums[column] += getattr(row, column)
+        return groups
 
     def table(self) -> Table:
         """The layers as a table."""
         labelled = any(row.label for row in self.rows)
+        headers = (*(["row"] if labelled else []), "layer", "kind", "output", "parameters", "MACs", "kept", "field")
+        return Table(
+            title=f"{self.name} at {self.input_text}",
+            headers=headers,
+            rows=[
+                (
+                    *([row.label] if labelled else []),
+                    *(row.name, row.kind, row.out_shape, row.params, row.macs),
+                    f"{human(row.kept_bytes)}B" if row.kept_bytes else "",
+                    row.receptive_field,
+                )
+                for row in self.rows
+            ],
+            total=("total", *[""] * (len(headers) - 5), self.params.total, self.macs, f"{human(self.kept_bytes)}B", ""),
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> list[str]:
         notes = [
             f"parameters {self.params.total:,} ({human(4 * self.params.total)}B in float32), "
             f"trainable {self.params.trainable:,}, buffers {self.params.buffers:,}",
-            f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}",
+            f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}, "
+            f"bias adds {self.bias_adds:,}",
+            f"activations: {human(self.kept_bytes)}B kept for the backward, {human(self.peak_bytes)}B at once in "
+            f"inference; {self.intensity:.3g} FLOPs per byte moved",
         ]
+        kinds = self.by("kind")
+        for column, what, total in (("macs", "MACs", self.macs), ("params", "parameters", self.params.total)):
+            shares = sorted(((sums[column], kind) for kind, sums in kinds.items() if sums[column]), reverse=True)[:3]
+            if total:
+                notes.append(f"{what}: " + ", ".join(f"{kind} {100 * n / total:.1f} %" for n, kind in shares))
         if self.unknown_ops:
             notes.append(f"not counted, because no rule is known for them: {', '.join(self.unknown_ops)}")
-        return Table(
-            title=f"{self.name} at {self._input_text()}",
-            headers=(*(["row"] if labelled else []), "layer", "kind", "output", "parameters", "MACs"),
-            rows=[
-                (*([row.label] if labelled else []), row.name, row.kind, row.out_shape, row.params, row.macs)
-                for row in self.rows
-            ],
-            total=("total", *([""] if labelled else []), "", "", self.params.total, self.macs),
-            notes=notes,
-        )
+        return notes
 
-    def _input_text(self) -> str:
-        several = self.input_size and isinstance(self.input_size[0], tuple)
+    @property
+    def input_text(self) -> str:
+        """Shape of the input as it is printed: ``1x3x224x224``."""
+        several = bool(self.input_size) and isinstance(self.input_size[0], tuple)
         return ", ".join(map(shape_text, self.input_size)) if several else shape_text(self.input_size)
 
     def __str__(self) -> str:
@@ -133,14 +234,12 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Totals and rows as plain values."""
+        totals = ("macs", "flops", "train_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons")
         return {
             "name": self.name,
             "input_size": list(self.input_size),
             "params": dataclasses.asdict(self.params),
-            "macs": self.macs,
-            "flops": self.flops,
-            "train_macs": self.train_macs,
-            "bias_adds": self.bias_adds,
+            **{name: getattr(self, name) for name in (*totals, "kept_bytes", "peak_bytes", "intensity")},
             "unknown_ops": list(self.unknown_ops),
             "rows": [dataclasses.asdict(row) for row in self.rows],
         }
@@ -162,8 +261,14 @@ class Report:
         """The layers as an HTML table."""
         return self.table().html()
 
+    def to_page(self) -> str:
+        """A whole HTML page with table and picture, which needs nothing else to be viewed."""
+        from cnnzoo.measure.pictures import layers_svg
+
+        return page(self.name, [layers_svg([self]), self.to_html()])
+
     def plot(self, path: str | PathLike[str]) -> None:
-        """Draws where parameters and MACs sit, layer by layer, into a picture file.
+        """Draws where parameters, MACs and activation bytes sit, layer by layer, into a picture file.
 
         Args:
             path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).

@@ -134,3 +134,30 @@ class Table:
             f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{cells('th', self.headers)}</tr></thead>"
             f"<tbody>{body}</tbody>{foot}</table>{notes}"
         )
+
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+h1 { font-size: 1.4rem; }
+figure { margin: 0; overflow-x: auto; background: white; border-radius: 6px; }
+figure svg { max-width: 100%; height: auto; }
+div.wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1.5rem 0 .5rem; font-variant-numeric: tabular-nums; font-size: .9rem; }
+caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+td, th { padding: .15rem .7rem; white-space: nowrap; }
+thead th, tfoot th { border-bottom: 1px solid #8886; border-top: 1px solid #8886; }
+p { white-space: pre-wrap; margin: .2rem 0; font-size: .9rem; }
+"""
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole HTML page: pictures (SVG) and fragments, with nothing to be fetched."""
+    body = "\n".join(
+        f"<figure>{part}</figure>" if part.startswith("<svg") else f'<div class="wide">{part}</div>' for part in parts
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
+    )
