@@ -77,6 +77,7 @@ def count(
     input_size: Sequence[int] | None = None,
     *,
     inputs: Any = None,
+    meta: bool = True,
     **knobs: Any,
 ) -> Report:
     """Counts parameters and multiply-adds: exactly, per layer and in total, computing nothing.
@@ -85,7 +86,9 @@ def count(
         source: A registered name, a Spec, or any ``nn.Module``, on which no trace is left.
         input_size: Shape of the input, batch included: (N, C, H, W). A network of the zoo takes one image of
             its own size by default.
-        inputs: The input itself instead: a tensor, or a tuple of arguments; only shapes and types are used.
+        inputs: The input itself instead: a tensor, a tuple of arguments, or a mapping of them by name; only shapes
+            and types are used.
+        meta: False runs the module for real, on copies of its weights: for control flow that depends on values.
         **knobs: As for ``create``, for a name or a Spec.
 
     Raises:
@@ -95,15 +98,17 @@ def count(
         if knobs:
             raise InputError(f"{', '.join(knobs)}: knobs are for a name or a Spec; this module is built already")
         model = source
-    else:
-        with torch.device("meta"):
+    elif isinstance(source, (str, Spec)):
+        with torch.device("meta" if meta else "cpu"):
             model = CNN(resolve(source, **knobs))
+    else:
+        raise InputError(f"count takes a name, a Spec or an nn.Module, not {type(source).__name__}")
     name = None
     if isinstance(model, CNN):
         name = model.spec.name
         if input_size is None and inputs is None:
             input_size = (1, *model.spec.input)
-    return measure.count(model, input_size, inputs=inputs, name=name)
+    return measure.count(model, input_size, inputs=inputs, name=name, meta=meta)
 
 
 def summary(source: Source | nn.Module, input_size: Sequence[int] | None = None, **knobs: Any) -> None:

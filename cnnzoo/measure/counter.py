@@ -16,7 +16,7 @@ import math
 import random
 import sys
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -41,6 +41,19 @@ _PRODUCTS: dict[Any, tuple[tuple[int, ...], int | None]] = {
     aten.bmm: ((0, 1), None),
     aten.addmm: ((1, 2), 0),
     aten.baddbmm: ((1, 2), 0),
+    aten.mv: ((0, 1), None),
+    aten.dot: ((0, 1), None),
+    aten.vdot: ((0, 1), None),
+    aten.addmv: ((1, 2), 0),
+    aten.addbmm: ((1, 2), 0),
+}
+# Products that torch's registry has no formula for: the multiply-adds, from the tensors that go in.
+_MORE_MACS: dict[Any, Callable[..., int]] = {
+    aten.mv: lambda a, b: a.numel(),
+    aten.addmv: lambda bias, a, b: a.numel(),
+    aten.dot: lambda a, b: a.numel(),
+    aten.vdot: lambda a, b: a.numel(),
+    aten.addbmm: lambda bias, a, b: a.numel() * b.shape[-1],
 }
 _CONVOLUTIONS = {aten.convolution, aten._convolution}
 
@@ -63,7 +76,8 @@ def _packets(names: str) -> frozenset[Any]:
 _ELEMENTWISE = _packets(
     """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional
     _native_batch_norm_legit_no_training cudnn_batch_norm _batch_norm_with_update native_layer_norm native_group_norm
-    _softmax _log_softmax native_dropout cumsum"""
+    _softmax _log_softmax _safe_softmax native_dropout cumsum _prelu_kernel hardswish_ _weight_norm_interface
+    upsample_bilinear2d upsample_bicubic2d upsample_linear1d grid_sampler_2d grid_sampler_3d"""
 )
 # One unit per value that goes in.
 _REDUCTIONS = _packets("mean sum amax amin max min argmax argmin var std var_mean norm linalg_vector_norm prod any all")
@@ -75,7 +89,8 @@ _MOVES = _packets(
     rand randn randint rand_like randn_like randperm uniform_ normal_ embedding index index_select index_put index_put_
     gather scatter slice_scatter select_scatter upsample_nearest2d native_channel_shuffle pixel_shuffle flip roll sort
     topk nonzero masked_fill masked_fill_ triu tril _local_scalar_dense contiguous resize_ set_ repeat im2col unfold
-    view_copy expand_copy is_same_size"""
+    view_copy expand_copy is_same_size unsafe_split unsafe_split_with_sizes as_strided_ max_unpool2d nll_loss_forward
+    nll_loss2d_forward _embedding_bag"""
 )
 
 
@@ -207,13 +222,18 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         best = max(seen, key=lambda value: value.field, default=None)
         field, jump = (best.field, best.jump) if best else ((1,), (1.0,))
 
-        if operator in flop_registry:
+        if operator in flop_registry or operator in _MORE_MACS:
             field, jump = self._product(operator, call, args, kwargs, ins, out, field, jump)
         elif operator in _POOLS:
             window, stride = _pool_window(operator, args, outs[0])
+            if len(window) > len(field) > 1:  # an axis of channels (torch's LRN averages over it): no pool of places
+                window, stride = window[-len(field) :], stride[-len(field) :]
             size = outs[0].numel() * math.prod(window)
-            call.pooling += size
-            call.pooled_means += size if operator in _AVERAGE_POOLS else 0
+            if math.prod(window) > 1:
+                call.pooling += size
+                call.pooled_means += size if operator in _AVERAGE_POOLS else 0
+            else:
+                call.elementwise += size
             field, jump = _grown(field, jump, window, stride)
         elif torch.Tag.pointwise in func.tags or operator in _ELEMENTWISE:
             call.elementwise += outs[0].numel() if outs else 0
@@ -243,7 +263,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         jump: tuple[float, ...],
     ) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """A convolution, a matrix product, or several of them in one operator (attention)."""
-        macs = flop_registry[operator](*args, **kwargs, out_val=out) // 2
+        if operator in _MORE_MACS:
+            macs = _MORE_MACS[operator](*args)
+        else:
+            macs = flop_registry[operator](*args, **kwargs, out_val=out) // 2
         call.macs += macs
         if operator not in _PRODUCTS:
             # fused attention: two products, each with two more in the backward
@@ -251,11 +274,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return field, jump
         positions, bias = _PRODUCTS[operator]
         matrices = [args[i] for i in positions]
-        call.backward_macs += macs * sum(x.requires_grad for x in matrices)
+        if torch.is_grad_enabled():  # a module may work out something on the side without gradients
+            call.backward_macs += macs * sum(x.requires_grad for x in matrices)
         if bias is not None and args[bias] is not None:
             call.bias_adds += out.numel()
         values = [self.values.get(x.untyped_storage()._cdata) for x in matrices]
-        if not all(value is not None and value.data for value in values):
+        from_input = [value is not None and value.data for value in values]
+        if any(from_input) and not all(from_input):
             call.neurons += out.numel()
         if operator not in _CONVOLUTIONS:
             return field, jump
@@ -356,6 +381,8 @@ def count(
                     stack.callback(register(hook).remove)
                 if meta:
                     stack.enter_context(torch.device("meta"))
+                else:
+                    stack.enter_context(_without_onednn())
                 stack.enter_context(torch.inference_mode(False))
                 stack.enter_context(torch.enable_grad())
                 stack.enter_context(torch.autograd.graph.saved_tensors_hooks(watch.keep, _no_backward))
@@ -395,8 +422,8 @@ def _refusal(name: str, given: list[torch.Tensor], meta: bool, problem: Exceptio
     text = f"{name} cannot run on an input of {shapes}: {type(problem).__name__}: {reason}"
     if meta and ("meta" in str(problem) or "item()" in str(problem) or "data-dependent" in str(problem)):
         text += (
-            "; its control flow depends on values, which the meta device does not have: count(..., meta=False) runs it "
-            "for real"
+            "; it needs values, which the meta device does not have (control flow that depends on them, or a tensor "
+            "that is no part of the module): count(..., meta=False) runs it for real"
         )
     elif "Expected more than 1 value per channel" in str(problem):
         text += "; batch norm in train mode needs more: count two images (N=2), or model.eval() first"
@@ -502,6 +529,17 @@ def _untouched(model: nn.Module, meta: bool) -> Iterator[set[int]]:
                 for inner, content in inner_dicts:
                     inner.clear()
                     inner.update(content)
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """OneDNN runs a whole LSTM as one operator of its own, which hides the products in it."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 @contextmanager

@@ -1,0 +1,371 @@
+"""The counter on the odd cases that other tools get wrong, against values derived by hand; and no trace."""
+
+from __future__ import annotations
+
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+from torch.utils.flop_counter import FlopCounterMode
+
+import cnnzoo
+from cnnzoo.errors import InputError
+
+
+class Calls(nn.Module):
+    """A module whose forward is the function given."""
+
+    def __init__(self, function, **modules: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, *inputs):
+        return self.function(self, *inputs)
+
+
+class MyConv(nn.Conv2d):
+    pass
+
+
+def old_weight_norm() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.utils.weight_norm(nn.Linear(8, 5))
+
+
+def tied() -> nn.Module:
+    first, second = nn.Linear(6, 6, bias=False), nn.Linear(6, 6)
+    second.weight = first.weight
+    return nn.Sequential(first, second)
+
+
+def shared() -> nn.Module:
+    layer = nn.Linear(6, 6)
+    return nn.Sequential(layer, layer)
+
+
+def half_frozen() -> nn.Module:
+    net = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3))
+    net[1].requires_grad_(False)
+    return net
+
+
+q = lambda *shape: torch.zeros(shape, requires_grad=True)  # noqa: E731
+
+# name: (module, input shape or inputs, parameters, MACs, backward MACs, bias adds)
+ODD = {
+    # 2-D, 3-D input; subclass; groups, dilation, other dimensions
+    "linear": (nn.Linear(8, 5), (2, 8), 45, 2 * 40, 2 * 40, 2 * 5),
+    "linear on 3-D input": (nn.Linear(8, 5), (2, 7, 8), 45, 14 * 40, 14 * 40, 14 * 5),
+    "subclass": (MyConv(3, 4, 3), (1, 3, 8, 8), 112, 27 * 4 * 36, 27 * 4 * 36, 4 * 36),
+    "grouped": (nn.Conv2d(8, 4, 3, groups=4), (1, 8, 6, 6), 76, 18 * 4 * 16, 18 * 4 * 16, 4 * 16),
+    "depthwise": (nn.Conv2d(8, 8, 3, groups=8, bias=False), (1, 8, 6, 6), 72, 9 * 8 * 16, 9 * 8 * 16, 0),
+    "dilated": (nn.Conv2d(3, 4, 3, dilation=2), (1, 3, 9, 9), 112, 27 * 4 * 25, 27 * 4 * 25, 100),
+    "transposed": (nn.ConvTranspose2d(3, 4, 3, stride=2), (1, 3, 5, 5), 112, 27 * 4 * 25, 27 * 4 * 25, 4 * 121),
+    "conv1d": (nn.Conv1d(3, 4, 3), (2, 3, 10), 40, 2 * 9 * 4 * 8, 2 * 9 * 4 * 8, 2 * 4 * 8),
+    "conv3d": (nn.Conv3d(3, 4, 3), (1, 3, 5, 5, 5), 328, 81 * 4 * 27, 81 * 4 * 27, 4 * 27),
+    # functional calls
+    "F.linear": (
+        Calls(lambda s, x: functional.linear(x, s.layer.weight), layer=nn.Linear(4, 3)), (2, 4), 15, 24, 24, 0,
+    ),
+    "F.conv2d": (
+        Calls(lambda s, x: functional.conv2d(x, s.layer.weight), layer=nn.Conv2d(3, 4, 3)),
+        (1, 3, 8, 8), 112, 27 * 4 * 36, 27 * 4 * 36, 0,
+    ),
+    "@": (Calls(lambda s, x: x @ x.transpose(-1, -2)), (2, 3, 4, 5), 0, 6 * 16 * 5, 0, 0),
+    "@ with a gradient": (Calls(lambda s, x: x @ x), (q(4, 4),), 0, 64, 128, 0),
+    "@ of a vector": (Calls(lambda s, x: x @ torch.ones(4)), (3, 4), 0, 12, 0, 0),
+    "bmm": (Calls(lambda s, x: torch.bmm(x, x)), (2, 4, 4), 0, 128, 0, 0),
+    "einsum": (Calls(lambda s, x: torch.einsum("bij,bjk->bik", x, x)), (2, 4, 4), 0, 128, 0, 0),
+    "dot": (Calls(lambda s, x: torch.dot(x, x)), (4,), 0, 4, 0, 0),
+    "a bias of one's own": (
+        Calls(lambda s, x: x + s.layer.bias, layer=nn.Linear(4, 4)), (2, 4), 20, 0, 0, 8,
+    ),
+    "sub.forward()": (Calls(lambda s, x: s.layer.forward(x), layer=nn.Linear(4, 3)), (2, 4), 15, 24, 24, 6),
+    # recurrent: 4 or 3 gates of (6 + 5) x 5 at 7 x 2 steps, two biases; the backward reaches weights, and states
+    # but for the first
+    "lstm": (nn.LSTM(6, 5), (7, 2, 6), 260, 14 * 220, 14 * 220 + 12 * 100, 14 * 40),
+    "gru": (nn.GRU(6, 5), (7, 2, 6), 195, 14 * 165, 14 * 165 + 12 * 75, 14 * 30),
+    # attention, 2 heads of 4 on 7 places, batch 2: in and out projections, scores and sums
+    "attention": (
+        nn.MultiheadAttention(8, 2, batch_first=True), (torch.zeros(2, 7, 8),) * 3, 288,
+        14 * 4 * 64 + 2 * 784, 14 * 3 * 64 + 2 * 14 * 64 + 4 * 784, 14 * 32,
+    ),
+    "fused attention": (
+        Calls(lambda s, *x: functional.scaled_dot_product_attention(*x)), (q(2, 4, 7, 8), q(2, 4, 7, 8), q(2, 4, 7, 8)),
+        0, 2 * 8 * 49 * 8, 4 * 8 * 49 * 8, 0,
+    ),
+    # sharing and freezing
+    "tied weights": (tied(), (2, 6), 42, 144, 72 + 144, 12),
+    "a shared module": (shared(), (2, 6), 42, 144, 72 + 144, 24),
+    "frozen middle": (half_frozen(), (1, 6), 30 + 5 + 20 + 4 + 15, 62, 30 + 20 + 24, 12),
+    "all frozen": (nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4)).requires_grad_(False), (1, 6), 59, 50, 0, 9),
+    # weights that are worked out
+    "weight norm": (parametrizations.weight_norm(nn.Linear(8, 5)), (2, 8), 50, 80, 80, 10),
+    "old weight norm": (old_weight_norm(), (2, 8), 50, 80, 80, 10),
+    # types and modes
+    "float64": (nn.Linear(4, 4).double(), (2, 4), 20, 32, 32, 8),
+    "bfloat16": (nn.Conv2d(3, 4, 3).bfloat16(), (1, 3, 8, 8), 112, 27 * 4 * 36, 27 * 4 * 36, 144),
+    "meta": (nn.Linear(4, 4, device="meta"), (2, 4), 20, 32, 32, 8),
+    "embedding": (nn.Embedding(10, 4), (torch.zeros(2, 3, dtype=torch.long),), 40, 0, 0, 0),
+    "without gradients": (
+        Calls(lambda s, x: s.layer(x) + torch.no_grad()(s.layer)(x), layer=nn.Linear(4, 3)), (2, 4), 15, 48, 24, 12,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("meta", [True, False])
+def test_odd_cases(case: str, meta: bool) -> None:
+    module, given, params, macs, backward, bias_adds = ODD[case]
+    if not meta and case == "meta":
+        pytest.skip("there is nothing to run for real")
+    arguments = {"inputs": given} if isinstance(given[0], torch.Tensor) else {"input_size": given}
+    before = _state(module)
+    report = cnnzoo.count(module, **arguments, meta=meta)
+    if not (case == "@ of a vector" or "attention" in case) or meta:  # kernels of the CPU fuse attention
+        assert (report.macs, report.train_macs - report.macs) == (macs, backward)
+    assert report.params.total == params and report.bias_adds == bias_adds
+    assert report.flops == 2 * macs
+    assert report.unknown_ops == ()
+    assert sum(row.params for row in report.rows) <= params
+    assert _same(before, _state(module))
+
+
+@pytest.mark.parametrize("name", ["lenet", "alexnet"])
+def test_forward_and_backward_equal_a_real_run(name: str) -> None:
+    """torch's own counter over a forward and backward that are really computed."""
+    model = cnnzoo.create(name)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(2, *model.spec.input)).sum().backward()
+    report = cnnzoo.count(name, (2, *model.spec.input))
+    assert 2 * report.train_macs == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "name", ["densenet121", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16", "convnext_tiny", "shufflenet_v2_x1_0"]
+)
+def test_nets_that_are_not_ours(name: str) -> None:
+    """torchvision publishes GMACs (which it calls GFLOPS) with its weights."""
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name).eval()
+    report = cnnzoo.count(model, (1, 3, 224, 224))
+    assert report.params.total == weights.meta["num_params"]
+    assert round(report.macs / 1e9, 3) == weights.meta["_ops"]
+    assert report.unknown_ops == ()
+
+
+# --- the other columns ---
+
+
+def test_activations_of_the_referees() -> None:
+    import torchvision
+
+    lenet, alexnet = cnnzoo.count("lenet"), cnnzoo.count("alexnet")
+    assert (lenet.kept_bytes, lenet.peak_bytes) == (35_472, 37_632)
+    assert alexnet.kept_bytes == 3_998_720
+    with torch.device("meta"):
+        theirs = torchvision.models.alexnet()
+    train, test = (cnnzoo.count(theirs.train(mode), (1, 3, 224, 224)) for mode in (True, False))
+    assert (train.kept_bytes, test.kept_bytes) == (3_741_184, 3_671_552)
+    assert train.peak_bytes == test.peak_bytes == 1_334_272
+    assert [row.receptive_field for row in train.rows if row.kind == "AdaptiveAvgPool2d"] == [195]
+    assert cnnzoo.count("lenet").by("label")["pool2"]["params"] == 0
+    assert [row.receptive_field for row in lenet.rows if row.label == "flatten"] == [16]
+
+
+def test_bytes_scale_with_the_type_and_the_batch() -> None:
+    net = lambda: nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2))  # noqa: E731
+    one = cnnzoo.count(net(), (1, 4))
+    assert one.kept_bytes == 4 * (4 + 4)  # the input and what the sigmoid gives; the second Linear keeps the same
+    assert cnnzoo.count(net().double(), (3, 4)).kept_bytes == 6 * one.kept_bytes
+    assert one.peak_bytes == 4 * (4 + 4)  # what goes into the sigmoid and what comes out
+
+
+def test_connections_and_neurons() -> None:
+    lenet = cnnzoo.count("lenet")
+    assert lenet.neurons == 6 * 28**2 + 16 * 10**2 + 120 + 84 + 10 == 6_518
+    assert lenet.connections == lenet.macs + lenet.bias_adds + 4 * (6 * 14**2 + 16 * 5**2)
+    assert lenet.pooling == 4 * (6 * 14**2 + 16 * 5**2)
+    assert lenet.elementwise == 6 * 28**2 + 16 * 10**2 + 120 + 84
+    biggest = cnnzoo.count("lenet", pooling="max")
+    assert biggest.pooling == lenet.pooling and biggest.connections == lenet.macs + lenet.bias_adds
+
+
+def test_receptive_fields() -> None:
+    def field(*layers: nn.Module) -> list[int]:
+        return [row.receptive_field for row in cnnzoo.count(nn.Sequential(*layers), (1, 2, 64, 64)).rows]
+
+    def conv(kernel, **more) -> nn.Module:
+        return nn.Conv2d(2, 2, kernel, **more)
+
+    assert field(conv(3), conv(3), conv(3)) == [3, 5, 7]
+    assert field(conv(3, stride=2), conv(3, dilation=2), nn.MaxPool2d(2), conv(3)) == [3, 11, 13, 21]
+    assert field(conv((3, 7)), conv(1)) == [7, 7]
+    assert field(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(512, 3)) == [4, 4, 4]
+    assert field(conv(3), nn.AdaptiveAvgPool2d(1)) == [3, 64]
+    assert field(conv(3, stride=2), nn.ConvTranspose2d(2, 2, 2, stride=2), conv(3)) == [3, 3, 5]
+    assert field(nn.LocalResponseNorm(2), conv(3)) == [1, 3]
+    branches = Calls(lambda s, x: s.a(x) + s.b(x), a=conv(3, padding=1), b=conv(7, padding=3))
+    assert field(branches, conv(3))[-1] == 9
+
+
+def test_which_layer_feeds_which() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(x)
+            return self.last(torch.relu(x + self.second(x)))
+
+    assert [row.inputs for row in cnnzoo.count(Residual(), (1, 4)).rows] == [(), (0,), (0, 1)]
+    chain = cnnzoo.count("alexnet").rows
+    assert [row.inputs for row in chain] == [(), *((i,) for i in range(len(chain) - 1))]
+
+
+def test_sums_over_groups() -> None:
+    report = cnnzoo.count("alexnet")
+    kinds = report.by("kind")
+    assert round(100 * kinds["Conv2d"]["macs"] / report.macs, 1) == 95.4
+    assert round(100 * kinds["Linear"]["params"] / report.params.total, 1) == 92.0
+    parts = report.by("module")
+    assert list(parts) == ["features", "classifier"]
+    assert parts["features"]["macs"] + parts["classifier"]["macs"] == report.macs
+    assert report.by("label")["conv2"]["macs"] == 415_334_400
+    assert "MACs: Conv2d 95.4 %, Linear 4.6 %" in str(report)
+    with pytest.raises(LookupError, match="unknown grouping 'layer'. Did you mean 'label'"):
+        report.by("layer")
+
+
+def test_intensity() -> None:
+    report = cnnzoo.count(nn.Linear(8, 4, bias=False), (2, 8))
+    assert report.intensity == 2 * 64 / (4 * (16 + 32 + 8))
+
+
+# --- no trace ---
+
+
+def _state(model: nn.Module) -> tuple:
+    return (
+        {name: id(p) for name, p in model.named_parameters(remove_duplicate=False)},
+        {name: id(b) for name, b in model.named_buffers(remove_duplicate=False)},
+        {name: t if t.is_meta else t.clone() for name, t in model.state_dict().items()},
+        {name: m.training for name, m in model.named_modules()},
+        {name: [(key, id(value)) for key, value in vars(m).items()] for name, m in model.named_modules()},
+        [[list(h) for h in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)] for m in model.modules()],
+        torch.get_rng_state(),
+        random.getstate(),
+        repr(np.random.get_state()),
+        [len(h) for h in vars(torch.nn.modules.module).values() if isinstance(h, dict)],
+        {name: id(f) for name, f in vars(torch).items() if type(f).__name__.endswith("function_or_method")},
+        {name: id(f) for name, f in vars(functional).items()},
+        torch.is_grad_enabled(),
+    )
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return (a.is_meta and b.is_meta) or torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a == b
+
+
+class Odd(nn.Module):
+    """Whatever leaves traces: random numbers, statistics, counters, caches, a module under two names."""
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6, bias=False)
+        self.second = nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.again = self.second
+        self.norm = nn.BatchNorm1d(6)
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+        self.plain = torch.arange(6.0)
+        self.calls, self.log, self.fails = 0, {}, fails
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.log["x"] = x
+        self.cache = x
+        self.seen = self.seen + 1
+        self.plain += 1
+        self.train(not self.training)
+        x = self.drop(self.norm(self.second(self.first(x)) + self.plain + random.random() + float(np.random.rand())))
+        if self.fails:
+            raise RuntimeError("no")
+        return self.again(x + torch.rand(()))
+
+
+@pytest.mark.parametrize("meta", [True, False])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_no_trace_is_left(meta: bool, train: bool, fails: bool) -> None:
+    model = Odd(fails).train(train)
+    model.norm.eval()
+    model.first.register_forward_hook(lambda module, args, out: out)
+    given = torch.randn(4, 6)
+    plain, copy = model.plain.clone(), given.clone()
+    before = _state(model)
+    if fails:
+        with pytest.raises(InputError, match=r"Odd cannot run on an input of \(4, 6\): RuntimeError: no"):
+            cnnzoo.count(model, inputs=given, meta=meta)
+    else:
+        report = cnnzoo.count(model, inputs=given, meta=meta)
+        assert report.macs == 3 * 4 * 36 and report.params.total == 36 + 6 + 12
+        assert report.params.buffers == 6 + 6 + 1 + 1
+    assert [_same(a, b) for a, b in zip(before, _state(model), strict=True)] == [True] * len(before)
+    assert torch.equal(model.plain, plain) and torch.equal(given, copy)
+    assert (model.calls, model.log) == (0, {}) and not hasattr(model, "cache")
+
+
+# --- bad input ---
+
+
+def test_control_flow_that_depends_on_values() -> None:
+    module = Calls(lambda s, x: s.layer(x) if x.sum() > 0 else x, layer=nn.Linear(4, 4))
+    with pytest.raises(InputError, match=r"count\(..., meta=False\) runs it for real"):
+        cnnzoo.count(module, (2, 4))
+    assert cnnzoo.count(module, (2, 4), meta=False).macs == 32
+    assert cnnzoo.count(module, inputs=-torch.ones(2, 4), meta=False).macs == 0
+    outside = torch.ones(4)
+    with pytest.raises(InputError, match="a tensor that is no part of the module"):
+        cnnzoo.count(Calls(lambda s, x: x * outside), (2, 4))
+
+
+def test_inputs_by_name() -> None:
+    class Named(nn.Module):
+        def forward(self, *, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            return left @ right
+
+    report = cnnzoo.count(Named(), inputs={"left": torch.zeros(3, 4), "right": torch.zeros(4, 5)})
+    assert report.macs == 60
+
+
+def test_batch_norm_of_one_value_in_train_mode() -> None:
+    with pytest.raises(InputError, match=r"count two images \(N=2\), or model.eval\(\) first"):
+        cnnzoo.count(nn.BatchNorm1d(4), (1, 4))
+    assert cnnzoo.count(nn.BatchNorm1d(4), (2, 4)).params.buffers == 9
+
+
+def test_what_cannot_be_counted() -> None:
+    with pytest.raises(InputError, match="count takes a name, a Spec or an nn.Module, not int"):
+        cnnzoo.count(3, (1, 2))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="lazy layers"):
+        cnnzoo.count(nn.LazyLinear(2), (1, 2))
