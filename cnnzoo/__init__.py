@@ -16,7 +16,7 @@ from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
     from cnnzoo import blocks
-    from cnnzoo.api import Trainer, compare, count, create, evaluate, summary
+    from cnnzoo.api import Trainer, bench, compare, count, create, draw, evaluate, summary
     from cnnzoo.audit import verify
     from cnnzoo.data import ImageData, list_data, load_data
     from cnnzoo.errors import CnnzooError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cnnzoo.weights import load, save
 
 _ROOMS = {
-    "cnnzoo.api": ("Trainer", "compare", "count", "create", "evaluate", "summary"),
+    "cnnzoo.api": ("Trainer", "bench", "compare", "count", "create", "draw", "evaluate", "summary"),
     "cnnzoo.audit": ("verify",),
     "cnnzoo.data": ("ImageData", "list_data", "load_data"),
     "cnnzoo.errors": ("CnnzooError",),
@@ -56,10 +56,12 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "__version__",
+    "bench",
     "blocks",
     "compare",
     "count",
     "create",
+    "draw",
     "edit",
     "evaluate",
     "features",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,12 +14,12 @@ from torch import nn
 from cnnzoo import audit, measure, train, weights
 from cnnzoo.data import ImageData
 from cnnzoo.errors import InputError
-from cnnzoo.measure import Comparison, Report
+from cnnzoo.measure import Bench, Comparison, Report
 from cnnzoo.network import CNN, with_seed
 from cnnzoo.registry import get_spec, is_model
-from cnnzoo.spec import Spec, apply_knobs
+from cnnzoo.spec import Spec, apply_knobs, whole_number
 from cnnzoo.tensorfiles import atomic_write
-from cnnzoo.train import Evaluation, TrainConfig
+from cnnzoo.train import Evaluation, TrainConfig, pick_device
 
 Source = str | Spec
 
@@ -63,7 +64,7 @@ def create(
         SpecError: If the network cannot be built so, such as for images that are too small.
     """
     spec = resolve(source, **knobs)
-    place = None if device is None else train.pick_device(str(device))
+    place = None if device is None else pick_device(str(device))
     if place is not None and place.type == "meta":
         with place:
             model = CNN(spec)
@@ -114,6 +115,55 @@ def count(
 def summary(source: Source | nn.Module, input_size: Sequence[int] | None = None, **knobs: Any) -> None:
     """Prints the count of a network, layer by layer; see ``count``."""
     print(count(source, input_size, **knobs))
+
+
+def draw(
+    source: Source | nn.Module, path: str | PathLike[str], input_size: Sequence[int] | None = None, **knobs: Any
+) -> None:
+    """Draws the architecture as the textbooks do: maps as blocks with their sizes, dense layers as bars.
+
+    Args:
+        source: A registered name, a Spec, or any ``nn.Module`` (with ``input_size``).
+        path: Where to; the suffix says the format (``.svg``, ``.png``, ``.pdf``).
+        input_size: As for ``count``.
+        **knobs: As for ``create``, for a name or a Spec.
+
+    Raises:
+        FileError: If the picture cannot be written.
+    """
+    measure.draw(count(source, input_size, **knobs), path)
+
+
+def bench(
+    *sources: Source | CNN,
+    batch_size: int = 1,
+    train: bool = False,
+    device: str = "cpu",
+    precision: str = "fp32",
+    seconds: float = 2.0,
+) -> Bench:
+    """Measures how fast networks run here, beside their counts and the machine's measured matrix product.
+
+    Args:
+        *sources: Names, Specs or networks of the zoo.
+        batch_size: Images at a time.
+        train: Whether a forward and a backward are timed; else a forward in eval mode.
+        device: Where they run; ``"auto"`` is a GPU where there is one.
+        precision: ``"fp32"`` or ``"bf16"``.
+        seconds: How long each is timed, about.
+
+    Raises:
+        InputError: If there is no such device, or nothing to time.
+    """
+    models = [source if isinstance(source, CNN) else create(source, seed=0) for source in sources]
+    size = whole_number("batch_size", batch_size)
+    return measure.bench(
+        [(model.spec.name, copy.deepcopy(model), (size, *model.spec.input)) for model in models],
+        train=train,
+        device=pick_device(device),
+        precision=precision,
+        seconds=seconds,
+    )
 
 
 def compare(

@@ -99,6 +99,41 @@ def summary(name: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> Non
 
 @main.command()
 @click.argument("names", nargs=-1, required=True)
+@click.option("--batch-size", default=1, show_default=True, help="Images at a time.")
+@click.option("--train", is_flag=True, help="Time a forward and a backward.")
+@click.option("--device", default="cpu", show_default=True, help="'cpu', 'cuda', 'auto'.")
+@click.option("--precision", default="fp32", show_default=True, help="'fp32' or 'bf16'.")
+@click.option("--seconds", default=2.0, show_default=True, help="How long each is timed, about.")
+@_json
+def bench(
+    names: tuple[str, ...],
+    batch_size: int,
+    train: bool,
+    device: str,
+    precision: str,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Measure how fast the models NAMES run here, beside what this machine can do at most."""
+    from cnnzoo.api import bench as bench_
+
+    found = bench_(*names, batch_size=batch_size, train=train, device=device, precision=precision, seconds=seconds)
+    click.echo(found.to_json() if as_json else str(found))
+
+
+@main.command()
+@click.argument("name")
+@_knobs
+@click.option("-o", "--out", required=True, help="The picture: net.svg, net.png, net.pdf.")
+def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
+    """Draw the architecture of the model NAME."""
+    from cnnzoo.api import draw as draw_
+
+    draw_(name, out, **dict(knobs))
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
 @click.option("--baseline", default=-1, show_default=True, help="Index of the model that the ratios are against.")
 @click.option("--train", is_flag=True, help="Train them too, and set what they learn side by side.")
 @_data

@@ -1,7 +1,9 @@
 """Counts, reports and comparisons of any ``nn.Module``; nothing here knows the zoo."""
 
+from cnnzoo.measure.bench import Bench, bench
 from cnnzoo.measure.comparison import Comparison
 from cnnzoo.measure.counter import count
+from cnnzoo.measure.drawing import draw
 from cnnzoo.measure.report import Params, Report, Row
 
-__all__ = ["Comparison", "Params", "Report", "Row", "count"]
+__all__ = ["Bench", "Comparison", "Params", "Report", "Row", "bench", "count", "draw"]

@@ -16,7 +16,7 @@ import math
 import random
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
 from cnnzoo.errors import CnnzooError, InputError
+from cnnzoo.measure.answers import answer
 from cnnzoo.measure.report import Params, Report, Row
 
 aten = torch.ops.aten
@@ -127,8 +128,9 @@ class _Value:
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operator, and which module's call it belongs to."""
 
-    def __init__(self, model: nn.Module, weights: set[int]) -> None:
+    def __init__(self, model: nn.Module, weights: set[int], on_meta: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.on_meta = on_meta
         self.weights = weights  # storages of parameters and buffers
         self.calls: list[_Call] = []
         self.open: list[int] = []
@@ -156,7 +158,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
         number = self.open.pop()
         call = self.calls[number]
-        first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)), None)
+        first = out if isinstance(out, torch.Tensor) else None
+        if first is None:
+            first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)), None)
         if first is None:
             return
         call.out_shape = tuple(first.shape)
@@ -207,19 +211,16 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = answer(func, args, kwargs) if self.on_meta else func(*args, **kwargs)
         operator = func._overloadpacket
         number = self.open[-1]
         call = self.calls[number]
-        ins = [x for x in tree_leaves(args) if isinstance(x, torch.Tensor)]
-        outs = [
-            x for x in ((out,) if isinstance(out, torch.Tensor) else tree_leaves(out)) if isinstance(x, torch.Tensor)
-        ]
-        known = [value for x in ins if (value := self.values.get(x.untyped_storage()._cdata)) is not None]
-        seen = [value for value in known if value.data]
+        ins, outs = _tensors((*args, *kwargs.values())), _tensors((out,))
+        known = [self.values.get(x.untyped_storage()._cdata) for x in ins]
+        seen = [value for value in known if value is not None and value.data]
         for value in seen:
             self._feed(call, number, value)
-        best = max(seen, key=lambda value: value.field, default=None)
+        best = max(seen, key=lambda value: value.field) if seen else None
         field, jump = (best.field, best.jump) if best else ((1,), (1.0,))
 
         if operator in flop_registry or operator in _MORE_MACS:
@@ -293,6 +294,17 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             field, _ = _grown(field, jump, sees, stride)
             return field, tuple(j / s for j, s in zip(_spread(jump, len(stride)), stride, strict=True))
         return _grown(field, jump, window, stride)
+
+
+def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
+    """The tensors among arguments or results, also those in lists."""
+    found: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [one for one in value if isinstance(one, torch.Tensor)]
+    return found
 
 
 def _spread(values: Sequence[Any], n: int) -> list[Any]:
@@ -369,7 +381,7 @@ def count(
     with _untouched(model, meta) as weights:
         arguments, keywords = _arguments(model, input_size, inputs, name, meta)
         given = [x for x in tree_leaves((arguments, keywords)) if isinstance(x, torch.Tensor)]
-        watch = _Watch(model, weights)
+        watch = _Watch(model, weights, meta)
         for tensor in given:
             watch.see_input(tensor)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from os import PathLike
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#c8553d", "#2f6690", "#588157", "#8d6a9f", "#d9a441", "#5c6b73")  # legible on white and in grey
 INK, FAINT = "#22223b", "#d8d8de"
-MOST_BARS = 24  # more layers than this are too many to read: neighbours are summed
+MOST_BARS, FEWEST_BARS = 24, 5  # more layers are too many to read, fewer tell too little
 
 
 PANELS = ("parameters", "multiply-adds (MACs)", "bytes kept for the backward")
@@ -100,7 +101,7 @@ def _layers(reports: Sequence[Report], baseline: int, results: Sequence[Mapping[
 def _grouped(report: Report) -> dict[str, tuple[int, int, int]]:
     """Layer -> (parameters, MACs, kept bytes); what has neither parameters nor MACs belongs to the layer before.
 
-    Where there are too many layers to read, neighbours are summed.
+    Where there are too many layers to read, those of a module are summed.
     """
     groups: dict[str, tuple[int, int, int]] = {}
     last = ""
@@ -111,15 +112,26 @@ def _grouped(report: Report) -> dict[str, tuple[int, int, int]]:
         key = key if key in groups else last
         before = groups.get(key, (0, 0, 0))
         groups[key] = (before[0] + row.params, before[1] + row.macs, before[2] + row.kept_bytes)
-    size = -(-len(groups) // MOST_BARS)
-    if size <= 1:
-        return groups
+    return groups if len(groups) <= MOST_BARS else _summed(groups)
+
+
+def _summed(groups: dict[str, tuple[int, int, int]]) -> dict[str, tuple[int, int, int]]:
+    """Fewer groups: whole modules where that leaves enough to see, else runs of neighbours."""
     names = list(groups)
-    summed = {}
-    for i in range(0, len(names), size):
-        part = names[i : i + size]
-        params, macs, kept = (sum(groups[name][which] for name in part) for which in range(3))
-        summed[f"{part[0]} ... {part[-1]}" if len(part) > 1 else part[0]] = (params, macs, kept)
+    parts = {name: re.split(r"[./]", name) for name in names}
+    for depth in range(max(map(len, parts.values())), 0, -1):
+        owners = {name: ".".join(parts[name][:depth]) for name in names}
+        if FEWEST_BARS <= len(set(owners.values())) <= MOST_BARS:
+            break
+    else:
+        size = -(-len(names) // MOST_BARS)
+        runs = [names[i : i + size] for i in range(0, len(names), size)]
+        owners = {name: f"{run[0]} ... {run[-1]}" for run in runs for name in run}
+    summed: dict[str, tuple[int, int, int]] = {}
+    for name, owner in owners.items():
+        before = summed.get(owner, (0, 0, 0))
+        params, macs, kept = (a + b for a, b in zip(before, groups[name], strict=True))
+        summed[owner] = (params, macs, kept)
     return summed
 
 
@@ -156,7 +168,7 @@ def _draw_bars(
         if bar.total and bar.owner != base and base_total:
             text += f"  ({ratio_text(value / base_total)})"
         weight = "bold" if bar.total else "normal"
-        axis.text(max(value, 0.5), place, text, va="center", fontsize=8, color=INK, fontweight=weight)
+        axis.text(max(value, axis.get_xlim()[0]), place, text, va="center", fontsize=8, color=INK, fontweight=weight)
     if which == 0:
         for i, report in enumerate(reports):
             first = next(place for place, bar in zip(places, bars, strict=True) if bar.owner == i)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,9 @@ class Table:
     notes: Sequence[str] = ()
 
     def _numeric(self, column: int) -> bool:
-        return any(isinstance(row[column], (int, float)) for row in self.rows)
+        """Whether a column reads as numbers; a ratio (``758x``) does."""
+        values = [row[column] for row in self.rows]
+        return any(isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[\d.,]+x", v)) for v in values)
 
     def text(self, width: int = WIDTH) -> str:
         """The table as plain text of at most ``width`` columns."""
