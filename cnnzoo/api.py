@@ -134,6 +134,16 @@ def draw(
     measure.draw(count(source, input_size, **knobs), path)
 
 
+def write_page(found: Report | Comparison, path: str | PathLike[str]) -> None:
+    """Writes a count or a comparison as one HTML page, with its pictures inside.
+
+    Raises:
+        FileError: If it cannot be written.
+    """
+    with atomic_write(Path(path)) as file:
+        file.write(found.to_page().encode())
+
+
 def bench(
     *sources: Source | CNN,
     batch_size: int = 1,

@@ -56,6 +56,7 @@ _knobs = click.option(
     help="A knob of the network, such as in_channels=3; may be given several times.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a machine to read.")
+_html = click.option("--html", metavar="FILE", help="Write a page with tables and picture, too.")
 _settings = click.option(
     "--set",
     "settings",
@@ -88,12 +89,15 @@ def list_(pattern: str, as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @_knobs
+@_html
 @_json
-def summary(name: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> None:
+def summary(name: str, knobs: tuple[tuple[str, Any], ...], html: str | None, as_json: bool) -> None:
     """Count the model NAME, layer by layer."""
-    from cnnzoo.api import count
+    from cnnzoo.api import count, write_page
 
     report = count(name, **dict(knobs))
+    if html:
+        write_page(report, html)
     click.echo(report.to_json() if as_json else str(report))
 
 
@@ -142,6 +146,7 @@ def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
 @_settings
 @click.option("--out", default="runs/compare", show_default=True, help="Folder for the runs and the picture.")
 @_overwrite
+@_html
 @_json
 def compare(
     names: tuple[str, ...],
@@ -153,6 +158,7 @@ def compare(
     settings: tuple[tuple[str, Any], ...],
     out: str,
     overwrite: bool,
+    html: str | None,
     as_json: bool,
 ) -> None:
     """Set the models NAMES side by side: counts, ratios, what their common source claims."""
@@ -180,6 +186,8 @@ def compare(
         if not as_json:
             click.echo(f"\n{comparison.results_table().text()}")
             click.echo(f"\nweights, curves and history: {out}/; the picture: {Path(out) / 'compare.png'}")
+    if html:
+        api.write_page(comparison, html)
     if as_json:
         click.echo(comparison.to_json())
     if any(result.get("interrupted") for result in comparison.results):

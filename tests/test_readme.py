@@ -40,7 +40,7 @@ def test_shell_lines_are_commands_that_exist() -> None:
         command = line.removeprefix("$ cnnzoo ").split()
         assert CliRunner().invoke(main, [command[0], "--help"]).exit_code == 0
     named = re.search(r"`cnnzoo ([a-z |]+)`", README.read_text())
-    assert named and named[1].split(" | ") == ["list", "summary", "compare", "verify", "train", "evaluate", "recipes"]
+    assert named and set(named[1].split(" | ")) == set(main.commands)
 
 
 def test_the_picture_is_there() -> None:
