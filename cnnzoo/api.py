@@ -64,6 +64,10 @@ def create(
         SpecError: If the network cannot be built so, such as for images that are too small.
     """
     spec = resolve(source, **knobs)
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise InputError(f"dtype must be one of torch, such as torch.float64, not {dtype!r}")
+    if seed is not None and type(seed) is not int:
+        raise InputError(f"seed must be a whole number or None, not {seed!r}")
     place = None if device is None else pick_device(str(device))
     if place is not None and place.type == "meta":
         with place:
@@ -98,7 +102,7 @@ def count(
     if isinstance(source, nn.Module):
         if knobs:
             raise InputError(f"{', '.join(knobs)}: knobs are for a name or a Spec; this module is built already")
-        model = source
+        model = getattr(source, "_orig_mod", source)  # a compiled network, without its compiler
     elif isinstance(source, (str, Spec)):
         with torch.device("meta" if meta else "cpu"):
             model = CNN(resolve(source, **knobs))

@@ -140,12 +140,12 @@ def _least_size(spec: Spec) -> int | None:
     return large
 
 
-def features(model: nn.Module, labels: Sequence[str], x: torch.Tensor) -> dict[str, torch.Tensor]:
+def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> dict[str, torch.Tensor]:
     """The activations of some rows, by label: what leaves each row for the images ``x``.
 
     Args:
         model: A network of the zoo (any module whose submodules carry a ``label``).
-        labels: Labels of rows, such as ``["conv1", "pool5"]``; inside a Parallel ``"inception3a/conv2"``.
+        labels: Labels of rows, such as ``["conv1", "pool5"]``, or one; inside a Parallel ``"inception3a/conv2"``.
         x: Images (N, C, H, W).
 
     Returns:
@@ -154,6 +154,7 @@ def features(model: nn.Module, labels: Sequence[str], x: torch.Tensor) -> dict[s
     Raises:
         UnknownNameError: If no row has one of the labels.
     """
+    labels = [labels] if isinstance(labels, str) else labels
     last = labelled_modules(model)
     for label in labels:
         if label not in last:

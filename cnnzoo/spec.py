@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, SupportsIndex
 
 from cnnzoo.blocks import (
     ACTIVATIONS,
@@ -281,12 +282,12 @@ def remove(spec: Spec, *matches: Match) -> Spec:
     return spec.map_rows(lambda row, label: () if any(_matches(row, label, match) for match in matches) else (row,))
 
 
-def insert(spec: Spec, *, rows: Sequence[Block], after: str | None = None, before: str | None = None) -> Spec:
+def insert(spec: Spec, *, rows: Block | Sequence[Block], after: str | None = None, before: str | None = None) -> Spec:
     """A Spec with rows put in at one place.
 
     Args:
         spec: The network; it is not changed itself.
-        rows: The new rows; those without a label get one.
+        rows: The new rows, or one; those without a label get one.
         after: The label of the row that they follow.
         before: The label of the row that they precede.
 
@@ -294,6 +295,8 @@ def insert(spec: Spec, *, rows: Sequence[Block], after: str | None = None, befor
         SpecError: If not exactly one of ``after`` and ``before`` is given.
         UnknownNameError: If no row has that label.
     """
+    _require_spec(spec)
+    rows = [rows] if isinstance(rows, Block) else rows
     if (after is None) == (before is None):
         raise SpecError("insert needs either after= or before=, the label of a row")
     place = after if after is not None else before
@@ -313,7 +316,16 @@ def _matches(row: Block, label: str, match: Match) -> bool:
     return fnmatchcase(label, match) if isinstance(match, str) else isinstance(row, match)
 
 
+def _require_spec(spec: object) -> None:
+    if not isinstance(spec, Spec):
+        how = f"; cnnzoo.get_spec({spec!r}) gives one" if isinstance(spec, str) else ""
+        raise InputError(f"only a Spec can be edited, not {type(spec).__name__}{how}")
+
+
 def _require_match(spec: Spec, match: Match) -> None:
+    _require_spec(spec)
+    if not isinstance(match, str) and not (isinstance(match, type) and issubclass(match, Block)):
+        raise InputError(f"rows are chosen by label ('conv*') or by kind (cnnzoo.blocks.Conv), not by {match!r}")
     if not any(_matches(row, label, match) for label, row in spec.rows()):
         what = f"label {match!r}" if isinstance(match, str) else f"kind {match.__name__}"
         raise SpecError(f"{spec.name} has no row of {what}; its rows: {', '.join(label for label, _ in spec.rows())}")
@@ -390,14 +402,14 @@ def _where(spec: Spec, holds: Callable[[Block], bool], **changes: Any) -> Spec:
 
 
 def whole_number(name: str, value: object) -> int:
-    """The value, if it is a whole number of at least 1.
+    """The value, if it is a whole number of at least 1 (and no absurdly large one).
 
     Raises:
         InputError: If it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
-        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return value
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or not 1 <= operator.index(value) <= LARGEST:
+        raise InputError(f"{name} must be a whole number from 1 to {LARGEST}, not {value!r}")
+    return operator.index(value)  # numpy's whole numbers too
 
 
 KNOBS: dict[str, Callable[[Spec, Any], Spec]] = {

@@ -90,7 +90,11 @@ def test_recipes(run) -> None:
         (["summary", "alexnett"], 1, "error: unknown model 'alexnett'. Did you mean 'alexnet'"),
         (["summary", "alexnet", "-k", "in_chans=3"], 1, "Did you mean 'in_channels'"),
         (["summary", "alexnet", "-k", "image_size=64"], 1, "alexnet needs images of at least 65 px"),
-        (["summary", "alexnet", "-k", "num_classes=0"], 1, "num_classes must be a whole number of at least 1, not 0"),
+        (
+            ["summary", "alexnet", "-k", "num_classes=0"],
+            1,
+            "num_classes must be a whole number from 1 to 16777216, not 0",
+        ),
         (["summary", "alexnet", "-k", "num_classes"], 2, "'num_classes' is not of the form NAME=VALUE"),
         (["compare", "lenet"], 1, "at least two networks"),
         (["train", "lenet", "--set", "epoch=3"], 1, "Did you mean 'epochs'"),

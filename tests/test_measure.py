@@ -160,6 +160,16 @@ def test_compare_formats_and_baseline() -> None:
     assert "alexnet" in comparison.to_csv() and "<table>" in comparison.to_html()
 
 
+def test_a_baseline_of_nothing() -> None:
+    comparison = cnnzoo.compare("lenet", cnnzoo.count(nn.Identity(), (1, 2)))
+    assert json.loads(comparison.to_json())["ratios"]["MACs"] == [None, None]
+    assert " -\n" in str(comparison)
+
+
+def test_a_compiled_network_counts() -> None:
+    assert cnnzoo.count(torch.compile(cnnzoo.create("lenet"))) == cnnzoo.count("lenet")
+
+
 def test_compare_refuses() -> None:
     with pytest.raises(InputError, match="at least two networks, not 1"):
         cnnzoo.compare("lenet")

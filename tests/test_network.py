@@ -65,6 +65,13 @@ def test_weights_are_those_of_plain_torch() -> None:
         assert torch.equal(mine, theirs)
 
 
+def test_seed_and_dtype_are_checked() -> None:
+    with pytest.raises(InputError, match="seed must be a whole number or None, not 'a'"):
+        cnnzoo.create("lenet", seed="a")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="dtype must be one of torch, such as torch.float64, not 'half'"):
+        cnnzoo.create("lenet", dtype="half")  # type: ignore[arg-type]
+
+
 def test_device_and_dtype() -> None:
     model = cnnzoo.create("lenet", device="meta")
     assert {p.device.type for p in model.parameters()} == {"meta"}

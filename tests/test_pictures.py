@@ -167,7 +167,7 @@ def test_bench_from_the_shell() -> None:
     assert data["timings"][0]["name"] == "lenet" and data["timings"][0]["ceiling"] > 1e9
     for arguments, text in (
         (["--precision", "fp8"], "precision must be one of fp32, bf16"),
-        (["--batch-size", "0"], "batch_size must be a whole number of at least 1"),
+        (["--batch-size", "0"], "batch_size must be a whole number from 1"),
         (["--device", "gpu"], "there is no device 'gpu' here"),
     ):
         done = CliRunner().invoke(main, ["bench", "lenet", *arguments])

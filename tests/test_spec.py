@@ -183,6 +183,14 @@ def test_edit_by_kind_and_by_label() -> None:
         cnnzoo.edit(lenet, "conv*", kernel=0)
 
 
+def test_edits_are_of_specs() -> None:
+    with pytest.raises(InputError, match=r"only a Spec can be edited, not str; cnnzoo.get_spec\('lenet'\) gives one"):
+        cnnzoo.edit("lenet", "conv1", out=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"rows are chosen by label \('conv\*'\) or by kind"):
+        cnnzoo.remove(cnnzoo.get_spec("lenet"), 3)  # type: ignore[arg-type]
+    assert labels(cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv1", rows=LRN()))[1] == "norm1"
+
+
 def test_insert_says_what_it_needs() -> None:
     with pytest.raises(SpecError, match="either after= or before="):
         cnnzoo.insert(cnnzoo.get_spec("lenet"), rows=[LRN()])
@@ -256,7 +264,7 @@ def test_width_scales_hidden_layers_in_multiples_of_the_groups() -> None:
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "3"])
 def test_sizes_are_whole_numbers(knob: str, value: object) -> None:
     for source in ("lenet", cnnzoo.get_spec("lenet")):
-        with pytest.raises(InputError, match=f"{knob} must be a whole number of at least 1, not"):
+        with pytest.raises(InputError, match=f"{knob} must be a whole number from 1 to 16777216, not"):
             cnnzoo.create(source, **{knob: value})
 
 

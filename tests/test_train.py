@@ -341,6 +341,28 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, tiny_data: Image
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
+def test_what_is_given_by_name_has_to_be_made_first(tiny_data: ImageData) -> None:
+    for arguments, text in (
+        (("lenet", tiny_data), r"model must be an nn.Module, not str; cnnzoo.create\('lenet'\) makes one"),
+        ((plain_net(), "mnist"), r"data must be an ImageData, not str; cnnzoo.load_data\('mnist'\) loads one"),
+        (
+            (plain_net(), tiny_data, "quick"),
+            r"config must be a TrainConfig, not str; cnnzoo.recipe\('quick'\) gives one",
+        ),
+        ((plain_net(), tiny_data, {"lr": 1}), "config must be a TrainConfig, not dict"),
+        ((plain_net().requires_grad_(False), tiny_data), "there is nothing to train"),
+        ((plain_net().to("meta"), tiny_data), "on the meta device and has no weights"),
+    ):
+        with pytest.raises(InputError, match=text):
+            cnnzoo.Trainer(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_of_weights_train(tiny_data: ImageData, dtype: torch.dtype) -> None:
+    run = cnnzoo.Trainer(plain_net().to(dtype), tiny_data, QUICK, show=False).fit()
+    assert {p.dtype for p in run.model.parameters()} == {dtype} and run.metrics["train_acc"] > 0.5
+
+
 def test_data_that_does_not_fit_the_model(tiny_data: ImageData) -> None:
     with pytest.raises(
         InputError, match="lenet takes images of 3 channels, and tiny has 1; build it with in_channels=1"

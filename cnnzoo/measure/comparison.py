@@ -59,7 +59,7 @@ class Comparison:
             raise InputError(f"baseline={self.baseline} is none of {len(self.reports)} networks")
 
     def ratios(self, value: Callable[[Report], int]) -> list[float]:
-        """A figure of each report over that of the baseline."""
+        """A figure of each report over that of the baseline; NaN where that is 0."""
         base = value(self.reports[self.baseline])
         return [value(report) / base if base else float("nan") for report in self.reports]
 
@@ -109,7 +109,7 @@ class Comparison:
         """Reports, ratios and results as plain values."""
         return {
             "baseline": self.reports[self.baseline].name,
-            "ratios": {what: self.ratios(value) for what, value in _COUNTS},
+            "ratios": {what: [r if r == r else None for r in self.ratios(value)] for what, value in _COUNTS},
             "notes": list(self.notes),
             "results": [dict(result) for result in self.results],
             "reports": [report.to_dict() for report in self.reports],

@@ -31,6 +31,8 @@ def human(n: float) -> str:
 
 def ratio_text(ratio: float) -> str:
     """``758x``, ``2,252x``, ``1.4x``."""
+    if ratio != ratio:
+        return "-"
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
 
 

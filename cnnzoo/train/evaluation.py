@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +80,16 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "fp32"
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context in which a forward runs in that precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def scores_of(model: nn.Module, x: torch.Tensor, precision: str) -> torch.Tensor:
+    """Class scores, float32 (N, classes), of images (N, C, H, W).
+
+    A module whose weights are not float32 runs in their type; autocast is for those that are.
+    """
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    mixed = precision == "bf16" and dtype == torch.float32
+    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):
+        scores: torch.Tensor = model(x.to(dtype))
+    return scores.float()
 
 
 def evaluate(
@@ -120,9 +126,7 @@ def evaluate(
     try:
         with torch.inference_mode():
             for x, y in batches.epoch():
-                with autocast(device, precision):
-                    scores = model(x)
-                scores = scores.float()
+                scores = scores_of(model, x, precision)
                 loss += nn.functional.cross_entropy(scores, y, reduction="sum")
                 best = scores.topk(min(5, scores.shape[1]), dim=1).indices
                 top5 += (best == y[:, None]).sum()

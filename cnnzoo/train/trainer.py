@@ -39,7 +39,7 @@ from cnnzoo.tensorfiles import (
 )
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.display import Display
-from cnnzoo.train.evaluation import autocast, evaluate, pick_device, pick_precision
+from cnnzoo.train.evaluation import evaluate, pick_device, pick_precision, scores_of
 from cnnzoo.train.run import Run
 
 TRAIN, HISTORY, CURVES, CHECKPOINT = "train.json", "history.jsonl", "curves.png", "checkpoint.safetensors"
@@ -83,6 +83,7 @@ class Trainer:
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> None:
+        _require_kinds(model, data, config)
         self.model = model
         self.data = data
         self.config = config or TrainConfig()
@@ -239,9 +240,7 @@ class Trainer:
         rate = config.learning_rate(self.step, self.steps_per_epoch)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        with autocast(self.device, self.precision):
-            scores = self.model(x)
-        scores = scores.float()
+        scores = scores_of(self.model, x, self.precision)
         loss = nn.functional.cross_entropy(scores, y, label_smoothing=config.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -410,6 +409,25 @@ class Trainer:
         for callback in self.callbacks:
             if (told := getattr(callback, event, None)) is not None:
                 told(self, *args)
+
+
+def _require_kinds(model: object, data: object, config: object) -> None:
+    """What is given by a name here has to be made first, and this says how."""
+    for what, given, kind, how in (
+        ("model", model, nn.Module, "cnnzoo.create({!r}) makes one"),
+        ("data", data, ImageData, "cnnzoo.load_data({!r}) loads one"),
+        ("config", config, (TrainConfig, type(None)), "cnnzoo.recipe({!r}) gives one"),
+    ):
+        if not isinstance(given, kind):
+            wanted = {"model": "an nn.Module", "data": "an ImageData", "config": "a TrainConfig"}[what]
+            hint = f"; {how.format(given)}" if isinstance(given, str) else ""
+            raise InputError(f"{what} must be {wanted}, not {type(given).__name__}{hint}")
+    assert isinstance(model, nn.Module)
+    parameters = list(model.parameters())
+    if any(p.is_meta for p in parameters):
+        raise InputError("the model is on the meta device and has no weights; create it on another")
+    if not any(p.requires_grad for p in parameters):
+        raise InputError("no parameter of the model wants a gradient, so there is nothing to train")
 
 
 def _input_size(described: Mapping[str, Any], data: ImageData) -> tuple[int, int]:
