@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import cnnzoo
 from cnnzoo.errors import InputError
@@ -121,6 +121,9 @@ ODD = {
 }  # fmt: skip
 
 
+aten_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # has a formula from torch 2.7 on
+
+
 @pytest.mark.parametrize("case", ODD)
 @pytest.mark.parametrize("meta", [True, False])
 def test_odd_cases(case: str, meta: bool) -> None:
@@ -130,6 +133,9 @@ def test_odd_cases(case: str, meta: bool) -> None:
     arguments = {"inputs": given} if isinstance(given[0], torch.Tensor) else {"input_size": given}
     before = _state(module)
     report = cnnzoo.count(module, **arguments, meta=meta)
+    if not meta and case == "fused attention" and aten_attention not in flop_registry:
+        assert report.unknown_ops == (str(aten_attention),)  # named, not counted as nothing in silence
+        return
     if not (case == "@ of a vector" or "attention" in case) or meta:  # kernels of the CPU fuse attention
         assert (report.macs, report.train_macs - report.macs) == (macs, backward)
     assert report.params.total == params and report.bias_adds == bias_adds
@@ -139,9 +145,13 @@ def test_odd_cases(case: str, meta: bool) -> None:
     assert _same(before, _state(module))
 
 
-@pytest.mark.parametrize("name", ["lenet", "alexnet"])
+def _grouped(name: str) -> bool:
+    return any(getattr(row, "groups", 1) > 1 for _, row in cnnzoo.get_spec(name).rows())
+
+
+@pytest.mark.parametrize("name", [name for name in cnnzoo.list_models() if not _grouped(name)])
 def test_forward_and_backward_equal_a_real_run(name: str) -> None:
-    """torch's own counter over a forward and backward that are really computed."""
+    """torch's own counter (whose backward is wrong for groups) over a forward and backward that are computed."""
     model = cnnzoo.create(name)
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(2, *model.spec.input)).sum().backward()

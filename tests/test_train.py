@@ -260,6 +260,20 @@ def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(
     assert a == b
 
 
+def test_fit_again_goes_on_and_then_rests(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    config = QUICK.edited(init="kaiming_normal")
+    whole = cnnzoo.Trainer(cnnzoo.create(tiny_spec, seed=0), tiny_data, config, show=False).fit()
+    trainer = cnnzoo.Trainer(
+        cnnzoo.create(tiny_spec, seed=0), tiny_data, config, out=tmp_path, show=False, callbacks=[StopAt(7)]
+    )
+    assert trainer.fit().interrupted
+    for _ in range(2):
+        run = trainer.fit()
+        assert not run.interrupted and len(run.history) == 3
+        assert weights_sha256(run.model.state_dict()) == weights_sha256(whole.model.state_dict())
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 3
+
+
 KILLED = """
 import os, signal, sys
 import cnnzoo

@@ -94,6 +94,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.step = 0
         self._checkpoint: dict[str, torch.Tensor] | None = None
+        self._begun = False
         described = self._described()
         self.name = described.get("architecture", type(model).__name__)
         self.size = _input_size(described, data)
@@ -155,13 +156,14 @@ class Trainer:
     def fit(self) -> Run:
         """Trains to the last epoch, or until Ctrl-C; then the step is finished and everything saved.
 
-        The caller's random state is left as it was.
+        Called again after a stop, it goes on. The caller's random state is left as it was.
 
         Raises:
             TrainingError: If the loss is no longer a number.
         """
         config = self.config
-        self._begin_folder()
+        if not self._begun:
+            self._begin_folder()
         with _forked_random(self.device), _Interrupt() as interrupt:
             self._begin()
             self._call("on_start")
@@ -202,6 +204,10 @@ class Trainer:
         config = self.config
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.model.train()
+        if self._begun:
+            return
+        self._begun = True
         if config.init is not None and self._checkpoint is None:
             torch.manual_seed(mixed_seed("init", config.seed))
             initialise(self.model, config.init)
@@ -231,7 +237,6 @@ class Trainer:
             device=self.device,
             channels_last=config.channels_last,
         )
-        self.model.train()
 
     def _train_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """One step on images (N, C, H, W) and labels (N,); nothing is read back from the device."""
