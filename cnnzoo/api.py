@@ -289,6 +289,9 @@ def evaluate(model: CNN | str | PathLike[str], data: ImageData, *, batch_size: i
         InputError: If the network tells other classes apart, or takes other channels.
     """
     net = model if isinstance(model, CNN) else weights.load(model)
+    train.require_kind("data", data)
+    if any(parameter.is_meta for parameter in net.parameters()):
+        raise InputError(f"{net.spec.name} is on the meta device and has no weights; create it on another")
     channels, height, width = net.spec.input
     if channels != data.shape[0]:
         raise InputError(f"{net.spec.name} takes images of {channels} channels, and {data.name} has {data.shape[0]}")
@@ -303,5 +306,5 @@ def evaluate(model: CNN | str | PathLike[str], data: ImageData, *, batch_size: i
         size=(height, width),
         mean=net.notes.get("mean") or data.mean,
         std=net.notes.get("std") or data.std,
-        batch_size=batch_size,
+        batch_size=whole_number("batch_size", batch_size),
     )

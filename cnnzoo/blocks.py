@@ -156,7 +156,9 @@ class Block:
 
     def with_inside(self, paths: tuple[tuple[Block, ...], ...]) -> Block:
         """This row with other rows inside."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} has rows inside, and must say in with_inside how to change them"
+        )
 
     def widened(self, factor: float, multiple: int) -> Block:
         """This row with its hidden width scaled and rounded to a multiple (most rows have none)."""
@@ -598,10 +600,14 @@ def chain(rows: Sequence[Block], shape: Shape, place: str) -> list[Link]:
         try:
             with torch.device("meta"), torch.no_grad():
                 modules = row.unroll(shape)
+                if not isinstance(modules, list) or not all(isinstance(module, nn.Module) for module in modules):
+                    raise SpecError(f"its unroll must return a list of modules, not {modules!r}")
                 x = torch.empty(2, *shape)  # N=2 and eval mode: batch norm of a 1x1 map needs them
                 for module in modules:
                     x = module.eval()(x)
                     module.train()
+                    if not isinstance(x, torch.Tensor):
+                        raise SpecError(f"{type(module).__name__} gives a {type(x).__name__}, not a tensor")
             shape = tuple(x.shape[1:])
             if 0 in shape:
                 raise SpecError(f"nothing of {given} would be left")

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
-from cnnzoo.errors import InputError, unknown
+from cnnzoo.errors import InputError, SpecError, unknown
 from cnnzoo.published import Deviation, Published
 from cnnzoo.spec import KNOBS, Spec, apply_knobs, whole_number
 
@@ -77,7 +77,9 @@ def register(
     """
 
     def enter(made: ModelFunction) -> ModelFunction:
-        name = made.__name__
+        name = getattr(made, "__name__", "")
+        if not callable(made) or not name.isidentifier():
+            raise InputError(f"register takes a function that returns a Spec and has a name, not {made!r}")
         for parameter in inspect.signature(made).parameters.values():
             if parameter.default is inspect.Parameter.empty:
                 raise InputError(f"model {name!r}: give parameter {parameter.name!r} a default")
@@ -136,7 +138,7 @@ def get_entry(name: str) -> Entry:
     return _MODELS[name]
 
 
-def get_spec(name: str, **knobs: Any) -> Spec:
+def get_spec(name: str, /, **knobs: Any) -> Spec:
     """The Spec of a registered model: the network as a value, without weights.
 
     Args:
@@ -157,4 +159,6 @@ def get_spec(name: str, **knobs: Any) -> Spec:
         if knob in ("num_classes", "in_channels", "image_size"):
             whole_number(knob, value)
     spec = entry.function(**{knob: value for knob, value in knobs.items() if knob in own})
+    if not isinstance(spec, Spec):
+        raise SpecError(f"model {name!r}: its function must return a Spec, not {type(spec).__name__}")
     return apply_knobs(spec, **{knob: value for knob, value in knobs.items() if knob not in own})

@@ -56,12 +56,14 @@ class Spec:
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name):
             raise SpecError(f"a Spec needs a name, not {self.name!r}")
-        shape = tuple(self.input)
+        shape = tuple(self.input) if isinstance(self.input, (tuple, list)) else ()
         if len(shape) != 3 or not all(type(side) is int and 1 <= side <= LARGEST for side in shape):
             raise SpecError(
                 f"{self.name}: input must be (channels, height, width), each at least 1, not {self.input!r}"
             )
         for section in ("features", "classifier"):
+            if not isinstance(getattr(self, section), (tuple, list)):
+                raise SpecError(f"{self.name}: {section} must be a tuple of rows, not {getattr(self, section)!r}")
             for row in getattr(self, section):
                 if not isinstance(row, Block):
                     raise SpecError(f"{self.name}: {section} holds {row!r}, which is no row; rows are cnnzoo.blocks")
@@ -159,14 +161,20 @@ def _row_to_dict(row: Block) -> dict[str, Any]:
             raise SpecError(f"{type(row).__name__} has a field {KIND!r}, which in JSON is the kind of row; rename it")
         value = getattr(row, item.name)
         if item.default is dataclasses.MISSING or value != item.default:
-            data[item.name] = _plain(value)
+            data[item.name] = _plain(value, f"{type(row).__name__}.{item.name}")
     return data
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Block):
         return _row_to_dict(value)
-    return [_plain(one) for one in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_plain(one, where) for one in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise SpecError(
+        f"{where} is a {type(value).__name__}, which JSON does not hold; use numbers, words, tuples and rows"
+    )
 
 
 def _rows_from_list(data: object, budget: list[int], depth: int) -> tuple[Block, ...]:

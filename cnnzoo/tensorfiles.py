@@ -55,11 +55,23 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
-    except OSError as problem:
-        raise FileError(f"{path} cannot be written: {problem.strerror or problem}") from None
+    except (OSError, ValueError) as problem:
+        raise FileError(f"{path} cannot be written: {getattr(problem, 'strerror', None) or problem}") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something at a path.
+
+    Raises:
+        FileError: If the path is none (too long, or with characters that no path has).
+    """
+    try:
+        return path.exists()
+    except (OSError, ValueError) as problem:
+        raise FileError(f"{str(path)[:200]!r} is no path: {problem}") from None
 
 
 def remove_file(path: Path) -> None:
@@ -69,7 +81,7 @@ def remove_file(path: Path) -> None:
         FileError: If it cannot be removed.
     """
     try:
-        if path.exists():
+        if exists(path):
             path.unlink()
     except OSError as problem:
         raise FileError(f"{path} cannot be removed: {problem.strerror or problem}") from None
@@ -81,18 +93,21 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
 
     Raises:
-        FileError: If it is not there, or is no JSON.
+        FileError: If it is not there, or holds no JSON object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise FileError(f"{path} cannot be read: {problem.strerror or problem}") from None
     except (ValueError, RecursionError) as problem:
         raise FileError(f"{path} is no JSON: {problem}") from None
+    if not isinstance(value, dict):
+        raise FileError(f"{path} holds no JSON object, but a {type(value).__name__}")
+    return value
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

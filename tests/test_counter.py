@@ -295,6 +295,13 @@ def _same(a: object, b: object) -> bool:
     return a == b
 
 
+class Frozen(dict):
+    """A mapping that does not let itself be changed."""
+
+    def clear(self) -> None:
+        raise TypeError("frozen")
+
+
 class Odd(nn.Module):
     """Whatever leaves traces: random numbers, statistics, counters, caches, a module under two names."""
 
@@ -308,11 +315,13 @@ class Odd(nn.Module):
         self.drop = nn.Dropout(0.5)
         self.register_buffer("seen", torch.zeros(()), persistent=False)
         self.plain = torch.arange(6.0)
-        self.calls, self.log, self.fails = 0, {}, fails
+        self.calls, self.log, self.list, self.fails = 0, {}, [], fails
+        self.frozen = Frozen(a=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         self.log["x"] = x
+        self.list.append(x)
         self.cache = x
         self.seen = self.seen + 1
         self.plain += 1
@@ -342,7 +351,7 @@ def test_no_trace_is_left(meta: bool, train: bool, fails: bool) -> None:
         assert report.params.buffers == 6 + 6 + 1 + 1
     assert [_same(a, b) for a, b in zip(before, _state(model), strict=True)] == [True] * len(before)
     assert torch.equal(model.plain, plain) and torch.equal(given, copy)
-    assert (model.calls, model.log) == (0, {}) and not hasattr(model, "cache")
+    assert (model.calls, model.log, model.list, model.frozen) == (0, {}, [], {"a": 1}) and not hasattr(model, "cache")
 
 
 # --- bad input ---

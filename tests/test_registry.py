@@ -10,7 +10,7 @@ import pytest
 
 import cnnzoo
 from cnnzoo.blocks import Conv, Flatten, Logits
-from cnnzoo.errors import InputError, UnknownNameError
+from cnnzoo.errors import InputError, SpecError, UnknownNameError
 from cnnzoo.published import Published
 
 
@@ -66,6 +66,19 @@ def test_names_are_taken_once() -> None:
 
     with pytest.raises(InputError, match="model 'needy': give parameter 'depth' a default"):
         cnnzoo.register(needy)
+
+
+def test_what_is_no_model_function() -> None:
+    for thing in (5, "mynet", lambda n=1: None):
+        with pytest.raises(InputError, match="register takes a function that returns a Spec and has a name"):
+            cnnzoo.register(thing)  # type: ignore[call-overload]
+
+    def specless() -> None:
+        return None
+
+    cnnzoo.register(specless)
+    with pytest.raises(SpecError, match="model 'specless': its function must return a Spec, not NoneType"):
+        cnnzoo.create("specless")
 
 
 def test_unknown_model_names_the_nearest() -> None:

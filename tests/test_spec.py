@@ -314,6 +314,30 @@ def one_row(row: str) -> str:
     return f'{{"name": "n", "input": [1, 8, 8], "features": [{row}], "classifier": []}}'
 
 
+def test_a_field_that_json_does_not_hold() -> None:
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Typed(Block):
+        dtype: object = None
+
+        def unroll(self, shape):
+            return [nn.Identity()]
+
+    spec = cnnzoo.Spec("n", (1, 8, 8), (Typed(torch.float32),))
+    with pytest.raises(SpecError, match="Typed.dtype is a dtype, which JSON does not hold"):
+        spec.to_json()
+
+
+@pytest.mark.parametrize("given", [None, [torch.relu], nn.Identity()])
+def test_a_row_unrolls_into_modules(given: object) -> None:
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Wrong(Block):
+        def unroll(self, shape):
+            return given
+
+    with pytest.raises(SpecError, match="its unroll must return a list of modules"):
+        cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Wrong(),)))
+
+
 def nested(depth: int) -> object:
     row: dict = {"row": "Flatten"}
     for _ in range(depth):
@@ -368,3 +392,7 @@ def test_a_spec_is_checked_when_made() -> None:
         cnnzoo.Spec("n", (1, 8, 8), ("conv",))  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="a Spec needs a name"):
         cnnzoo.Spec("", (1, 8, 8), ())
+    with pytest.raises(SpecError, match="input must be"):
+        cnnzoo.Spec("n", 5, ())  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="features must be a tuple of rows, not None"):
+        cnnzoo.Spec("n", (1, 8, 8), None)  # type: ignore[arg-type]

@@ -59,6 +59,9 @@ def test_every_field_says_what_it_means() -> None:
         ({"init": "he"}, "unknown initial weights 'he'"),
         ({"nesterov": True}, "nesterov needs momentum above 0"),
         ({"label_smoothing": 1.0}, "label_smoothing must be below 1"),
+        ({"lr": 10**400}, "lr must be a number below 2**63"),
+        ({"seed": 2**63}, "seed must be a number below 2**63"),
+        ({"self": 1}, "unknown field of TrainConfig 'self'"),
         ({"channels_last": 1}, "channels_last must be true or false"),
     ],
 )
@@ -217,6 +220,12 @@ def test_evaluate_counts_each_image_once(tiny_data: ImageData) -> None:
 
 
 def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
+    with pytest.raises(InputError, match=r"data must be an ImageData, not str; cnnzoo.load_data\('mnist'\) loads one"):
+        cnnzoo.evaluate(cnnzoo.create("lenet"), "mnist")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="on the meta device and has no weights"):
+        cnnzoo.evaluate(cnnzoo.create("lenet", device="meta"), tiny_data)
+    with pytest.raises(InputError, match="batch_size must be a whole number from 1"):
+        cnnzoo.evaluate(cnnzoo.create("lenet", num_classes=3), tiny_data, batch_size=0)
     with pytest.raises(InputError, match="lenet tells 10 classes apart, and tiny has 3"):
         cnnzoo.evaluate(cnnzoo.create("lenet"), tiny_data)
     with pytest.raises(InputError, match="lenet takes images of 3 channels, and tiny has 1"):
@@ -318,7 +327,45 @@ def test_resume_refuses(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: Image
         cnnzoo.Trainer.resume(out, data=tiny_data)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("train.json", "{}", "is not that of a run: it does not say on what data it began"),
+        ("train.json", "[]", "holds no JSON object, but a list"),
+        ("train.json", '{"data": {"name": 5, "sha256": ""}}', "is not that of a run"),
+        ("train.json", "{", "is no JSON"),
+        ("checkpoint.safetensors", "", "is no whole safetensors file"),
+    ],
+)
+def test_resume_from_damaged_files(tmp_path: Path, tiny_data: ImageData, file: str, content: str, says: str) -> None:
+    cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path, show=False, callbacks=[StopAt(3)]).fit()
+    (tmp_path / file).write_text(content)
+    with pytest.raises(cnnzoo.CnnzooError, match=says):
+        cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data)
+
+
+def test_resume_from_weights_that_are_no_checkpoint(tmp_path: Path, tiny_data: ImageData) -> None:
+    cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path, show=False).fit()
+    (tmp_path / "model.safetensors").rename(tmp_path / "checkpoint.safetensors")
+    with pytest.raises(FileError, match="is no checkpoint of a run"):
+        cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data)
+
+
 # --- what goes wrong ---
+
+
+def test_scores_that_do_not_fit_the_classes(tiny_data: ImageData) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    with pytest.raises(InputError, match=r"Sequential gives \(20, 2\) for 20 images, and tiny has 3 classes"):
+        cnnzoo.Trainer(model, tiny_data, QUICK, show=False).fit()
+
+
+def test_batch_norm_of_a_last_batch_of_one(tiny_data: ImageData) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 3))
+    with pytest.raises(
+        TrainingError, match="in a batch of 1, the last one of an epoch of 90 images; choose a batch_size"
+    ):
+        cnnzoo.Trainer(model, tiny_data, QUICK.edited(batch_size=89), show=False).fit()
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, tiny_data: ImageData) -> None:
@@ -363,6 +410,7 @@ def test_what_is_given_by_name_has_to_be_made_first(tiny_data: ImageData) -> Non
             (plain_net(), tiny_data, "quick"),
             r"config must be a TrainConfig, not str; cnnzoo.recipe\('quick'\) gives one",
         ),
+        ((plain_net(), tiny_data, QUICK.edited(device="meta")), "nothing can be trained on the meta device"),
         ((plain_net(), tiny_data, {"lr": 1}), "config must be a TrainConfig, not dict"),
         ((plain_net().requires_grad_(False), tiny_data), "there is nothing to train"),
         ((plain_net().to("meta"), tiny_data), "on the meta device and has no weights"),

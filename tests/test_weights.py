@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import struct
@@ -15,6 +16,7 @@ import safetensors.torch
 import torch
 
 import cnnzoo
+from cnnzoo.blocks import Block, Flatten, Logits
 from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.tensorfiles import load_tensors, read_header, save_tensors, weights_sha256
 
@@ -199,6 +201,44 @@ def test_damaged_files_are_refused(tmp_path: Path, net: cnnzoo.CNN) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileError, match="model.safetensors does not exist"):
         cnnzoo.load(tmp_path / "empty")
+
+
+def test_paths_that_are_none(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    for path in ("x" * 5000, "a\0b"):
+        with pytest.raises(FileError, match="is no path|cannot be"):
+            cnnzoo.save(net, path)
+        with pytest.raises(FileError, match="is no path|does not exist|cannot be"):
+            cnnzoo.load(path)
+
+
+def test_buffers_that_are_not_stored_are_made_again(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Scaled(Block):
+        by: float = 2.0
+
+        def unroll(self, shape):
+            class Scale(torch.nn.Module):
+                def __init__(self, by: float) -> None:
+                    super().__init__()
+                    self.register_buffer("by", torch.tensor(by), persistent=False)
+
+                def forward(self, x: torch.Tensor) -> torch.Tensor:
+                    return x * self.by
+
+            return [Scale(self.by)]
+
+    spec = cnnzoo.Spec("scaled", (1, 4, 4), (Scaled(3.0), Flatten()), (Logits(2),))
+    model = cnnzoo.create(spec)
+    cnnzoo.save(model, tmp_path / "m")
+    x = torch.randn(2, 1, 4, 4)
+    assert torch.equal(cnnzoo.load(tmp_path / "m")(x), model(x))
+
+
+def test_a_config_that_is_no_object(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    cnnzoo.save(net, tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text("[1]")
+    with pytest.raises(FileError, match="holds no JSON object, but a list"):
+        cnnzoo.load(tmp_path / "m")
 
 
 def test_plain_safetensors_without_a_description(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ functional call, ``@`` or a subclass counts as a layer does. What else is asked 
 from __future__ import annotations
 
 import math
+import operator
 import random
 import sys
 import weakref
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import nn
@@ -489,12 +491,12 @@ def _arguments(
         if isinstance(copied, Mapping):
             return (), dict(copied)
         return (copied if isinstance(copied, tuple) else (copied,)), {}
-    if not isinstance(input_size, Sequence) or not all(type(n) is int and n > 0 for n in input_size):
+    if not isinstance(input_size, Sequence) or not all(isinstance(n, SupportsIndex) and n > 0 for n in input_size):
         raise InputError(f"input_size must be a tuple such as (1, 3, 224, 224), not {input_size!r}")
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
     dtype = torch.get_default_dtype() if first is None else first.dtype
     device = "meta" if meta else "cpu" if first is None else first.device
-    shape = tuple(input_size)
+    shape = tuple(map(operator.index, input_size))
     return (torch.empty(shape, dtype=dtype, device=device) if meta else torch.rand(shape, device=device).to(dtype),), {}
 
 
@@ -518,29 +520,34 @@ def _untouched(model: nn.Module, meta: bool) -> Iterator[set[int]]:
     Yields:
         The storages of the twins.
     """
-    modules = list(dict.fromkeys(model.modules()))
-    kept = [
-        (vars(m), dict(vars(m)), [(inner, dict(inner)) for inner in vars(m).values() if isinstance(inner, dict)])
-        for m in modules
-    ]
+    attributes = [vars(module) for module in dict.fromkeys(model.modules())]
+    before = [dict(held) for held in attributes]
+    # the containers that a module holds, its dictionaries of parameters and buffers among them
+    inner = [(one, _copied(one)) for held in attributes for one in held.values() if type(one) in _CONTAINERS]
     twins: dict[int, torch.Tensor] = {}  # a tensor that is shared has one twin
     with _random_state():
         try:
-            for attributes, before, _ in kept:
-                for tensors in (before["_parameters"], before["_buffers"], attributes):
-                    for key, tensor in list(tensors.items()):
-                        if isinstance(tensor, torch.Tensor):
-                            if id(tensor) not in twins:
-                                twins[id(tensor)] = _twin(tensor, meta)
-                            tensors[key] = twins[id(tensor)]
+            for one in (*attributes, *(one for one, _ in inner if not isinstance(one, set))):
+                for key, tensor in enumerate(one) if isinstance(one, list) else list(one.items()):
+                    if isinstance(tensor, torch.Tensor):
+                        if id(tensor) not in twins:
+                            twins[id(tensor)] = _twin(tensor, meta)
+                        one[key] = twins[id(tensor)]
             yield {twin.untyped_storage()._cdata for twin in twins.values()}
         finally:
-            for attributes, before, inner_dicts in kept:
-                attributes.clear()
-                attributes.update(before)
-                for inner, content in inner_dicts:
-                    inner.clear()
-                    inner.update(content)
+            for held, values in zip(attributes, before, strict=True):
+                held.clear()
+                held.update(values)
+            for one, content in inner:
+                one.clear()
+                one.extend(content) if isinstance(one, list) else one.update(content)
+
+
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+
+
+def _copied(container: Any) -> Any:
+    return dict(container) if isinstance(container, dict) else list(container)
 
 
 @contextmanager

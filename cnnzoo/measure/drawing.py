@@ -112,7 +112,7 @@ def _steps(report: Report) -> list[_Step]:
     step_of: dict[int, int] = {}
     joints: dict[tuple[int, ...], int] = {}
     for number, row in enumerate(report.rows):
-        inputs = tuple(dict.fromkeys(step_of[i] for i in row.inputs)) or (0,)
+        inputs = tuple(dict.fromkeys(step_of[i] for i in row.inputs if i in step_of)) or (0,)
         if len(inputs) > 1:
             if inputs not in joints:
                 joints[inputs] = len(steps)

@@ -3,6 +3,16 @@
 from cnnzoo.train.config import TrainConfig, list_recipes, recipe
 from cnnzoo.train.evaluation import Evaluation, evaluate, pick_device
 from cnnzoo.train.run import Run
-from cnnzoo.train.trainer import Trainer
+from cnnzoo.train.trainer import Trainer, require_kind
 
-__all__ = ["Evaluation", "Run", "TrainConfig", "Trainer", "evaluate", "list_recipes", "pick_device", "recipe"]
+__all__ = [
+    "Evaluation",
+    "Run",
+    "TrainConfig",
+    "Trainer",
+    "evaluate",
+    "list_recipes",
+    "pick_device",
+    "recipe",
+    "require_kind",
+]

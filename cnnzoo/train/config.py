@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class TrainConfig:
         for item in dataclasses.fields(self):
             value: Any = getattr(self, item.name)
             wanted = type(item.default)
+            if type(value) is int and abs(value) >= 2**63:
+                raise InputError(f"{item.name} must be a number below 2**63, not {value}")
             if wanted is float and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
                 object.__setattr__(self, item.name, value)
@@ -80,7 +83,7 @@ class TrainConfig:
         """What a field means."""
         return str(_field(name).metadata["about"])
 
-    def edited(self, **changes: Any) -> TrainConfig:
+    def edited(self, /, **changes: Any) -> TrainConfig:
         """This config with other values.
 
         Raises:
@@ -156,7 +159,7 @@ def list_recipes() -> list[str]:
     return sorted(_RECIPES)
 
 
-def recipe(name: str, model: str | None = None) -> TrainConfig:
+def recipe(name: str | PathLike[str], model: str | None = None) -> TrainConfig:
     """A TrainConfig by name, or from a JSON file.
 
     Args:
@@ -167,11 +170,12 @@ def recipe(name: str, model: str | None = None) -> TrainConfig:
         UnknownNameError: If the name is not known, or the file has a field that is not known.
         FileError: If the file cannot be read.
     """
+    name = str(name)
     if model is not None and f"{name}/{model}" in _RECIPES:
         return _RECIPES[f"{name}/{model}"]
     if name in _RECIPES:
         return _RECIPES[name]
     if name.endswith(".json"):
         data = read_json(Path(name))
-        return TrainConfig.from_dict(data.get("config", data) if isinstance(data, dict) else data)
+        return TrainConfig.from_dict(data.get("config", data))
     raise unknown("recipe", name, [*_RECIPES, "a path that ends in .json"])

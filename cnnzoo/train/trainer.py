@@ -29,6 +29,7 @@ from cnnzoo.tensorfiles import (
     CONFIG,
     WEIGHTS,
     atomic_write,
+    exists,
     load_tensors,
     read_header,
     read_json,
@@ -83,12 +84,14 @@ class Trainer:
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> None:
-        _require_kinds(model, data, config)
-        self.model = model
-        self.data = data
-        self.config = config or TrainConfig()
+        self.model, self.data, self.config = model, data, TrainConfig() if config is None else config
+        for what in ("model", "data", "config"):
+            require_kind(what, getattr(self, what))
+        _require_trainable(model)
         self.out = None if out is None else Path(out)
         self.device = pick_device(self.config.device)
+        if self.device.type == "meta":
+            raise InputError("nothing can be trained on the meta device; use device='auto'")
         self.precision = pick_precision(self.config.precision, self.device)
         self.callbacks = [*([Display()] if show else []), *callbacks]
         self.history: list[dict[str, Any]] = []
@@ -131,21 +134,26 @@ class Trainer:
             InputError: If the model or the data cannot be had, or the data is not that of the run.
         """
         folder = Path(out)
-        told = read_json(folder / TRAIN) if (folder / TRAIN).exists() else None
-        if not isinstance(told, dict):
+        if not exists(folder / TRAIN):
             raise FileError(f"{folder} holds no run: there is no {TRAIN} in it")
+        told = read_json(folder / TRAIN)
+        began = told.get("data")
+        if not isinstance(began, dict) or not all(isinstance(began.get(key), str) for key in ("name", "sha256")):
+            raise FileError(f"{folder / TRAIN} is not that of a run: it does not say on what data it began")
         if not (folder / CHECKPOINT).exists():
             raise FileError(f"the run in {folder} has no checkpoint: it is finished, or was stopped before its first")
         if model is None:
             if build is None:
                 raise InputError(f"the model of {folder} cannot be built from its files alone; give model=")
             model = build(read_json(folder / CONFIG))
-        data = data if data is not None else load_data(told["data"]["name"])
-        if data.sha256 != told["data"]["sha256"]:
+        data = data if data is not None else load_data(began["name"])
+        if data.sha256 != began["sha256"]:
             raise InputError(f"{data.name} is not the data that the run in {folder} began with (its checksum differs)")
-        trainer = cls(model, data, TrainConfig.from_dict(told["config"]), callbacks=callbacks, show=show)
+        trainer = cls(model, data, TrainConfig.from_dict(told.get("config")), callbacks=callbacks, show=show)
         trainer.out = folder
         _, about = read_header(folder / CHECKPOINT)
+        if not {"step", "history", "seconds"} <= set(about):
+            raise FileError(f"{folder / CHECKPOINT} is no checkpoint of a run")
         trainer._checkpoint = load_tensors(folder / CHECKPOINT)
         trainer.step, trainer.history = about["step"], about["history"]
         trainer._seconds = tuple(about["seconds"])
@@ -245,7 +253,20 @@ class Trainer:
         rate = config.learning_rate(self.step, self.steps_per_epoch)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        scores = scores_of(self.model, x, self.precision)
+        try:
+            scores = scores_of(self.model, x, self.precision)
+        except ValueError as problem:
+            if "more than 1 value per channel" not in str(problem):
+                raise
+            raise TrainingError(
+                f"{self.name}: batch norm of a single value in a batch of {len(y)}, the last one of an epoch of "
+                f"{len(self._learn.train)} images; choose a batch_size that leaves more for it"
+            ) from None
+        if scores.dim() != 2 or scores.shape[1] < len(self.data.classes):
+            raise InputError(
+                f"{self.name} gives {tuple(scores.shape)} for {len(y)} images, and {self.data.name} has "
+                f"{len(self.data.classes)} classes: it must give one score for each"
+            )
         loss = nn.functional.cross_entropy(scores, y, label_smoothing=config.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -416,18 +437,26 @@ class Trainer:
                 told(self, *args)
 
 
-def _require_kinds(model: object, data: object, config: object) -> None:
-    """What is given by a name here has to be made first, and this says how."""
-    for what, given, kind, how in (
-        ("model", model, nn.Module, "cnnzoo.create({!r}) makes one"),
-        ("data", data, ImageData, "cnnzoo.load_data({!r}) loads one"),
-        ("config", config, (TrainConfig, type(None)), "cnnzoo.recipe({!r}) gives one"),
-    ):
-        if not isinstance(given, kind):
-            wanted = {"model": "an nn.Module", "data": "an ImageData", "config": "a TrainConfig"}[what]
-            hint = f"; {how.format(given)}" if isinstance(given, str) else ""
-            raise InputError(f"{what} must be {wanted}, not {type(given).__name__}{hint}")
-    assert isinstance(model, nn.Module)
+_KINDS: dict[str, tuple[str, type, str]] = {
+    "model": ("an nn.Module", nn.Module, "cnnzoo.create({!r}) makes one"),
+    "data": ("an ImageData", ImageData, "cnnzoo.load_data({!r}) loads one"),
+    "config": ("a TrainConfig", TrainConfig, "cnnzoo.recipe({!r}) gives one"),
+}
+
+
+def require_kind(what: str, given: object) -> None:
+    """What is given by a name here has to be made first, and the error says how.
+
+    Raises:
+        InputError: If ``given`` is no ``what`` (``"model"``, ``"data"``, ``"config"``).
+    """
+    wanted, kind, how = _KINDS[what]
+    if not isinstance(given, kind):
+        hint = f"; {how.format(given)}" if isinstance(given, str) else ""
+        raise InputError(f"{what} must be {wanted}, not {type(given).__name__}{hint}")
+
+
+def _require_trainable(model: nn.Module) -> None:
     parameters = list(model.parameters())
     if any(p.is_meta for p in parameters):
         raise InputError("the model is on the meta device and has no weights; create it on another")
@@ -442,7 +471,7 @@ def _input_size(described: Mapping[str, Any], data: ImageData) -> tuple[int, int
 
 
 def _require_free(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
+    if exists(folder) and not folder.is_dir():
         raise FileError(f"out={str(folder)!r} is a file; name a folder")
     held = [name for name in FILES if (folder / name).exists()]
     if held and not overwrite:

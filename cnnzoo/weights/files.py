@@ -17,6 +17,7 @@ from cnnzoo.tensorfiles import (
     CONFIG,
     KEY,
     WEIGHTS,
+    exists,
     load_tensors,
     read_header,
     read_json,
@@ -52,7 +53,7 @@ def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) -> P
         raise InputError(f"save takes a network of the zoo, not {type(model).__name__}; build it with cnnzoo.create")
     target = Path(path)
     held = [target] if target.suffix == ".safetensors" else [target / CONFIG, target / WEIGHTS]
-    there = [str(file) for file in held if file.exists()]
+    there = [str(file) for file in held if exists(file)]
     if there and not overwrite:
         raise FileError(f"{' and '.join(there)} exists already; name another place, or say overwrite=True")
     if target.suffix != ".safetensors" and target.is_file():
@@ -111,7 +112,7 @@ def load(path: str | PathLike[str], *, device: str | torch.device | None = None)
         WeightsError: If the file is damaged, does not describe a network, or its tensors do not fit it.
     """
     given = Path(path)
-    if not given.exists():
+    if not exists(given):
         raise FileError(f"{given} does not exist")
     file = given / WEIGHTS if given.is_dir() else given
     tensors, about = read_header(file)
@@ -119,7 +120,7 @@ def load(path: str | PathLike[str], *, device: str | torch.device | None = None)
         config = read_json(given / CONFIG)
         if not about:
             about = config
-        elif config.get(KEY, {}).get("weights_sha256") != about.get(KEY, {}).get("weights_sha256"):
+        elif _checksum(config) != _checksum(about):
             # a kill between the two writes; the weights file is whole and describes itself
             warnings.warn(
                 f"{given / CONFIG} is not that of {WEIGHTS} beside it; the weights file is used", stacklevel=2
@@ -133,12 +134,21 @@ def load(path: str | PathLike[str], *, device: str | torch.device | None = None)
     wanted = {name: (_TYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in model.state_dict().items()}
     _require_fit(file, {name: tensors[about.get("aliases", {}).get(name, name)] for name in names}, wanted)
     state = load_tensors(file)
-    if (noted := about[KEY].get("weights_sha256")) not in (None, found := weights_sha256(state)):
+    if (noted := _checksum(about)) not in (None, found := weights_sha256(state)):
         raise WeightsError(f"{file}: the weights have checksum {found}, and {noted} is written; the file is damaged")
     model.load_state_dict(state, assign=True)
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        assert tensor.device.type != "meta", name
+    if left := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
+        fresh = CNN(model.spec)  # buffers that are no part of the state are made, not stored
+        for name in left:
+            place, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(place), attribute, fresh.get_buffer(name))
+    assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
     return model if device is None else model.to(device)
+
+
+def _checksum(description: Mapping[str, Any]) -> Any:
+    inner = description.get(KEY)
+    return inner.get("weights_sha256") if isinstance(inner, dict) else None
 
 
 def _require_fit(
