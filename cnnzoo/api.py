@@ -13,13 +13,14 @@ from torch import nn
 
 from cnnzoo import audit, measure, train, weights
 from cnnzoo.data import ImageData
+from cnnzoo.device import pick_device
 from cnnzoo.errors import InputError
 from cnnzoo.measure import Bench, Comparison, Report
 from cnnzoo.network import CNN, with_seed
 from cnnzoo.registry import get_spec, is_model
 from cnnzoo.spec import Spec, apply_knobs, whole_number
-from cnnzoo.tensorfiles import atomic_write
-from cnnzoo.train import Evaluation, TrainConfig, pick_device
+from cnnzoo.tensorfiles import atomic_write, exists
+from cnnzoo.train import Evaluation, TrainConfig
 
 Source = str | Spec
 
@@ -35,13 +36,14 @@ def resolve(source: Source, **knobs: Any) -> Spec:
         return apply_knobs(source, **knobs)
     if not isinstance(source, str):
         raise InputError(f"a network is given by its name or its Spec, not by {type(source).__name__}")
-    if not is_model(source) and Path(source).exists():
+    if not is_model(source) and len(source) < 256 and exists(Path(source)):
         raise InputError(f"{source!r} is a file or folder; cnnzoo.load({source!r}) builds the network that it holds")
     return get_spec(source, **knobs)
 
 
 def create(
     source: Source,
+    /,
     *,
     seed: int | None = None,
     device: str | torch.device | None = None,
@@ -231,8 +233,17 @@ def compare(
 def _compared(sources: Sequence[Source | nn.Module | Report], baseline: int) -> Comparison:
     reports = [source if isinstance(source, Report) else count(source) for source in sources]
     names = [report.name for report in reports]
-    known = len(names) > 1 and len(set(names)) == len(names) and all(is_model(name) for name in names)
-    return Comparison(reports, baseline, audit.claims(names) if known else ())
+    as_registered = len(names) > 1 and len(set(names)) == len(names) and all(map(_is_registered, sources))
+    return Comparison(reports, baseline, audit.claims(names) if as_registered else ())
+
+
+def _is_registered(source: Source | nn.Module | Report) -> bool:
+    """Whether this is a network just as it is registered, so that what is published of it holds for it."""
+    if isinstance(source, CNN):
+        source = source.spec
+    if isinstance(source, Spec):
+        return is_model(source.name) and source == get_spec(source.name)
+    return isinstance(source, str)
 
 
 def _trainable(source: Source | nn.Module | Report, data: ImageData) -> CNN:
@@ -256,12 +267,14 @@ def _trainers(
     overwrite: bool,
 ) -> list[train.Trainer]:
     """All of them before the first runs, so that what is wrong with the last is known at once."""
-    made = []
-    for i, model in enumerate(models):
+    made: list[train.Trainer] = []
+    taken: set[str] = set()
+    for model in models:
         name = model.spec.name
         config = recipe if isinstance(recipe, TrainConfig) else train.recipe(recipe, model=name)
-        twins = sum(other.spec.name == name for other in models[:i])
-        folder = None if out is None else out / (f"{name}-{twins + 1}" if twins else name)
+        own = next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(models) + 2))) if n not in taken)
+        taken.add(own)
+        folder = None if out is None else out / own
         made.append(train.Trainer(model, data, config.edited(**settings), out=folder, overwrite=overwrite))
     return made
 

@@ -67,7 +67,8 @@ def number(default: float, *, least: float = -math.inf, below: float = math.inf,
     def check(value: object) -> str | None:
         if optional and value is None:
             return None
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < below:
+        is_real = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+        if is_real and least <= value < below:  # type: ignore[operator]
             return None
         return "a finite number" if math.isinf(below) else f"a number from {least:g} to below {below:g}"
 
@@ -534,7 +535,9 @@ def known_blocks() -> dict[str, type[Block]]:
     waiting = list(Block.__subclasses__())
     while waiting:
         kind = waiting.pop(0)
-        kinds.setdefault(kind.__name__, kind)
+        ours = kinds.get(kind.__name__)
+        if ours is None or ours.__module__ != __name__:  # a cell run again defines a kind anew: the newest counts
+            kinds[kind.__name__] = kind
         waiting.extend(kind.__subclasses__())
     return kinds
 
@@ -613,10 +616,12 @@ def chain(rows: Sequence[Block], shape: Shape, place: str) -> list[Link]:
                 raise SpecError(f"nothing of {given} would be left")
         except RowError:  # a row inside this one, which has named itself
             raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as problem:
-            reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+        except Exception as problem:  # also what a user's own row may raise
+            reason = next(iter(str(problem).strip().splitlines()), "")
+            if not isinstance(problem, (RuntimeError, ValueError)) or not reason:
+                reason = f"{type(problem).__name__}: {reason}"
             where = f"{row.label!r} ({_ordinal(number_)} of {place})" if row.label else f"{number_} of {place}"
-            raise RowError(f"row {where}, {row!r}, cannot take {given}", reason) from None
+            raise RowError(f"row {where}, {row!r}, cannot take {given}", reason) from problem
         if not on_meta:
             modules = row.unroll(given)  # the same again, with real weights
         for module in modules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -25,6 +26,11 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CnnzooError as problem:
+            click.echo(f"error: {problem}", err=True)
+            ctx.exit(1)
+        except OSError as problem:
+            if problem.errno == errno.EPIPE:  # whoever read has had enough
+                raise
             click.echo(f"error: {problem}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
@@ -93,9 +99,9 @@ def list_(pattern: str, as_json: bool) -> None:
 @_json
 def summary(name: str, knobs: tuple[tuple[str, Any], ...], html: str | None, as_json: bool) -> None:
     """Count the model NAME, layer by layer."""
-    from cnnzoo.api import count, write_page
+    from cnnzoo.api import count, resolve, write_page
 
-    report = count(name, **dict(knobs))
+    report = count(resolve(name, **dict(knobs)))
     if html:
         write_page(report, html)
     click.echo(report.to_json() if as_json else str(report))
@@ -131,9 +137,9 @@ def bench(
 @click.option("-o", "--out", required=True, help="The picture: net.svg, net.png, net.pdf.")
 def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
     """Draw the architecture of the model NAME."""
-    from cnnzoo.api import draw as draw_
+    from cnnzoo import api
 
-    draw_(name, out, **dict(knobs))
+    api.draw(api.resolve(name, **dict(knobs)), out)
 
 
 @main.command()
@@ -165,6 +171,8 @@ def compare(
     from cnnzoo import api
     from cnnzoo.data import load_data
 
+    if settings and not train:
+        raise click.UsageError("--set is for training: give --train, too")
     comparison = api.compare(*names, baseline=baseline)
     if not as_json:
         for report in comparison.reports:
@@ -211,7 +219,7 @@ def verify(name: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("name", required=False)
 @_knobs
-@_data
+@click.option("--data", help=f"A data set's name, or folder:PATH; by default {SAMPLE}, on resuming that of the run.")
 @_data_size
 @click.option("--recipe", help="A name or a JSON file; by default 'quick'.")
 @_settings
@@ -222,7 +230,7 @@ def verify(name: str | None, as_json: bool) -> None:
 def train(
     name: str | None,
     knobs: tuple[tuple[str, Any], ...],
-    data: str,
+    data: str | None,
     image_size: int | None,
     recipe: str | None,
     settings: tuple[tuple[str, Any], ...],
@@ -241,10 +249,11 @@ def train(
     if resume is not None:
         if recipe or settings or knobs or out:
             raise click.UsageError("a run goes on as it began: --resume takes no --recipe, --set, --knob or --out")
-        _finish(api.Trainer.resume(resume).fit(), as_json)
+        given = None if data is None else load_data(data, image_size=image_size)
+        _finish(api.Trainer.resume(resume, data=given).fit(), as_json)
         return
     assert name is not None
-    images = load_data(data, image_size=image_size)
+    images = load_data(data or SAMPLE, image_size=image_size)
     fitting = {"num_classes": len(images.classes), "in_channels": images.shape[0]}
     model = api.create(name, **{"seed": 0, **fitting, **dict(knobs)})
     config = recipe_(recipe or "quick", model=model.spec.name).edited(**dict(settings))

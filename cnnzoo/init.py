@@ -6,6 +6,7 @@ The number behind the colon is the one argument that the scheme takes (a gain, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -53,8 +54,12 @@ def initialiser(scheme: str) -> Callable[[torch.Tensor], object]:
     fill, default = _SCHEMES[word]
     try:
         value = float(argument) if argument else default
+        if not 0 <= value < math.inf and word != "constant":
+            raise ValueError
     except ValueError:
-        raise InputError(f"initial weights {scheme!r}: {argument!r} is no number; write {word}:{default:g}") from None
+        raise InputError(
+            f"initial weights {scheme!r}: {argument!r} is no number of at least 0; write {word}:{default:g}"
+        ) from None
     return lambda weight: fill(weight, value)
 
 

@@ -78,12 +78,28 @@ class CNN(nn.Module):
             x = _expect_width(x, self._features_shape[0], name, input_, "features")
         return self.classifier(x)  # type: ignore[no-any-return]
 
+    def _require_unchanged(self) -> None:
+        with torch.device("meta"):
+            planned = _plan(CNN(self.spec))
+        found = _plan(self)
+        changed = [name for name in {**planned, **found} if planned.get(name) != found.get(name)]
+        if changed:
+            raise InputError(
+                f"{self.spec.name}: modules were changed by hand ({', '.join(changed[:5])}), which its Spec does not "
+                "tell; change the Spec (cnnzoo.edit, insert, remove, or a knob) and build it anew, or save the state "
+                "dict by other means"
+            )
+
     def describe(self) -> dict[str, Any]:
         """What a file must say of this network so that another process can build it again.
 
         The words at top level are those of the field (timm's, the Hub's); what only cnnzoo reads stands
         under ``cnnzoo``.
+
+        Raises:
+            InputError: If modules were changed by hand: a file would rebuild another network than this.
         """
+        self._require_unchanged()
         channels, height, width = self.spec.input
         convs = [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
         heads = [name for name, module in self.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
@@ -112,6 +128,14 @@ class CNN(nn.Module):
         }
 
 
+def _plan(model: nn.Module) -> dict[str, str]:
+    """Name -> kind of every module, with its settings where it has no modules inside."""
+    return {
+        name: type(module).__name__ if module._modules else repr(module).replace("\n", "")
+        for name, module in model.named_modules()
+    }
+
+
 def _sequential(spec: Spec, section: str, shape: Shape) -> tuple[nn.Sequential, Shape]:
     links = chain(getattr(spec, section), shape, section)
     modules = [module for link in links for module in link.modules]
@@ -130,9 +154,14 @@ def _size_fits(spec: Spec, size: int) -> bool:
 
 
 def _least_size(spec: Spec) -> int | None:
-    """The smallest square image, in px, that the network can be built for; None if none is."""
+    """The smallest square image, in px, that the network can be built for.
+
+    None where size is not the matter: no size would do, or a smaller one does.
+    """
     small, large = min(spec.input[1:]), _LARGEST_TRIED
     if small >= large or not _size_fits(spec, large):
+        return None
+    if any(_size_fits(spec, size) for size in range(max(1, small - 4), small)):
         return None
     while large - small > 1:
         middle = (small + large) // 2

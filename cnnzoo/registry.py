@@ -81,8 +81,12 @@ def register(
         if not callable(made) or not name.isidentifier():
             raise InputError(f"register takes a function that returns a Spec and has a name, not {made!r}")
         for parameter in inspect.signature(made).parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise InputError(f"model {name!r}: name its parameters, instead of {parameter}")
             if parameter.default is inspect.Parameter.empty:
                 raise InputError(f"model {name!r}: give parameter {parameter.name!r} a default")
+        if not made.__module__.startswith("cnnzoo.models."):
+            _fill()  # what is there already must be known before another takes its name
         held = _MODELS.get(name)
         if held is not None and held.function.__module__ != made.__module__:
             raise InputError(

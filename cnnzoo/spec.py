@@ -54,8 +54,8 @@ class Spec:
     classifier: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.name, str) and self.name):
-            raise SpecError(f"a Spec needs a name, not {self.name!r}")
+        if not (isinstance(self.name, str) and self.name.strip(". ") and not set(self.name) & set("/\\\0\n")):
+            raise SpecError(f"a Spec needs a name, of letters that a folder's name may have, not {self.name!r}")
         shape = tuple(self.input) if isinstance(self.input, (tuple, list)) else ()
         if len(shape) != 3 or not all(type(side) is int and 1 <= side <= LARGEST for side in shape):
             raise SpecError(
@@ -156,6 +156,10 @@ class Spec:
 
 def _row_to_dict(row: Block) -> dict[str, Any]:
     data: dict[str, Any] = {KIND: type(row).__name__}
+    if block_kind(type(row).__name__) is not type(row):
+        raise SpecError(
+            f"another kind of row is called {type(row).__name__} too; JSON could not tell them apart: rename"
+        )
     for item in dataclasses.fields(row):
         if item.name == KIND:
             raise SpecError(f"{type(row).__name__} has a field {KIND!r}, which in JSON is the kind of row; rename it")
@@ -321,7 +325,9 @@ def insert(spec: Spec, *, rows: Block | Sequence[Block], after: str | None = Non
 
 
 def _matches(row: Block, label: str, match: Match) -> bool:
-    return fnmatchcase(label, match) if isinstance(match, str) else isinstance(row, match)
+    if isinstance(match, str):
+        return label == match or fnmatchcase(label, match)
+    return isinstance(row, match)
 
 
 def _require_spec(spec: object) -> None:
@@ -343,7 +349,7 @@ def _require_match(spec: Spec, match: Match) -> None:
 
 
 def _activation(spec: Spec, value: str | None) -> Spec:
-    if value not in ACTIVATIONS:
+    if not isinstance(value, str) or value not in ACTIVATIONS:
         raise unknown("activation", value, ACTIVATIONS)
     return _where(spec, lambda row: getattr(row, "activation", None) is not None, activation=value)
 
@@ -359,7 +365,7 @@ def _norm(spec: Spec, value: str | None) -> Spec:
 
 def _pooling(spec: Spec, value: str) -> Spec:
     kinds: dict[str, type[MaxPool | AvgPool]] = {"max": MaxPool, "avg": AvgPool}
-    if value not in kinds:
+    if not isinstance(value, str) or value not in kinds:
         raise unknown("pooling", value, kinds)
 
     def change(row: Block, label: str) -> Sequence[Block]:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import cnnzoo
 from cnnzoo.cli import main
+from cnnzoo.data import load_data
 
 
 @pytest.fixture
@@ -84,9 +86,36 @@ def test_recipes(run) -> None:
     assert json.loads(run("recipes", "quick/lenet", "--json").stdout)["lr"] == 0.01
 
 
+def test_a_run_on_a_folder_is_resumed(run, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (30 + i, 40), 10 * i).save(tmp_path / "pets" / name / f"{i}.png")
+    data = load_data(f"folder:{tmp_path / 'pets'}", image_size=28)
+
+    class Stop:
+        def on_step(self, trainer) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    model = cnnzoo.create("lenet", num_classes=2)
+    cnnzoo.Trainer(model, data, cnnzoo.TrainConfig(epochs=2), out="r", callbacks=[Stop()], show=False).fit()
+    done = run("train", "--resume", "r")
+    assert done.exit_code == 1 and "the images differ in size" in done.stderr
+    done = run("train", "--resume", "r", "--data", "folder:pets", "--image-size", "28")
+    assert done.exit_code == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
+        (["summary", "lenet", "-k", "meta=false"], 1, "unknown knob of lenet 'meta'"),
+        (["summary", "lenet", "-k", "activation=[1]"], 1, "unknown activation [1]"),
+        (["summary", "lenet", "-k", "name=x"], 1, "unknown knob of lenet 'name'"),
+        (["summary", "x" * 5000], 1, "unknown model"),
+        (["draw", "lenet", "-o", "."], 1, "its name must end in the format"),
+        (["bench", "lenet", "--seconds", "-1"], 1, "seconds must be above 0"),
+        (["bench", "lenet", "--device", "meta"], 1, "nothing runs on the meta device"),
+        (["compare", "lenet", "alexnet", "--set", "lr=1"], 2, "--set is for training"),
         (["summary", "alexnett"], 1, "error: unknown model 'alexnett'. Did you mean 'alexnet'"),
         (["summary", "alexnet", "-k", "in_chans=3"], 1, "Did you mean 'in_channels'"),
         (["summary", "alexnet", "-k", "image_size=64"], 1, "alexnet needs images of at least 65 px"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import warnings
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_odd_cases(case: str, meta: bool) -> None:
     assert report.params.total == params and report.bias_adds == bias_adds
     assert report.flops == 2 * macs
     assert report.unknown_ops == ()
-    assert sum(row.params for row in report.rows) <= params
+    assert sum(row.params for row in report.rows) == params
     assert _same(before, _state(module))
 
 
@@ -352,6 +353,50 @@ def test_no_trace_is_left(meta: bool, train: bool, fails: bool) -> None:
     assert [_same(a, b) for a, b in zip(before, _state(model), strict=True)] == [True] * len(before)
     assert torch.equal(model.plain, plain) and torch.equal(given, copy)
     assert (model.calls, model.log, model.list, model.frozen) == (0, {}, [], {"a": 1}) and not hasattr(model, "cache")
+
+
+def test_rows_sum_to_the_total() -> None:
+    """Also where a layer's weights are used without calling it."""
+    for module, size in (
+        (nn.MultiheadAttention(8, 2), None),
+        (Calls(lambda s, x: functional.linear(x, s.layer.weight), layer=nn.Linear(4, 3)), (2, 4)),
+        (Odd(), (4, 6)),
+    ):
+        given = {"input_size": size} if size else {"inputs": (torch.zeros(2, 7, 8),) * 3}
+        report = cnnzoo.count(module, **given)
+        assert sum(row.params for row in report.rows) == report.params.total
+
+
+def test_hooks_on_the_whole_module() -> None:
+    module = nn.Sequential(nn.Linear(4, 4))
+    module.register_full_backward_hook(lambda *_: None)
+    module.register_forward_hook(lambda m, args, out: out * 2)
+    assert cnnzoo.count(module, (1, 4)).macs == 16
+
+
+def test_in_and_around_inference_mode() -> None:
+    with torch.inference_mode():
+        assert cnnzoo.count("lenet") == cnnzoo.count(cnnzoo.create("lenet"))
+    inside = Calls(lambda s, x: torch.inference_mode()(s.layer)(x), layer=nn.Conv2d(3, 4, 3))
+    report = cnnzoo.count(inside, (1, 3, 8, 8))
+    assert (report.macs, report.unknown_ops) == (27 * 4 * 36, ())
+
+
+def test_other_threads_do_not_disturb() -> None:
+    stop = threading.Event()
+    net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(20)))
+
+    def busy() -> None:
+        while not stop.is_set():
+            net(torch.zeros(1, 4))
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        assert {len(cnnzoo.count("lenet").rows) for _ in range(20)} == {12}
+    finally:
+        stop.set()
+        thread.join()
 
 
 # --- bad input ---

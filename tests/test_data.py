@@ -287,6 +287,46 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         cnnzoo.load_data(f"folder:{tmp_path}")
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_images_of_more_than_8_bits_are_refused(tmp_path: Path, dtype: str) -> None:
+    fill(tmp_path, mode="L")
+    Image.fromarray(np.full((7, 9), 3000, dtype)).save(tmp_path / "cat" / "deep.tif")
+    with pytest.raises(DataError, match="deep.tif cannot be read as an image: its values have more than 8 bits"):
+        cnnzoo.load_data(f"folder:{tmp_path}")
+
+
+def test_names_of_splits(tmp_path: Path) -> None:
+    fill(tmp_path / "a" / "Train", 3)
+    fill(tmp_path / "a" / "Validation", 2)
+    data = cnnzoo.load_data(f"folder:{tmp_path / 'a'}")
+    assert data.classes == ("cat", "dog") and (len(data.train), len(data.test)) == (6, 4)
+    fill(tmp_path / "b" / "train", 10)  # alone: it is split itself
+    data = cnnzoo.load_data(f"folder:{tmp_path / 'b'}")
+    assert data.classes == ("cat", "dog") and (len(data.train), len(data.test)) == (16, 4)
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "cat" / "._00.png").write_bytes(b"not an image")
+    (tmp_path / "cat" / ".ipynb_checkpoints").mkdir()
+    Image.new("RGB", (9, 7)).save(tmp_path / "cat" / ".ipynb_checkpoints" / "0.png")
+    (tmp_path / "dog" / "folder.png").mkdir()
+    assert len(cnnzoo.load_data(f"folder:{tmp_path}").train) == 16
+
+
+def test_odd_images_and_sizes(tmp_path: Path) -> None:
+    fill(tmp_path, mode="L")
+    for mode in ("RGBA", "P", "LA", "1", "CMYK"):
+        suffix = "tif" if mode == "CMYK" else "png"
+        Image.new(mode, (9, 7)).save(tmp_path / "cat" / f"{mode}.{suffix}")
+    assert cnnzoo.load_data(f"folder:{tmp_path}").shape == (3, 7, 9)
+    for size in (0, -1, 2.5, "28", True):
+        with pytest.raises(InputError, match="image_size must be a whole number of px"):
+            cnnzoo.load_data(f"folder:{tmp_path}", image_size=size)
+    with pytest.raises(DataError, match="is no path|does not exist"):
+        cnnzoo.load_data("folder:" + "x" * 5000)
+
+
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
     fill(tmp_path)
     whole = (tmp_path / "cat" / "01.png").read_bytes()

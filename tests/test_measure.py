@@ -151,6 +151,13 @@ def test_claims_follow_from_the_records_not_from_the_names() -> None:
     assert "slide" not in str(cnnzoo.compare("lenet", cnnzoo.count(nn.Linear(2, 2), (1, 2))))
 
 
+def test_claims_are_of_the_registered_network_alone() -> None:
+    edited = cnnzoo.edit(cnnzoo.get_spec("alexnet"), "fc6", out=10)
+    assert cnnzoo.compare(edited, "lenet").notes == ()
+    assert cnnzoo.compare(cnnzoo.create("lenet", width=2.0), "alexnet").notes == ()
+    assert cnnzoo.compare(cnnzoo.get_spec("alexnet"), cnnzoo.create("lenet")).notes
+
+
 def test_compare_formats_and_baseline() -> None:
     comparison = cnnzoo.compare("lenet", "alexnet", cnnzoo.count(nn.Linear(2, 2), (1, 2)), baseline=0)
     assert comparison.table().headers == ("", "lenet", "alexnet", "Linear", "alexnet / lenet", "Linear / lenet")

@@ -180,6 +180,13 @@ def test_image_too_small_inside_a_branch() -> None:
     )
 
 
+def test_a_size_that_is_not_too_small_keeps_its_reason() -> None:
+    halves = Parallel(((MaxPool(2),), (Conv(1, kernel=3, stride=2, padding=1),)), merge="add")
+    assert cnnzoo.create(cnnzoo.Spec("n", (1, 28, 28), (halves,)))
+    with pytest.raises(SpecError, match="paths end in different shapes"):
+        cnnzoo.create(cnnzoo.Spec("n", (1, 29, 29), (halves,)))
+
+
 def test_rows_that_no_size_would_help() -> None:
     with pytest.raises(SpecError, match=r"row 'fc1' \(1st of classifier\).*put a Flatten\(\) row before it"):
         cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (), (Dense(4),)))

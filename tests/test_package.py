@@ -21,6 +21,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "errors": (set(), set()),
     "version": (set(), set()),
     "init": (set(), {"torch"}),
+    "device": (set(), {"torch"}),
     "blocks": ({"init"}, {"torch"}),
     "spec": ({"blocks"}, set()),
     "network": ({"spec", "blocks"}, {"torch"}),
@@ -30,9 +31,9 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "measure": (set(), {"torch"}),
     "tensorfiles": (set(), {"torch"}),
     "data": (set(), {"torch"}),
-    "train": ({"data", "measure", "tensorfiles", "init"}, {"torch"}),
+    "train": ({"data", "measure", "tensorfiles", "init", "device"}, {"torch"}),
     "audit": ({"registry", "network", "measure", "published"}, {"torch"}),
-    "weights": ({"network", "spec", "registry", "published", "measure", "tensorfiles"}, {"torch"}),
+    "weights": ({"network", "spec", "registry", "published", "measure", "tensorfiles", "device"}, {"torch"}),
 }
 ABOVE = {"api": set(ARROWS), "cli": {*ARROWS, "api"}, "__init__": {*ARROWS, "api"}, "__main__": {"cli"}}
 

@@ -85,6 +85,12 @@ def test_draw_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [p.name for p in tmp_path.iterdir()] == ["net.svg"]
 
 
+def test_names_are_no_mathematics(tmp_path: Path) -> None:
+    spec = cnnzoo.Spec("$x_{$", (1, 8, 8), (Conv(3, kernel=3, label="$a"), Flatten()), (Logits(2),))
+    cnnzoo.draw(spec, tmp_path / "a.svg")
+    cnnzoo.count(spec).plot(tmp_path / "b.svg")
+
+
 # --- bars ---
 
 

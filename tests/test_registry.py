@@ -53,6 +53,19 @@ def test_the_models_own_parameter_wins() -> None:
     assert cnnzoo.create("ownnet", width=7).features[0].out_channels == 7
 
 
+def test_a_name_of_the_zoo_is_refused_before_the_first_look_up() -> None:
+    code = (
+        "import cnnzoo\n"
+        "def alexnet(): return None\n"
+        "try: cnnzoo.register(alexnet)\n"
+        "except cnnzoo.CnnzooError as problem: print(problem)\n"
+        "print(cnnzoo.list_models('l*')[0], cnnzoo.get_spec('alexnet').name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert "a model 'alexnet' is registered already" in first and second == "lenet alexnet"
+
+
 def test_names_are_taken_once() -> None:
     taken = make("lenet")
     with pytest.raises(InputError, match=r"a model 'lenet' is registered already, by cnnzoo.models.lenet"):

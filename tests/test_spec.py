@@ -92,7 +92,7 @@ def test_initial_weights_by_name() -> None:
     assert model.features[0].bias.unique().tolist() == [1.0]
     with pytest.raises(UnknownNameError, match="Did you mean 'xavier_normal' or 'xavier_uniform'"):
         Conv(4, kernel=3, init="xavier")
-    with pytest.raises(InputError, match="'big' is no number; write normal:0.01"):
+    with pytest.raises(InputError, match="'big' is no number of at least 0; write normal:0.01"):
         Conv(4, kernel=3, init="normal:big")
 
 
@@ -336,6 +336,37 @@ def test_a_row_unrolls_into_modules(given: object) -> None:
 
     with pytest.raises(SpecError, match="its unroll must return a list of modules"):
         cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Wrong(),)))
+
+
+def test_the_newest_of_two_definitions_counts() -> None:
+    def cell(kernel: int):
+        @dataclasses.dataclass(frozen=True, repr=False)
+        class Bottle(Block):
+            out: int = 4
+
+            def unroll(self, shape):
+                return [nn.Conv2d(shape[0], self.out, kernel)]
+
+        return Bottle
+
+    old, new = cell(1), cell(3)
+    spec = cnnzoo.Spec("n", (1, 9, 9), (new(), Flatten()), (Logits(2),))
+    assert cnnzoo.Spec.from_json(spec.to_json()) == spec
+    with pytest.raises(SpecError, match="another kind of row is called Bottle too"):
+        cnnzoo.Spec("n", (1, 9, 9), (old(),)).to_json()
+
+
+def test_a_kind_of_row_may_not_take_a_name_of_ours() -> None:
+    mine = dataclasses.dataclass(frozen=True, repr=False)(type("Conv", (Block,), {"__annotations__": {}}))
+    with pytest.raises(SpecError, match="another kind of row is called Conv too"):
+        cnnzoo.Spec("n", (1, 9, 9), (mine(),)).to_json()
+    assert known_blocks()["Conv"] is Conv
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../x", "a\\b", "a\nb", 3])
+def test_a_name_is_no_path(name: object) -> None:
+    with pytest.raises(SpecError, match="a Spec needs a name, of letters that a folder's name may have"):
+        cnnzoo.Spec(name, (1, 8, 8), ())  # type: ignore[arg-type]
 
 
 def nested(depth: int) -> object:

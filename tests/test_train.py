@@ -351,20 +351,33 @@ def test_resume_from_weights_that_are_no_checkpoint(tmp_path: Path, tiny_data: I
         cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data)
 
 
+def test_stopped_before_the_first_step(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    class StopAtOnce:
+        def on_start(self, trainer) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    model = cnnzoo.create(tiny_spec, seed=0)
+    run = cnnzoo.Trainer(model, tiny_data, QUICK, out=tmp_path, show=False, callbacks=[StopAtOnce()]).fit()
+    assert run.interrupted and str(run) == "stopped before the end of the first epoch"
+    whole = cnnzoo.Trainer(cnnzoo.create(tiny_spec, seed=0), tiny_data, QUICK, show=False).fit()
+    rest = cnnzoo.Trainer.resume(tmp_path, data=tiny_data, show=False).fit()
+    assert weights_sha256(rest.model.state_dict()) == weights_sha256(whole.model.state_dict())
+
+
 # --- what goes wrong ---
 
 
 def test_scores_that_do_not_fit_the_classes(tiny_data: ImageData) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    with pytest.raises(InputError, match=r"Sequential gives \(20, 2\) for 20 images, and tiny has 3 classes"):
+    with pytest.raises(
+        InputError, match=r"Sequential gives \(20, 2\) for 20 images of 3 classes: it must give one score"
+    ):
         cnnzoo.Trainer(model, tiny_data, QUICK, show=False).fit()
 
 
 def test_batch_norm_of_a_last_batch_of_one(tiny_data: ImageData) -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 3))
-    with pytest.raises(
-        TrainingError, match="in a batch of 1, the last one of an epoch of 90 images; choose a batch_size"
-    ):
+    with pytest.raises(TrainingError, match="in a batch of 1, the last one of an epoch of 90 images"):
         cnnzoo.Trainer(model, tiny_data, QUICK.edited(batch_size=89), show=False).fit()
 
 

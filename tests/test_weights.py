@@ -175,6 +175,11 @@ def _edited(path: Path, change) -> Path:
         (lambda about: about["cnnzoo"]["spec"]["classifier"][0].update(out=2**24), "do not fit the network"),
         (lambda about: about["cnnzoo"].update(weights_sha256="0" * 64), "the file is damaged"),
         (lambda about: about["cnnzoo"].update(spec=3), "a Spec in JSON is an object"),
+        (lambda about: about["cnnzoo"]["spec"].update(name="../../x"), "a Spec needs a name"),
+        (lambda about: about.update(aliases=["x"]), "the aliases in its header"),
+        (lambda about: about.update(aliases={"q": "zzz"}), "the aliases in its header"),
+        (lambda about: about["pretrained_cfg"].update(std=[0.0]), "std is [0.0], and must be a number for each of 1"),
+        (lambda about: about["pretrained_cfg"].update(mean="abc"), "mean is 'abc'"),
     ],
 )
 def test_descriptions_that_are_refused(tmp_path: Path, net: cnnzoo.CNN, change, says: str) -> None:
@@ -232,6 +237,26 @@ def test_buffers_that_are_not_stored_are_made_again(tmp_path: Path) -> None:
     cnnzoo.save(model, tmp_path / "m")
     x = torch.randn(2, 1, 4, 4)
     assert torch.equal(cnnzoo.load(tmp_path / "m")(x), model(x))
+
+
+def test_modules_changed_by_hand_are_not_saved(tmp_path: Path) -> None:
+    for change in (
+        lambda m: m.classifier.append(torch.nn.ReLU()),
+        lambda m: m.features.__setitem__(1, torch.nn.ReLU()),
+        lambda m: m.classifier.__setitem__(4, torch.nn.Linear(84, 5)),
+    ):
+        model = cnnzoo.create("lenet")
+        change(model)
+        with pytest.raises(InputError, match=r"modules were changed by hand .* change the Spec"):
+            cnnzoo.save(model, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_device_by_name(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    path = cnnzoo.save(net, tmp_path / "m.safetensors")
+    assert cnnzoo.load(path, device="auto")
+    with pytest.raises(InputError, match="there is no device 'gpu' here"):
+        cnnzoo.load(path, device="gpu")
 
 
 def test_a_config_that_is_no_object(tmp_path: Path, net: cnnzoo.CNN) -> None:

@@ -19,6 +19,8 @@ from cnnzoo.errors import DataError, InputError, unknown
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
 SAMPLE = Path(__file__).parent / "fashion_mnist_sample"
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "val", "valid", "validation")
 TEST_SHARE = 0.2  # of each class, where a folder has no split of its own
 
 FASHION = (
@@ -70,8 +72,8 @@ def load_data(
 
     Args:
         name: ``"fashion_mnist"``, ``"fashion_mnist_sample"`` (ships with cnnzoo), ``"mnist"``, ``"cifar10"``,
-            or ``"folder:PATH"``: one subfolder per class, all below PATH or below PATH/train and PATH/test.
-            Without a split of its own a folder gives every fifth image of each class, by name, to the test.
+            or ``"folder:PATH"``: one subfolder per class, all below PATH or below PATH/train and PATH/test
+            (or val). Without a split of its own a folder gives every fifth image of each class, by name, to the test.
         root: A folder to look in first, and to download to.
         download: Whether a set that is not here may be downloaded.
         image_size: For folders: images are scaled so that their shorter side is this many px, and the square
@@ -212,16 +214,22 @@ def _load_cifar10(root: str | os.PathLike[str] | None, download: bool) -> ImageD
 
 
 def _load_folder(path: Path, image_size: int | None) -> ImageData:
-    if not path.is_dir():
-        raise DataError(f"folder {path} does not exist")
-    parts = [next((path / n for n in names if (path / n).is_dir()), None) for names in (("train",), ("test", "val"))]
-    if all(parts):
-        files = [_class_files(part) for part in parts if part]
+    try:
+        if not path.is_dir():
+            raise DataError(f"folder {path} does not exist")
+    except (OSError, ValueError) as problem:
+        raise problem if isinstance(problem, DataError) else DataError(f"{str(path)[:200]!r} is no path") from None
+    if image_size is not None and (type(image_size) is not int or image_size < 1):
+        raise InputError(f"image_size must be a whole number of px, not {image_size!r}")
+    below = {folder.name.lower(): folder for folder in _folders(path)}
+    train, test = (next((below[n] for n in names if n in below), None) for names in (TRAIN_NAMES, TEST_NAMES))
+    if train and test:
+        files = [_class_files(train), _class_files(test)]
         if set(files[0]) != set(files[1]):
             odd = sorted(set(files[0]) ^ set(files[1]))
             raise DataError(f"folder {path}: train and test have different classes ({', '.join(odd)})")
     else:
-        whole = _class_files(path)
+        whole = _class_files(train or path)
         every = round(1 / TEST_SHARE)
         files = [
             {c: [f for i, f in enumerate(fs) if i % every != every - 1] for c, fs in whole.items()},
@@ -252,7 +260,7 @@ def _load_folder(path: Path, image_size: int | None) -> ImageData:
 def _class_files(path: Path) -> dict[str, list[Path]]:
     """Class -> its image files, sorted by name."""
     found = {
-        folder.name: sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        folder.name: sorted(file for file in folder.rglob("*") if _is_image(file.relative_to(folder), file))
         for folder in _folders(path)
     }
     found = {name: files for name, files in found.items() if files}
@@ -262,6 +270,11 @@ def _class_files(path: Path) -> dict[str, list[Path]]:
             f"({', '.join(sorted(SUFFIXES))})"
         )
     return found
+
+
+def _is_image(inside: Path, file: Path) -> bool:
+    hidden = any(part.startswith(".") for part in inside.parts)  # .ipynb_checkpoints, ._copies
+    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 def _folders(path: Path) -> Iterable[Path]:
@@ -274,12 +287,12 @@ def _opened(file: Path, use: Callable[[object], torch.Tensor | bool]) -> torch.T
     try:
         with Image.open(file) as image:
             return use(image)
-    except (OSError, UnidentifiedImageError, ValueError) as problem:
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
         raise DataError(f"{file} cannot be read as an image: {problem}") from None
 
 
 def _is_grey(file: Path) -> bool:
-    return bool(_opened(file, lambda image: image.mode in ("1", "L", "LA", "I", "I;16")))  # type: ignore[attr-defined]
+    return bool(_opened(file, lambda image: image.mode in ("1", "L", "LA")))  # type: ignore[attr-defined]
 
 
 def _read_image(file: Path, grey: bool, image_size: int | None) -> torch.Tensor:
@@ -287,6 +300,9 @@ def _read_image(file: Path, grey: bool, image_size: int | None) -> torch.Tensor:
     from torchvision.transforms import functional
 
     def read(image: object) -> torch.Tensor:
+        mode = image.mode  # type: ignore[attr-defined]
+        if mode.startswith(("I", "F")):
+            raise ValueError(f"its values have more than 8 bits (mode {mode}); convert it to 8 bits first")
         converted = image.convert("L" if grey else "RGB")  # type: ignore[attr-defined]
         if image_size is not None:
             converted = functional.center_crop(functional.resize(converted, image_size), [image_size, image_size])

@@ -156,6 +156,10 @@ def bench(
     """
     if precision not in DTYPES:
         raise InputError(f"precision must be one of {', '.join(DTYPES)}, not {precision!r}")
+    if not 0 < seconds < 3600:
+        raise InputError(f"seconds must be above 0 and below an hour, not {seconds!r}")
+    if device is not None and device.type == "meta":
+        raise InputError("nothing runs on the meta device; name another")
     if not modules:
         raise InputError("bench needs at least one network")
     device, dtype = device or torch.device("cpu"), DTYPES[precision]

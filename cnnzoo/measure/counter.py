@@ -16,8 +16,9 @@ import math
 import operator
 import random
 import sys
+import threading
 import weakref
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, SupportsIndex
@@ -133,6 +134,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, model: nn.Module, weights: set[int], on_meta: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = on_meta
+        self.thread = threading.get_ident()
         self.weights = weights  # storages of parameters and buffers
         self.calls: list[_Call] = []
         self.open: list[int] = []
@@ -146,18 +148,19 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- calls ---
 
     def enter_module(self, module: nn.Module, args: Any) -> None:
+        if threading.get_ident() != self.thread:  # the hooks are global; others may run modules meanwhile
+            return
         above = self.calls[self.open[-1]].label if self.open else ""
         own = getattr(module, "label", "")
         own = own if isinstance(own, str) else ""
         call = _Call(module, self.names.get(id(module), ""), f"{above}/{own}" if above and own else above or own)
-        for parameter in module._parameters.values():
-            if parameter is not None and id(parameter) not in self.counted:
-                self.counted.add(id(parameter))
-                call.params += parameter.numel()
+        self._take_parameters(module, call)
         self.open.append(len(self.calls))
         self.calls.append(call)
 
     def leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
+        if threading.get_ident() != self.thread:
+            return
         number = self.open.pop()
         call = self.calls[number]
         first = out if isinstance(out, torch.Tensor) else None
@@ -172,6 +175,23 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if not module._modules:
                 self._feed(call, number, value)
                 value.call = number  # also where the layer only looked (Flatten, Identity, Dropout in eval mode)
+
+    def _take_parameters(self, module: nn.Module, call: _Call) -> None:
+        for parameter in module._parameters.values():
+            if parameter is not None and id(parameter) not in self.counted:
+                self.counted.add(id(parameter))
+                call.params += parameter.numel()
+
+    def take_uncalled(self, model: nn.Module) -> None:
+        """Parameters of modules that were never called belong to the nearest module around them that was."""
+        first: dict[str, _Call] = {}
+        for call in reversed(self.calls):
+            first[call.name] = call
+        for name, module in model.named_modules():
+            while name and name not in first:
+                name = name.rpartition(".")[0]
+            if name in first:
+                self._take_parameters(module, first[name])
 
     def _feed(self, call: _Call, number: int, value: _Value) -> None:
         if value.call != number and value.call >= 0:
@@ -189,7 +209,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         storage = tensor.untyped_storage()
         if storage._cdata not in self.weights and storage._cdata not in self.kept:
             self.kept.add(storage._cdata)
-            self.calls[self.open[-1]].kept_bytes += storage.nbytes()
+            self.calls[self.open[-1] if self.open else 0].kept_bytes += storage.nbytes()
             # an address that is used again must not pass for the old storage
             weakref.finalize(storage, self.kept.discard, storage._cdata)
 
@@ -213,9 +233,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # operators made of others arrive whole
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         out = answer(func, args, kwargs) if self.on_meta else func(*args, **kwargs)
         operator = func._overloadpacket
-        number = self.open[-1]
+        number = self.open[-1] if self.open else 0  # a hook on the whole module runs after it is left
         call = self.calls[number]
         ins, outs = _tensors((*args, *kwargs.values())), _tensors((out,))
         known = [self.values.get(x.untyped_storage()._cdata) for x in ins]
@@ -361,7 +386,8 @@ def count(
     """Counts what one forward (and its backward) of any module does, and leaves no trace on the module.
 
     The forward runs in the module's own mode (train or eval), on the meta device: nothing is computed, no weights
-    are allocated or touched; hooks, flags, buffers and random state are as before, also when it raises.
+    are allocated or touched; hooks, flags, buffers, attributes (and the lists, sets and dictionaries that they hold)
+    and random state are as before, also when it raises. Hooks of your own on the module run too, as in any forward.
 
     Args:
         model: Any module.
@@ -380,7 +406,7 @@ def count(
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise InputError(f"count takes an nn.Module, not {type(model).__name__}")
     name = name or type(model).__name__
-    with _untouched(model, meta) as weights:
+    with torch.inference_mode(False), _untouched(model, meta) as weights:
         arguments, keywords = _arguments(model, input_size, inputs, name, meta)
         given = [x for x in tree_leaves((arguments, keywords)) if isinstance(x, torch.Tensor)]
         watch = _Watch(model, weights, meta)
@@ -397,12 +423,12 @@ def count(
                     stack.enter_context(torch.device("meta"))
                 else:
                     stack.enter_context(_without_onednn())
-                stack.enter_context(torch.inference_mode(False))
                 stack.enter_context(torch.enable_grad())
                 stack.enter_context(torch.autograd.graph.saved_tensors_hooks(watch.keep, _no_backward))
                 stack.enter_context(watch)
                 out = model(*arguments, **keywords)
                 del out
+            watch.take_uncalled(model)
         except CnnzooError:
             raise
         except Exception as problem:
@@ -528,7 +554,7 @@ def _untouched(model: nn.Module, meta: bool) -> Iterator[set[int]]:
     with _random_state():
         try:
             for one in (*attributes, *(one for one, _ in inner if not isinstance(one, set))):
-                for key, tensor in enumerate(one) if isinstance(one, list) else list(one.items()):
+                for key, tensor in enumerate(one) if isinstance(one, (list, deque)) else list(one.items()):
                     if isinstance(tensor, torch.Tensor):
                         if id(tensor) not in twins:
                             twins[id(tensor)] = _twin(tensor, meta)
@@ -540,10 +566,10 @@ def _untouched(model: nn.Module, meta: bool) -> Iterator[set[int]]:
                 held.update(values)
             for one, content in inner:
                 one.clear()
-                one.extend(content) if isinstance(one, list) else one.update(content)
+                one.extend(content) if isinstance(one, (list, deque)) else one.update(content)
 
 
-_CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set)
 
 
 def _copied(container: Any) -> Any:

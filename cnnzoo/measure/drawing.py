@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from cnnzoo.errors import InputError
-from cnnzoo.measure.pictures import INK, save_figure
+from cnnzoo.measure.pictures import INK, literal, save_figure
 from cnnzoo.measure.report import Report
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def draw(report: Report, path: str | PathLike[str]) -> None:
             axis.annotate("", end, start, arrowprops=look)
     for i, step in enumerate(steps):
         _draw_step(axis, step, places[i], sizes[i])
-    axis.text(-0.35, high - 0.12, f"{report.name}", fontsize=12, fontweight="bold", color=INK, va="top")
+    axis.text(-0.35, high - 0.12, literal(report.name), fontsize=12, fontweight="bold", color=INK, va="top")
     save_figure(figure, path)
 
 
@@ -171,4 +171,6 @@ def _draw_step(axis: Axes, step: _Step, place: tuple[float, float], size: tuple[
         axis.add_patch(Polygon(corners, closed=True, facecolor=colour, edgecolor=EDGE, linewidth=0.8, alpha=strength))
     middle = x + (width + shift) / 2
     axis.text(middle, high + shift + 0.08, step.caption, ha="center", va="bottom", fontsize=7.5, color=INK)
-    axis.text(x + width / 2, low - 0.08, step.name, ha="center", va="top", fontsize=8, color=INK, fontweight="bold")
+    axis.text(
+        x + width / 2, low - 0.08, literal(step.name), ha="center", va="top", fontsize=8, color=INK, fontweight="bold"
+    )

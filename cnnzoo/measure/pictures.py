@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnzoo.errors import FileError
@@ -45,6 +46,11 @@ def draw_layers(
     save_figure(_layers(reports, baseline, results), path)
 
 
+def literal(text: str) -> str:
+    """Text that matplotlib must not read as mathematics."""
+    return text.replace("$", r"\$")
+
+
 def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
     """Writes a picture; the suffix says the format.
 
@@ -52,6 +58,8 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
         FileError: If it cannot be written.
     """
     try:
+        if not Path(path).suffix:
+            raise ValueError("its name must end in the format: .png, .svg, .pdf")
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as problem:
         raise FileError(f"the picture {path} cannot be written: {problem}") from None
@@ -94,7 +102,7 @@ def _layers(reports: Sequence[Report], baseline: int, results: Sequence[Mapping[
         _draw_bars(axis, reports, bars, labels, which, baseline)
     if trained:
         _draw_curves(axes[2], reports, results)
-    figure.suptitle(_headline(reports, baseline), color=INK, fontsize=13, fontweight="bold")
+    figure.suptitle(literal(_headline(reports, baseline)), color=INK, fontsize=13, fontweight="bold")
     return figure
 
 
@@ -175,14 +183,14 @@ def _draw_bars(
             axis.text(
                 0.0,
                 first - 0.95,
-                f"{report.name}, {report.input_text}",
+                literal(f"{report.name}, {report.input_text}"),
                 transform=axis.get_yaxis_transform(),
                 color=COLOURS[i % len(COLOURS)],
                 fontsize=10,
                 fontweight="bold",
                 va="center",
             )
-    axis.set_yticks(places, labels if which == 0 else [""] * len(labels), fontsize=8.5)
+    axis.set_yticks(places, [literal(label) for label in labels] if which == 0 else [""] * len(labels), fontsize=8.5)
     for tick, bar in zip(axis.get_yticklabels(), bars, strict=True):
         tick.set_fontweight("bold" if bar.total else "normal")
     axis.set_ylim(max(places) + 0.7, -1.5)
@@ -205,7 +213,7 @@ def _draw_curves(axis: Axes, reports: Sequence[Report], results: Sequence[Mappin
         axis.plot(epochs, [entry["train_acc"] for entry in history], "--", color=colour, linewidth=1.2, alpha=0.7)
         tested = [(entry["epoch"], entry["test_acc"]) for entry in history if entry.get("test_acc") is not None]
         if tested:
-            label = f"{report.name}: {tested[-1][1]:.3f}, {result['examples_per_sec']:,.0f} examples/s"
+            label = literal(f"{report.name}: {tested[-1][1]:.3f}, {result['examples_per_sec']:,.0f} examples/s")
             axis.plot(*zip(*tested, strict=True), "o-", color=colour, linewidth=2, markersize=3.5, label=label)
     axis.set_ylim(0, 1)
     axis.set_xlim(0, longest * 1.02)

@@ -1,7 +1,7 @@
 """Training of any ``nn.Module`` on images held as tensors; nothing here knows the zoo."""
 
 from cnnzoo.train.config import TrainConfig, list_recipes, recipe
-from cnnzoo.train.evaluation import Evaluation, evaluate, pick_device
+from cnnzoo.train.evaluation import Evaluation, evaluate
 from cnnzoo.train.run import Run
 from cnnzoo.train.trainer import Trainer, require_kind
 
@@ -12,7 +12,6 @@ __all__ = [
     "Trainer",
     "evaluate",
     "list_recipes",
-    "pick_device",
     "recipe",
     "require_kind",
 ]

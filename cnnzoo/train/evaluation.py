@@ -48,23 +48,6 @@ class Evaluation:
         }
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of that name; ``"auto"`` is a GPU where there is one, else the CPU.
-
-    Raises:
-        InputError: If there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
-        reason = next(iter(str(problem).splitlines()), "")
-        raise InputError(f"there is no device {name!r} here ({reason}); use 'auto' or 'cpu'") from None
-    return device
-
-
 def pick_precision(name: str, device: torch.device) -> str:
     """``"bf16"`` or ``"fp32"``; ``"auto"`` is bf16 where the hardware multiplies in it."""
     if name != "auto":
@@ -80,15 +63,23 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "fp32"
 
 
-def scores_of(model: nn.Module, x: torch.Tensor, precision: str) -> torch.Tensor:
+def scores_of(model: nn.Module, x: torch.Tensor, precision: str, classes: int) -> torch.Tensor:
     """Class scores, float32 (N, classes), of images (N, C, H, W).
 
     A module whose weights are not float32 runs in their type; autocast is for those that are.
+
+    Raises:
+        InputError: If the module gives no score for each class.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     mixed = precision == "bf16" and dtype == torch.float32
     with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):
         scores: torch.Tensor = model(x.to(dtype))
+    if scores.dim() != 2 or scores.shape[1] < classes:
+        raise InputError(
+            f"{type(model).__name__} gives {tuple(scores.shape)} for {len(x)} images of {classes} classes: "
+            "it must give one score for each class"
+        )
     return scores.float()
 
 
@@ -126,7 +117,7 @@ def evaluate(
     try:
         with torch.inference_mode():
             for x, y in batches.epoch():
-                scores = scores_of(model, x, precision)
+                scores = scores_of(model, x, precision, classes)
                 loss += nn.functional.cross_entropy(scores, y, reduction="sum")
                 best = scores.topk(min(5, scores.shape[1]), dim=1).indices
                 top5 += (best == y[:, None]).sum()

@@ -23,6 +23,7 @@ from torch import nn
 
 from cnnzoo.data import Batches, ImageData, epoch_order, load_data
 from cnnzoo.data.batches import mixed_seed
+from cnnzoo.device import pick_device
 from cnnzoo.errors import FileError, InputError, TrainingError
 from cnnzoo.init import initialise
 from cnnzoo.tensorfiles import (
@@ -40,7 +41,7 @@ from cnnzoo.tensorfiles import (
 )
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.display import Display
-from cnnzoo.train.evaluation import evaluate, pick_device, pick_precision, scores_of
+from cnnzoo.train.evaluation import evaluate, pick_precision, scores_of
 from cnnzoo.train.run import Run
 
 TRAIN, HISTORY, CURVES, CHECKPOINT = "train.json", "history.jsonl", "curves.png", "checkpoint.safetensors"
@@ -202,6 +203,8 @@ class Trainer:
                         self._end_epoch()
                     if self.step < self.total_steps:
                         self._save_checkpoint()
+                if self.step == 0:  # stopped before the first step: even so there is something to go on with
+                    self._save_checkpoint()
                 run = self._finish(interrupted=self.step < self.total_steps)
             finally:
                 self._call("on_end", run)
@@ -215,7 +218,6 @@ class Trainer:
         self.model.train()
         if self._begun:
             return
-        self._begun = True
         if config.init is not None and self._checkpoint is None:
             torch.manual_seed(mixed_seed("init", config.seed))
             initialise(self.model, config.init)
@@ -245,6 +247,7 @@ class Trainer:
             device=self.device,
             channels_last=config.channels_last,
         )
+        self._begun = True
 
     def _train_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """One step on images (N, C, H, W) and labels (N,); nothing is read back from the device."""
@@ -254,7 +257,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         try:
-            scores = scores_of(self.model, x, self.precision)
+            scores = scores_of(self.model, x, self.precision, len(self.data.classes))
         except ValueError as problem:
             if "more than 1 value per channel" not in str(problem):
                 raise
@@ -262,11 +265,6 @@ class Trainer:
                 f"{self.name}: batch norm of a single value in a batch of {len(y)}, the last one of an epoch of "
                 f"{len(self._learn.train)} images; choose a batch_size that leaves more for it"
             ) from None
-        if scores.dim() != 2 or scores.shape[1] < len(self.data.classes):
-            raise InputError(
-                f"{self.name} gives {tuple(scores.shape)} for {len(y)} images, and {self.data.name} has "
-                f"{len(self.data.classes)} classes: it must give one score for each"
-            )
         loss = nn.functional.cross_entropy(scores, y, label_smoothing=config.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from cnnzoo.device import pick_device
 from cnnzoo.errors import FileError, InputError, SpecError, UnknownNameError, WeightsError
 from cnnzoo.network import CNN, FORMAT_VERSION
 from cnnzoo.spec import Spec
@@ -87,6 +88,11 @@ def build(description: Mapping[str, Any]) -> CNN:
         raise WeightsError(f"the description is of no network that can be built: {problem}") from None
     told = description.get("pretrained_cfg")
     told = told if isinstance(told, dict) else {}
+    for name in ("mean", "std"):
+        values = told.get(name)
+        fits = isinstance(values, list) and len(values) == model.spec.input[0]
+        if values is not None and not (fits and all(_is_moment(value, name) for value in values)):
+            raise WeightsError(f"{name} is {values!r}, and must be a number for each of {model.spec.input[0]} channels")
     notes = {
         "label_names": description.get("label_names"),
         "mean": told.get("mean"),
@@ -97,12 +103,18 @@ def build(description: Mapping[str, Any]) -> CNN:
     return model
 
 
+def _is_moment(value: object, name: str) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) < 1e6 and (name == "mean" or value > 0)
+
+
 def load(path: str | PathLike[str], *, device: str | torch.device | None = None) -> CNN:
     """Builds the network that a file or folder describes, with its weights.
 
     Args:
         path: What ``save`` or a training run left: a ``.safetensors`` file, or a folder.
-        device: Where the weights go; the default is the CPU.
+        device: Where the weights go; the default is the CPU, ``"auto"`` a GPU where there is one.
 
     Returns:
         The network in train mode, as torch does; call ``eval()`` before you use its scores.
@@ -130,9 +142,12 @@ def load(path: str | PathLike[str], *, device: str | torch.device | None = None)
             model = build(about)
     except WeightsError as problem:
         raise WeightsError(f"{file}: {problem}") from None
-    names = {*tensors, *about.get("aliases", {})}
+    aliases = about.get("aliases", {})
+    if not isinstance(aliases, dict) or not all(isinstance(of, str) and of in tensors for of in aliases.values()):
+        raise WeightsError(f"{file}: the aliases in its header are not those of its tensors")
+    names = {*tensors, *aliases}
     wanted = {name: (_TYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in model.state_dict().items()}
-    _require_fit(file, {name: tensors[about.get("aliases", {}).get(name, name)] for name in names}, wanted)
+    _require_fit(file, {name: tensors[aliases.get(name, name)] for name in names}, wanted)
     state = load_tensors(file)
     if (noted := _checksum(about)) not in (None, found := weights_sha256(state)):
         raise WeightsError(f"{file}: the weights have checksum {found}, and {noted} is written; the file is damaged")
@@ -143,7 +158,7 @@ def load(path: str | PathLike[str], *, device: str | torch.device | None = None)
             place, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(place), attribute, fresh.get_buffer(name))
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
-    return model if device is None else model.to(device)
+    return model if device is None else model.to(pick_device(str(device)))
 
 
 def _checksum(description: Mapping[str, Any]) -> Any:
