@@ -21,7 +21,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 KEY = "cnnzoo"  # our one key in the metadata of a safetensors file
 
-_DTYPES = {
+DTYPES = {  # torch's types, as safetensors calls them
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -116,11 +116,11 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def _dtype_name(name: str, tensor: torch.Tensor) -> str:
-    if tensor.dtype not in _DTYPES:
+    if tensor.dtype not in DTYPES:
         raise WeightsError(f"tensor {name!r} is of {tensor.dtype}, which is not stored; convert it first")
     if tensor.device.type == "meta":
         raise WeightsError(f"tensor {name!r} is on the meta device and holds no values")
-    return _DTYPES[tensor.dtype]
+    return DTYPES[tensor.dtype]
 
 
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
@@ -169,7 +169,7 @@ def save_tensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[s
         tensor = stored[name]
         size = tensor.numel() * tensor.element_size()
         header[name] = {
-            "dtype": _DTYPES[tensor.dtype],
+            "dtype": DTYPES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + size],
         }

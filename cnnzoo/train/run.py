@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from cnnzoo.errors import FileError
+from cnnzoo.measure.pictures import save_figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,4 @@ class Run:
         axis.grid(True, linewidth=0.5, alpha=0.5)
         if epochs:
             axis.legend()
-        try:
-            figure.savefig(path, dpi=130)
-        except (OSError, ValueError) as problem:
-            raise FileError(f"the picture {path} cannot be written: {problem}") from None
+        save_figure(figure, path)

@@ -16,6 +16,7 @@ from cnnzoo.network import CNN, FORMAT_VERSION
 from cnnzoo.spec import Spec
 from cnnzoo.tensorfiles import (
     CONFIG,
+    DTYPES,
     KEY,
     WEIGHTS,
     exists,
@@ -25,14 +26,6 @@ from cnnzoo.tensorfiles import (
     save_model,
     weights_sha256,
 )
-
-_TYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-}
 
 
 def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
@@ -146,7 +139,7 @@ def load(path: str | PathLike[str], *, device: str | torch.device | None = None)
     if not isinstance(aliases, dict) or not all(isinstance(of, str) and of in tensors for of in aliases.values()):
         raise WeightsError(f"{file}: the aliases in its header are not those of its tensors")
     names = {*tensors, *aliases}
-    wanted = {name: (_TYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in model.state_dict().items()}
+    wanted = {name: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in model.state_dict().items()}
     _require_fit(file, {name: tensors[aliases.get(name, name)] for name in names}, wanted)
     state = load_tensors(file)
     if (noted := _checksum(about)) not in (None, found := weights_sha256(state)):
