@@ -63,7 +63,7 @@ class CNN(nn.Module):
         self.notes: dict[str, Any] = {"provenance": {"kind": "random"}}
         try:
             self.features, self._features_shape = _sequential(spec, "features", spec.input)
-            self.classifier, self._output_shape = _sequential(spec, "classifier", self._features_shape)
+            self.classifier, _ = _sequential(spec, "classifier", self._features_shape)
         except RowError as problem:
             least = _least_size(spec)
             if least is None:  # no size would do: the rows do not fit each other
@@ -103,18 +103,17 @@ class CNN(nn.Module):
         channels, height, width = self.spec.input
         convs = [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
         heads = [name for name, module in self.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-        notes = dict(self.notes)
         return {
             "architecture": self.spec.name,
             "num_classes": self.spec.num_classes,
             "in_channels": channels,
             "image_size": height if height == width else [height, width],
             "num_features": self._features_shape[0],
-            "label_names": notes.get("label_names"),
+            "label_names": self.notes.get("label_names"),
             "pretrained_cfg": {
                 "input_size": list(self.spec.input),
-                "mean": notes.get("mean"),
-                "std": notes.get("std"),
+                "mean": self.notes.get("mean"),
+                "std": self.notes.get("std"),
                 "num_classes": self.spec.num_classes,
                 "first_conv": convs[0] if convs else None,
                 "classifier": heads[-1] if heads else None,
@@ -123,7 +122,7 @@ class CNN(nn.Module):
                 "format_version": FORMAT_VERSION,
                 "spec": self.spec.to_dict(),
                 "param_count": sum(p.numel() for p in self.parameters()),
-                "provenance": notes.get("provenance"),
+                "provenance": self.notes.get("provenance"),
             },
         }
 
