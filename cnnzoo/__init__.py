@@ -16,7 +16,7 @@ from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
     from cnnzoo import blocks
-    from cnnzoo.api import Trainer, bench, compare, count, create, draw, evaluate, summary
+    from cnnzoo.api import Trainer, bench, compare, count, create, diff, draw, evaluate, summary
     from cnnzoo.audit import verify
     from cnnzoo.data import ImageData, list_data, load_data
     from cnnzoo.errors import CnnzooError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cnnzoo.weights import load, save
 
 _ROOMS = {
-    "cnnzoo.api": ("Trainer", "bench", "compare", "count", "create", "draw", "evaluate", "summary"),
+    "cnnzoo.api": ("Trainer", "bench", "compare", "count", "create", "diff", "draw", "evaluate", "summary"),
     "cnnzoo.audit": ("verify",),
     "cnnzoo.data": ("ImageData", "list_data", "load_data"),
     "cnnzoo.errors": ("CnnzooError",),
@@ -61,6 +61,7 @@ __all__ = [
     "compare",
     "count",
     "create",
+    "diff",
     "draw",
     "edit",
     "evaluate",

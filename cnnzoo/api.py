@@ -14,6 +14,7 @@ from torch import nn
 from cnnzoo import audit, measure, train, weights
 from cnnzoo.data import ImageData
 from cnnzoo.device import pick_device
+from cnnzoo.difference import Difference, difference
 from cnnzoo.errors import InputError
 from cnnzoo.measure import Bench, Comparison, Report
 from cnnzoo.network import CNN, with_seed
@@ -48,6 +49,7 @@ def create(
     seed: int | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    pretrained: str | None = None,
     **knobs: Any,
 ) -> CNN:
     """Builds a network, in train mode, as torch does.
@@ -58,24 +60,33 @@ def create(
             alone; by default they are drawn from it.
         device: Where the weights live.
         dtype: Their type.
+        pretrained: ``"torchvision"`` fetches what torchvision trained on ImageNet, for networks that it has; by
+            default the weights are random.
         **knobs: Parameters of the model function, or the generic knobs of every network: ``num_classes``,
             ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``, ``dropout``, ``width``.
 
     Raises:
         UnknownNameError: If the name, or a knob, is not known.
         SpecError: If the network cannot be built so, such as for images that are too small.
+        FileError: If pretrained weights cannot be fetched.
+        WeightsError: If they do not fit, such as for other classes or channels than they were trained for.
     """
     spec = resolve(source, **knobs)
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise InputError(f"dtype must be one of torch, such as torch.float64, not {dtype!r}")
     if seed is not None and type(seed) is not int:
         raise InputError(f"seed must be a whole number or None, not {seed!r}")
+    if pretrained not in (None, "torchvision"):
+        raise InputError(f"pretrained must be 'torchvision' or None, not {pretrained!r}")
     place = None if device is None else pick_device(str(device))
     if place is not None and place.type == "meta":
         with place:
             model = CNN(spec)
     else:
-        model = with_seed(spec, seed).to(place)  # drawn on the CPU: the same on every device
+        model = with_seed(spec, seed)  # drawn on the CPU: the same on every device
+        if pretrained is not None:
+            weights.fetch_torchvision(model)
+        model = model.to(place)
     return model if dtype is None else model.to(dtype)
 
 
@@ -138,6 +149,22 @@ def draw(
         FileError: If the picture cannot be written.
     """
     measure.draw(count(source, input_size, **knobs), path)
+
+
+def diff(a: Source | CNN, b: Source | CNN, **knobs: Any) -> Difference:
+    """Sets two networks side by side, row by row: what differs, and what it does to parameters and MACs.
+
+    Args:
+        a: A registered name, a Spec or a network of the zoo.
+        b: Another.
+        **knobs: As for ``create``, applied to both, where they are given by name or Spec.
+
+    Raises:
+        UnknownNameError: If a name, or a knob, is not known.
+        SpecError: If one of them cannot be built.
+    """
+    specs = [side.spec if isinstance(side, CNN) else resolve(side, **knobs) for side in (a, b)]
+    return difference(*specs)
 
 
 def write_page(found: Report | Comparison, path: str | PathLike[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,9 +14,10 @@ import torch
 
 from cnnzoo.measure import count
 from cnnzoo.measure.tables import Table
-from cnnzoo.network import CNN, labelled_parameters
-from cnnzoo.published import Published
+from cnnzoo.network import CNN, labelled_parameters, least_size
+from cnnzoo.published import Deviation, Published
 from cnnzoo.registry import get_entry, get_spec, list_models
+from cnnzoo.spec import Spec
 
 AGREES, CONTRADICTS, NOT_RECOMPUTABLE = "agrees", "contradicts", "not recomputable"
 
@@ -26,12 +29,12 @@ class Finding:
     Attributes:
         model: The registered name.
         published: The figure as its source prints it.
-        exact: Our exact value; None where it cannot be computed here.
+        exact: Our exact value (a ratio is a real number); None where it cannot be computed here.
     """
 
     model: str
     published: Published
-    exact: int | None
+    exact: float | None
 
     @property
     def verdict(self) -> str:
@@ -43,45 +46,61 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """Published figures beside recomputed ones.
+    """Published figures beside recomputed ones, and where the networks depart from their sources on purpose.
 
     Attributes:
         findings: One per published figure.
+        deviations: (registered name, where it departs from its source), in order.
     """
 
     findings: Sequence[Finding]
+    deviations: Sequence[tuple[str, Deviation]] = ()
 
     @property
     def unexplained(self) -> list[Finding]:
         """The findings that contradict their source and have no reason beside them."""
         return [f for f in self.findings if f.verdict == CONTRADICTS and not f.published.note]
 
-    def table(self) -> Table:
-        """The findings as a table."""
-        sources = list(dict.fromkeys(finding.published.source for finding in self.findings))
-        return Table(
-            title="published figures, recomputed",
-            headers=("model", "figure", "printed", "exact", "verdict", "reading or reason"),
-            rows=[
-                (f.model, f.published.what, f.published.printed, f.exact, f.verdict, f.published.note)
-                for f in self.findings
-            ],
-            notes=[f"source: {source}" for source in sources],
-        )
+    def tables(self) -> list[Table]:
+        """A table of figures for each network and source, and a table of deviations for each network."""
+        figures: dict[tuple[str, str], list[Finding]] = {}
+        for finding in self.findings:
+            figures.setdefault((finding.model, finding.published.source), []).append(finding)
+        departures: dict[str, list[Deviation]] = {}
+        for model, deviation in self.deviations:
+            departures.setdefault(model, []).append(deviation)
+        return [
+            *(
+                Table(
+                    title=f"{model}: what is printed in {source}",
+                    headers=("figure", "printed", "exact", "verdict", "reading or reason"),
+                    rows=[(f.published.what, f.published.printed, f.exact, f.verdict, f.published.note) for f in found],
+                )
+                for (model, source), found in figures.items()
+            ),
+            *(
+                Table(
+                    title=f"{model}: where it departs from its source",
+                    headers=("rows", "source", "ours", "reason"),
+                    rows=[(d.rows, d.source, d.ours, d.reason) for d in found],
+                )
+                for model, found in departures.items()
+            ),
+        ]
 
     def __str__(self) -> str:
-        return self.table().text()
+        return "\n\n".join(table.text() for table in self.tables()) or "nothing is published of these networks"
 
     def _repr_html_(self) -> str:
-        return self.table().html()
+        return "".join(table.html() for table in self.tables())
 
     def to_markdown(self) -> str:
-        """The findings as a Markdown table."""
-        return self.table().markdown()
+        """Figures and deviations as Markdown tables."""
+        return "\n".join(table.markdown() for table in self.tables())
 
     def to_json(self) -> str:
-        """The findings as JSON."""
-        rows: list[dict[str, Any]] = [
+        """Findings and deviations as JSON."""
+        figures: list[dict[str, Any]] = [
             {
                 "model": f.model,
                 "what": f.published.what,
@@ -93,11 +112,12 @@ class Audit:
             }
             for f in self.findings
         ]
-        return json.dumps(rows, indent=2)
+        deviations = [{"model": model, **dataclasses.asdict(deviation)} for model, deviation in self.deviations]
+        return json.dumps({"published": figures, "deviations": deviations}, indent=2)
 
 
 def verify(name: str | None = None) -> Audit:
-    """Recomputes the published figures of a model, or of all.
+    """Recomputes the published figures of a model, or of all, and tells where it departs from its sources.
 
     Args:
         name: A registered name; None takes every model.
@@ -106,28 +126,44 @@ def verify(name: str | None = None) -> Audit:
         UnknownNameError: If no model has that name.
     """
     names = list_models() if name is None else [name]
-    return Audit([Finding(n, p, _exact(n, p)) for n in names for p in get_entry(n).published])
+    return Audit(
+        [Finding(n, p, _exact(n, p)) for n in names for p in get_entry(n).published],
+        [(n, deviation) for n in names for deviation in get_entry(n).deviations],
+    )
 
 
-def _exact(name: str, published: Published) -> int | None:
+def _exact(name: str, published: Published) -> float | None:
     """Our exact value of a published figure, from the network itself."""
     if not published.quantity:
         return None
+    value = _computed(get_spec(name, **published.setting), published.quantity, published.rows)
+    if not published.against:
+        return value
+    return value / _computed(get_spec(published.against), published.quantity)
+
+
+def _computed(spec: Spec, quantity: str, rows: Sequence[str] = ()) -> int:
+    """A quantity of some rows of a network (of all, where none are given)."""
+    if quantity == "inputs":
+        return math.prod(spec.input)
+    if quantity == "least_size":
+        return least_size(spec) or 0
     with torch.device("meta"):
-        model = CNN(get_spec(name, **published.setting))
-    if published.quantity == "macs":
-        report = count(model, (1, *model.spec.input))
-        values = {label: sums["macs"] for label, sums in report.by("label").items()}
-    elif published.quantity in ("parameters", "weights"):
-        values = {}
+        model = CNN(spec)
+    values: dict[str, int] = {}
+    if quantity in ("parameters", "weights", "bytes"):
         for label, key, parameter in labelled_parameters(model):
-            if published.quantity == "parameters" or not key.endswith("bias"):
-                values[label] = values.get(label, 0) + parameter.numel()
+            if quantity != "weights" or not key.endswith("bias"):
+                values[label] = values.get(label, 0) + parameter.numel() * (4 if quantity == "bytes" else 1)
+    elif quantity in ("macs", "flops", "connections", "neurons"):
+        report = count(model, (1, *spec.input))
+        column, times = ("macs", 2) if quantity == "flops" else (quantity, 1)
+        values = {label: sums[column] * times for label, sums in report.by("label").items()}
     else:
-        raise ValueError(f"{name}: no way is known to compute {published.quantity!r}")
-    chosen = [label for label in values if not published.rows or any(fnmatchcase(label, p) for p in published.rows)]
+        raise ValueError(f"{spec.name}: no way is known to compute {quantity!r}")
+    chosen = [label for label in values if not rows or any(fnmatchcase(label, pattern) for pattern in rows)]
     if not chosen:
-        raise ValueError(f"{name}: no row matches {published.rows}")
+        raise ValueError(f"{spec.name}: no row matches {rows}")
     return sum(values[label] for label in chosen)
 
 

@@ -22,6 +22,15 @@ Shape = tuple[int, ...]  # one sample, no batch: (C, H, W) or (C,)
 
 LARGEST = 2**24  # no classic needs a larger number in a row; a file that claims one is broken or hostile
 
+
+class ScaledTanh(nn.Module):
+    """``1.7159 * tanh(2 x / 3)``, the squashing function of LeCun, Bottou, Bengio, Haffner 1998 (appendix A)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of any shape."""
+        return 1.7159 * torch.tanh(x * (2 / 3))
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
@@ -32,6 +41,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "hardswish": nn.Hardswish,
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
+    "scaled_tanh": ScaledTanh,
 }
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -134,10 +144,13 @@ class Block:
         shown = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
+            text = repr(value)
+            if isinstance(value, tuple) and len(text) > 60 and not self.inside():  # a table, codes
+                text = f"<{len(value)} of them>"
             if item.default is dataclasses.MISSING:
-                shown.append(repr(value))
+                shown.append(text)
             elif item.name != "label" and value != item.default:
-                shown.append(f"{item.name}={value!r}")
+                shown.append(f"{item.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def unroll(self, shape: Shape) -> list[nn.Module]:
@@ -162,7 +175,19 @@ class Block:
         )
 
     def widened(self, factor: float, multiple: int) -> Block:
-        """This row with its hidden width scaled and rounded to a multiple (most rows have none)."""
+        """This row with its hidden width scaled and rounded to a multiple (most rows have none).
+
+        Raises:
+            SpecError: If the row has a width that cannot be scaled.
+        """
+        return self
+
+    def with_classes(self, classes: int) -> Block:
+        """This row for another number of classes (most rows know none).
+
+        Raises:
+            SpecError: If the row scores classes and cannot score another number of them.
+        """
         return self
 
 
@@ -241,6 +266,106 @@ class Conv(Block):
         return dataclasses.replace(self, out=out, groups=out if depthwise else self.groups)
 
 
+class TableConv2d(nn.Module):
+    """A convolution whose maps each see only some of the maps that come in.
+
+    Maps that see equally many are one grouped convolution over gathered maps, so that nothing is computed
+    (and no weight is held) for a connection that is not there.
+
+    Args:
+        table: For each map that comes out, the maps that it sees.
+        **arguments: As for ``nn.Conv2d``, kernel_size and on.
+    """
+
+    order: torch.Tensor | None
+
+    def __init__(self, table: Sequence[Sequence[int]], **arguments: Any) -> None:
+        super().__init__()
+        by_size: dict[int, list[int]] = {}
+        for number_, seen in enumerate(table):
+            by_size.setdefault(len(seen), []).append(number_)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(size * len(maps), len(maps), groups=len(maps), **arguments) for size, maps in by_size.items()
+        )
+        for number_, maps in enumerate(by_size.values()):
+            seen_here = torch.tensor([i for one in maps for i in table[one]])
+            self.register_buffer(f"seen{number_}", seen_here, persistent=False)
+        made = [one for maps in by_size.values() for one in maps]  # the order in which maps come out
+        back = None if made == sorted(made) else torch.tensor(made).argsort()
+        self.register_buffer("order", back, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, len(table), H', W')."""
+        outs = [conv(x.index_select(1, self.get_buffer(f"seen{i}"))) for i, conv in enumerate(self.convs)]
+        joined = torch.cat(outs, dim=1)
+        return joined if self.order is None else joined.index_select(1, self.order)
+
+
+def _table_check(table: object) -> str | None:
+    def is_one(seen: object) -> bool:
+        if not isinstance(seen, tuple) or not seen or len(set(seen)) < len(seen):
+            return False
+        return all(type(i) is int and 0 <= i <= LARGEST for i in seen)
+
+    if isinstance(table, tuple) and table and all(map(is_one, table)):
+        return None
+    return "a tuple with, for each map that comes out, a tuple of the numbers of the maps that it sees"
+
+
+@dataclass(frozen=True, repr=False)
+class TableConv(Block):
+    """A convolution with a connection table: each map sees some of the maps that come in (C3 of LeNet-5).
+
+    Attributes:
+        table: For each map that comes out, the numbers of the maps that it sees, from 0.
+        kernel: Window, one side or (height, width).
+        stride: Step of the window.
+        padding: Zeros added at each side.
+        bias: Whether each map has a bias.
+        norm: What normalises the maps before the activation, a key of ``NORMS``, or None.
+        activation: A key of ``ACTIVATIONS``, or None.
+        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        bias_init: Initial value of the biases; None leaves torch's.
+    """
+
+    table: tuple[tuple[int, ...], ...] = field(metadata={"check": _table_check})
+    kernel: int | tuple[int, int] = whole(pair=True)
+    stride: int | tuple[int, int] = whole(1, pair=True)
+    padding: int | tuple[int, int] = whole(0, least=0, pair=True)
+    bias: bool = flag(True)
+    norm: str | None = word(None, tuple(NORMS), optional=True)
+    activation: str | None = word("relu", tuple(ACTIVATIONS), optional=True)
+    init: str | None = scheme()
+    bias_init: float | None = number(0.0, optional=True)
+
+    stem = "conv"
+    weighted = True
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        _require_maps(shape)
+        if (last := max(i for seen in self.table for i in seen)) >= shape[0]:
+            raise SpecError(f"its table names map {last}, and {shape[0]} maps come in, numbered from 0")
+        conv = TableConv2d(
+            self.table, kernel_size=self.kernel, stride=self.stride, padding=self.padding, bias=self.bias
+        )
+        for part in conv.convs:
+            _initialised(part, self.init, self.bias_init)
+        modules: list[nn.Module] = [conv]
+        if self.norm is not None:
+            modules.append(NORMS[self.norm](len(self.table)))
+        if self.activation is not None:
+            modules.append(ACTIVATIONS[self.activation]())
+        return modules
+
+    def widened(self, factor: float, multiple: int) -> Block:
+        if factor == 1:
+            return self
+        raise SpecError(
+            f"row {self.label!r} has a connection table, which names its maps one by one; width cannot scale it: "
+            f"put Conv({len(self.table)}, kernel={self.kernel}) in its place first"
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class Dense(Block):
     """A fully connected layer and its activation.
@@ -291,6 +416,9 @@ class Logits(Block):
     stem = "fc"
     weighted = True
 
+    def with_classes(self, classes: int) -> Block:
+        return dataclasses.replace(self, classes=classes)
+
     def unroll(self, shape: Shape) -> list[nn.Module]:
         layer = (
             nn.Linear(shape[0], self.classes, bias=self.bias)
@@ -298,6 +426,128 @@ class Logits(Block):
             else nn.Conv2d(shape[0], self.classes, 1, bias=self.bias)
         )
         return [_initialised(layer, self.init, self.bias_init)]
+
+
+class RBFUnits(nn.Module):
+    """Scores vectors by how near they are to fixed codes: minus half the squared Euclidean distance.
+
+    Args:
+        codes: One code a class, (classes, units).
+    """
+
+    codes: torch.Tensor
+
+    def __init__(self, codes: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("codes", codes, persistent=False)  # part of the description, not of the weights
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, units) to (N, classes)."""
+        # -|x - c|^2 / 2 = x.c - |x|^2 / 2 - |c|^2 / 2: one matrix product
+        return x @ self.codes.T - x.square().sum(1, keepdim=True) / 2 - self.codes.square().sum(1) / 2
+
+
+def _codes_check(codes: object) -> str | None:
+    if (
+        isinstance(codes, tuple)
+        and codes
+        and all(isinstance(code, str) and code and set(code) <= {"+", "-"} for code in codes)
+        and len({len(code) for code in codes}) == 1
+    ):
+        return None
+    return "a tuple with one code a class, all of one length, each a text of '+' and '-'"
+
+
+@dataclass(frozen=True, repr=False)
+class RBF(Block):
+    """Euclidean radial basis units with fixed codes, one a class (the output of LeNet-5).
+
+    A class scores minus half the squared distance between the vector and its code, so that softmax and
+    cross-entropy read the scores as they read logits: they are the log-likelihoods of unit Gaussians around
+    the codes, but for a constant.
+
+    Attributes:
+        codes: For each class a text of ``+`` (1) and ``-`` (-1), as long as the vector that comes in.
+    """
+
+    codes: tuple[str, ...] = field(metadata={"check": _codes_check})
+
+    stem = "rbf"
+    weighted = True
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.codes)
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        if shape != (len(self.codes[0]),):
+            raise SpecError(f"its codes are of length {len(self.codes[0])}, and need a vector of as many units")
+        return [RBFUnits(torch.tensor([[1.0 if sign == "+" else -1.0 for sign in code] for code in self.codes]))]
+
+    def with_classes(self, classes: int) -> Block:
+        if classes == self.classes:
+            return self
+        raise SpecError(
+            f"row {self.label!r} has codes for {self.classes} classes, not for num_classes={classes}; give it "
+            f"other codes=, or put Logits({classes}) in its place"
+        )
+
+
+class Subsampling(nn.Module):
+    """The sum of each window, times one coefficient a map, plus one bias a map.
+
+    Args:
+        channels: Number of maps.
+        kernel_size: Window, one side or (height, width); windows do not overlap.
+    """
+
+    def __init__(self, channels: int, kernel_size: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        self.weight = nn.Parameter(torch.full((channels, 1, 1), 1 / (height * width)))  # at first, the mean
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, C, H / height, W / width)."""
+        return nn.functional.avg_pool2d(x, self.kernel_size, divisor_override=1) * self.weight + self.bias
+
+    def extra_repr(self) -> str:
+        """The settings, for ``print(model)``."""
+        return f"{self.weight.shape[0]}, kernel_size={self.kernel_size}"
+
+
+@dataclass(frozen=True, repr=False)
+class Subsample(Block):
+    """Trainable pooling: window sum times a coefficient plus a bias, then the activation (S2 of LeNet-5).
+
+    Attributes:
+        kernel: Window and step, one side or (height, width).
+        activation: A key of ``ACTIVATIONS``, or None.
+        init: Initial coefficients by name, see ``cnnzoo.init`` (a unit's fan-in is its window); None starts from
+            the mean.
+        bias_init: Initial value of the biases.
+    """
+
+    kernel: int | tuple[int, int] = whole(pair=True)
+    activation: str | None = word(None, tuple(ACTIVATIONS), optional=True)
+    init: str | None = scheme()
+    bias_init: float | None = number(0.0, optional=True)
+
+    stem = "pool"
+
+    def unroll(self, shape: Shape) -> list[nn.Module]:
+        _require_maps(shape)
+        module = Subsampling(shape[0], self.kernel)
+        if self.init is not None:
+            side = (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
+            windows = torch.empty(shape[0], 1, *side)  # the coefficient of a map stands for its whole window
+            initialiser(self.init)(windows)
+            with torch.no_grad():
+                module.weight.copy_(windows[:, :, 0, :1])
+        _initialised(module, None, self.bias_init)
+        return [module] if self.activation is None else [module, ACTIVATIONS[self.activation]()]
 
 
 @dataclass(frozen=True, repr=False)

@@ -132,6 +132,19 @@ def bench(
 
 
 @main.command()
+@click.argument("a")
+@click.argument("b")
+@_knobs
+@_json
+def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> None:
+    """Show row by row how the model B differs from A, in parameters and MACs too."""
+    from cnnzoo import api
+
+    found = api.diff(a, b, **dict(knobs))
+    click.echo(found.to_json() if as_json else str(found))
+
+
+@main.command()
 @click.argument("name")
 @_knobs
 @click.option("-o", "--out", required=True, help="The picture: net.svg, net.png, net.pdf.")

@@ -65,7 +65,7 @@ class CNN(nn.Module):
             self.features, self._features_shape = _sequential(spec, "features", spec.input)
             self.classifier, _ = _sequential(spec, "classifier", self._features_shape)
         except RowError as problem:
-            least = _least_size(spec)
+            least = _missing_size(spec)
             if least is None:  # no size would do: the rows do not fit each other
                 raise SpecError(f"{spec.name}: {problem}") from None
             raise SpecError(f"{problem.row}; {spec.name} needs images of at least {least} px") from None
@@ -152,20 +152,28 @@ def _size_fits(spec: Spec, size: int) -> bool:
     return True
 
 
-def _least_size(spec: Spec) -> int | None:
-    """The smallest square image, in px, that the network can be built for.
+def least_size(spec: Spec, above: int = 0) -> int | None:
+    """The smallest square image, in px, that the network can be built for; None where no size would do.
 
-    None where size is not the matter: no size would do, or a smaller one does.
+    Args:
+        spec: The network.
+        above: A size that is known to be too small.
     """
-    small, large = min(spec.input[1:]), _LARGEST_TRIED
+    small, large = above, _LARGEST_TRIED
     if small >= large or not _size_fits(spec, large):
-        return None
-    if any(_size_fits(spec, size) for size in range(max(1, small - 4), small)):
         return None
     while large - small > 1:
         middle = (small + large) // 2
         small, large = (small, middle) if _size_fits(spec, middle) else (middle, large)
     return large
+
+
+def _missing_size(spec: Spec) -> int | None:
+    """The smallest larger image that would do; None where size is not the matter: a slightly smaller one does."""
+    side = min(spec.input[1:])
+    if any(_size_fits(spec, size) for size in range(max(1, side - 4), side)):
+        return None
+    return least_size(spec, above=side)
 
 
 def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -10,8 +10,12 @@ from fractions import Fraction
 
 # sources that more than one lineage cites
 D2L_SLIDE = "Dive into Deep Learning, lecture 24, slide 'AlexNet vs LeNet: complexity'"
+TORCHVISION = "torchvision, table of its weights"
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+_UNITS = {
+    "": 1, "x": 1, "px": 1, "K": 10**3, "M": 10**6, "million": 10**6, "G": 10**9, "B": 10**9, "billion": 10**9,
+}  # fmt: skip
+_FIGURE = re.compile(r"([\d,]+)(?:\.(\d+))?\s?(K|M|G|B|million|billion|x|px)?(?:(?<=[KMG])(?:B|FLOPs?|FLOPS))?")
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,15 @@ class Published:
         what: What the source says the figure is: ``"parameters"``.
         printed: The figure as printed: ``"46M"``.
         source: Where it is printed. Figures of two networks that share source and what are set side by side.
-        quantity: How to compute it again: ``"parameters"``, ``"weights"`` (parameters without biases),
-            ``"macs"``, or ``""`` where it cannot be computed here.
+        quantity: How to compute it again: ``"parameters"``, ``"weights"`` (parameters without biases), ``"bytes"``
+            (of the parameters in float32), ``"macs"``, ``"flops"``, ``"connections"``, ``"neurons"``, ``"inputs"``
+            (values of one image), ``"least_size"`` (of a square image, in px), or ``""`` where it cannot be
+            computed here.
         rows: Labels (with wildcards) of the rows that it covers; empty for the whole network.
         setting: Arguments of the model function under which it was printed.
+        against: A registered network: the figure is how many times that of this network, as a whole.
         digits: Significant digits, where those printed mislead (``"650,000"`` has two); 0 takes all printed.
-        note: Under which reading it holds, or why it does not.
+        note: Under which reading it holds, why it does not, or why it cannot be computed here.
         headline: Whether a comparison with another network that shares source and what repeats it.
     """
 
@@ -37,6 +44,7 @@ class Published:
     quantity: str = ""
     rows: tuple[str, ...] = ()
     setting: Mapping[str, int] = field(default_factory=dict)
+    against: str = ""
     digits: int = 0
     note: str = ""
     headline: bool = False
@@ -46,7 +54,7 @@ class Published:
         """The printed figure as an exact number."""
         return self._parsed()[0]
 
-    def agrees(self, exact: int) -> bool:
+    def agrees(self, exact: float) -> bool:
         """Whether ``exact``, rounded or truncated to the printed digits, is the printed figure."""
         value, step = self._parsed()
         quotient = Fraction(exact) / step
@@ -54,10 +62,10 @@ class Published:
 
     def _parsed(self) -> tuple[Fraction, Fraction]:
         """The figure, and the weight of its last significant digit."""
-        match = re.fullmatch(r"([\d,]+)(?:\.(\d+))?\s?([KMGB]?)", self.printed)
+        match = _FIGURE.fullmatch(self.printed)
         if match is None:
             raise ValueError(f"{self.printed!r} is no figure such as '46M' or '60,000'")
-        whole, decimals, unit = match[1].replace(",", ""), match[2] or "", _UNITS[match[3]]
+        whole, decimals, unit = match[1].replace(",", ""), match[2] or "", _UNITS[match[3] or ""]
         value = Fraction(int(whole + decimals) * unit, 10 ** len(decimals))
         if not self.digits:
             return value, Fraction(unit, 10 ** len(decimals))

@@ -29,12 +29,14 @@ class Entry:
         function: Returns the Spec.
         published: What sources print about the model.
         deviations: Where it departs from its source.
-        key_map: From our state-dict keys to those of its torchvision twin, where they differ.
+        twin: The model of torchvision that it equals, weight by weight: its name there.
+        key_map: From our state-dict keys to those of its twin, where they differ.
     """
 
     function: Callable[..., Spec]
     published: Sequence[Published] = ()
     deviations: Sequence[Deviation] = ()
+    twin: str = ""
     key_map: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,6 +53,7 @@ def register(
     *,
     published: Sequence[Published] = (),
     deviations: Sequence[Deviation] = (),
+    twin: str = "",
     key_map: Mapping[str, str] | None = None,
 ) -> Callable[[ModelFunction], ModelFunction]: ...
 
@@ -60,17 +63,19 @@ def register(
     *,
     published: Sequence[Published] = (),
     deviations: Sequence[Deviation] = (),
+    twin: str = "",
     key_map: Mapping[str, str] | None = None,
 ) -> Any:
     """Registers a function that returns a Spec under the function's own name.
 
-    Use it as ``@register`` or as ``@register(published=..., deviations=..., key_map=...)``.
+    Use it as ``@register`` or as ``@register(published=..., deviations=..., twin=..., key_map=...)``.
 
     Args:
         function: The model function; every parameter needs a default.
         published: What sources print about the model.
         deviations: Where it departs from its source.
-        key_map: From our state-dict keys to those of its torchvision twin, where they differ.
+        twin: The model of torchvision that it equals, weight by weight: its name there.
+        key_map: From our state-dict keys to those of its twin, where they differ.
 
     Raises:
         InputError: If another function has the name already, or a parameter has no default.
@@ -92,7 +97,7 @@ def register(
             raise InputError(
                 f"a model {name!r} is registered already, by {held.function.__module__}; give yours another name"
             )
-        _MODELS[name] = Entry(made, tuple(published), tuple(deviations), dict(key_map or {}))
+        _MODELS[name] = Entry(made, tuple(published), tuple(deviations), twin, dict(key_map or {}))
         return made
 
     return enter if function is None else enter(function)

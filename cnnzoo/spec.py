@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 import operator
@@ -15,6 +16,7 @@ from typing import Any, SupportsIndex
 from cnnzoo.blocks import (
     ACTIVATIONS,
     LARGEST,
+    RBF,
     AvgPool,
     Block,
     Conv,
@@ -23,6 +25,8 @@ from cnnzoo.blocks import (
     Flatten,
     Logits,
     MaxPool,
+    Subsample,
+    TableConv,
     block_kind,
 )
 from cnnzoo.errors import InputError, SpecError, unknown
@@ -85,8 +89,9 @@ class Spec:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes, as the last Logits row tells it; None where there is none."""
-        return next((row.classes for row in reversed(self.classifier) if isinstance(row, Logits)), None)
+        """Number of classes, as the last row that scores them tells it; None where there is none."""
+        rows = (row for row in reversed(self.classifier) if isinstance(row, (Logits, RBF)))
+        return next((row.classes for row in rows), None)
 
     def map_rows(self, change: Callable[[Block, str], Sequence[Block]]) -> Spec:
         """The Spec with every row replaced by ``change(row, full label)``, innermost rows first."""
@@ -345,6 +350,55 @@ def _require_match(spec: Spec, match: Match) -> None:
         raise SpecError(f"{spec.name} has no row of {what}; its rows: {', '.join(label for label, _ in spec.rows())}")
 
 
+# --- two networks row by row ---
+
+Placed = tuple[str, Block]  # a row with its full label
+
+
+def align(a: Spec, b: Spec) -> list[tuple[Placed | None, Placed | None]]:
+    """The rows of two networks side by side, in order; None where one has no counterpart.
+
+    Rows are matched by label where both networks have one of that label and sort, else by sort and size, else by
+    sort alone.
+    """
+    rows_a, rows_b = list(a.rows()), list(b.rows())
+
+    def by_label(row: Placed) -> object:
+        return row[0], row[1].stem
+
+    def by_size(row: Placed) -> object:
+        return row[1].stem, next(
+            (getattr(row[1], f.name) for f in dataclasses.fields(row[1]) if f.name != "label"), None
+        )
+
+    labels, sizes = ({*map(key, rows_a)} & {*map(key, rows_b)} for key in (by_label, by_size))
+
+    def tokens(rows: list[Placed]) -> list[object]:
+        return [
+            by_label(row) if by_label(row) in labels else by_size(row) if by_size(row) in sizes else row[1].stem
+            for row in rows
+        ]
+
+    pairs: list[tuple[Placed | None, Placed | None]] = []
+    for what, i, j, k, m in difflib.SequenceMatcher(None, tokens(rows_a), tokens(rows_b), False).get_opcodes():
+        if what == "equal":
+            pairs += zip(rows_a[i:j], rows_b[k:m], strict=True)
+        else:
+            pairs += [(row, None) for row in rows_a[i:j]]
+            pairs += [(None, row) for row in rows_b[k:m]]
+    return pairs
+
+
+def changed_fields(before: Block, after: Block) -> list[tuple[str, Any, Any]]:
+    """(field, old value, new value) of two rows of one kind; labels and the rows inside do not count."""
+    values = [(item.name, getattr(before, item.name), getattr(after, item.name)) for item in dataclasses.fields(before)]
+    return [
+        (name, old, new)
+        for name, old, new in values
+        if old != new and name != "label" and not (before.inside() and old == before.inside())
+    ]
+
+
 # --- generic knobs: edits that make sense for every network ---
 
 
@@ -360,7 +414,7 @@ def _norm(spec: Spec, value: str | None) -> Spec:
 
     if any(has_norm(row) for _, row in spec.rows()):
         return _where(spec, has_norm, norm=value)
-    return _where(spec, lambda row: isinstance(row, Conv), norm=value)
+    return _where(spec, lambda row: isinstance(row, (Conv, TableConv)), norm=value)
 
 
 def _pooling(spec: Spec, value: str) -> Spec:
@@ -369,6 +423,8 @@ def _pooling(spec: Spec, value: str) -> Spec:
         raise unknown("pooling", value, kinds)
 
     def change(row: Block, label: str) -> Sequence[Block]:
+        if isinstance(row, Subsample):  # what it trains goes with it
+            return (kinds[value](row.kernel, label=row.label),)
         if type(row) not in kinds.values():
             return (row,)
         return (kinds[value](**{item.name: getattr(row, item.name) for item in dataclasses.fields(row)}),)
@@ -384,7 +440,7 @@ def _dropout(spec: Spec, value: float) -> Spec:
     def change(row: Block, label: str) -> Sequence[Block]:
         if hidden_dense:
             return (row, Dropout(value)) if isinstance(row, Dense) else (row,)
-        return (Dropout(value), row) if isinstance(row, Logits) else (row,)
+        return (Dropout(value), row) if isinstance(row, (Logits, RBF)) else (row,)
 
     return spec.map_rows(change)
 
@@ -399,7 +455,8 @@ def _width(spec: Spec, value: float) -> Spec:
 
 
 def _num_classes(spec: Spec, value: int) -> Spec:
-    return _where(spec, lambda row: isinstance(row, Logits), classes=whole_number("num_classes", value))
+    classes = whole_number("num_classes", value)
+    return spec.map_rows(lambda row, label: (row.with_classes(classes),))
 
 
 def _in_channels(spec: Spec, value: int) -> Spec:

@@ -64,7 +64,21 @@ def test_compare_trains(run, tmp_path: Path) -> None:
 def test_verify(run) -> None:
     done = run("verify", "lenet")
     assert done.exit_code == 0 and "contradicts" in done.stdout and "ten times too large" in done.stdout
-    assert len(json.loads(run("verify", "--json").stdout)) >= 22
+    found = json.loads(run("verify", "--json").stdout)
+    assert len(found["published"]) >= 60 and {d["model"] for d in found["deviations"]} >= {
+        "alexnet",
+        "lenet",
+        "caffenet",
+    }
+
+
+def test_diff(run) -> None:
+    done = run("diff", "alexnet_2012", "alexnet_owt")
+    assert done.exit_code == 0 and "groups 2 → 1" in done.stdout and "+135,616" in done.stdout
+    found = json.loads(run("diff", "lenet", "lenet", "--json").stdout)
+    assert found == {"a": "lenet", "b": "lenet", "changes": [], "same": 8}
+    assert run("diff", "lenet", "lenett").exit_code == 1
+    assert run("diff", "lenet").exit_code == 2
 
 
 def test_train_evaluate_and_resume(run) -> None:

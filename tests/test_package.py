@@ -32,8 +32,9 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "tensorfiles": (set(), {"torch"}),
     "data": (set(), {"torch"}),
     "train": ({"data", "measure", "tensorfiles", "init", "device"}, {"torch"}),
-    "audit": ({"registry", "network", "measure", "published"}, {"torch"}),
-    "weights": ({"network", "spec", "registry", "published", "measure", "tensorfiles", "device"}, {"torch"}),
+    "difference": ({"blocks", "spec", "network", "measure"}, {"torch"}),
+    "audit": ({"registry", "network", "spec", "measure", "published"}, {"torch"}),
+    "weights": ({"network", "spec", "blocks", "registry", "published", "measure", "tensorfiles", "device"}, {"torch"}),
 }
 ABOVE = {"api": set(ARROWS), "cli": {*ARROWS, "api"}, "__init__": {*ARROWS, "api"}, "__main__": {"cli"}}
 

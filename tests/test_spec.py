@@ -12,6 +12,7 @@ from torch import nn
 import cnnzoo
 from cnnzoo.blocks import (
     LRN,
+    RBF,
     Act,
     AvgPool,
     Block,
@@ -24,6 +25,8 @@ from cnnzoo.blocks import (
     Norm,
     Parallel,
     PoolTo,
+    Subsample,
+    TableConv,
     known_blocks,
 )
 from cnnzoo.errors import InputError, SpecError, UnknownNameError
@@ -285,14 +288,17 @@ def test_json_round_trip_of_every_kind_of_row() -> None:
         Conv(8, kernel=(3, 1), stride=2, padding=(1, 0), groups=1, bias=False, norm="group", init="normal:0.1"),
         LRN(), Norm("layer"), Act("tanh"), inception(4, (2, 4), (2, 4), 2), MaxPool(2, ceil=True), AvgPool(2),
         Parallel(((), (Parallel(((), ()), merge="add"),)), merge="concat", activation="relu"),
+        Subsample(1, activation="tanh", init="uniform:0.5"), TableConv(((0,), (1, 0)), kernel=1),
         PoolTo((2, 1), kind="max"), Flatten(),
     )  # fmt: skip
     spec = cnnzoo.Spec("all", (3, 32, 32), rows, (Dense(5, activation=None), Dropout(0.25), Logits(4, bias_init=0.5)))
     assert cnnzoo.Spec.from_json(spec.to_json()) == spec
     used = {type(row).__name__ for _, row in spec.rows()}
     ours = {name for name, kind in known_blocks().items() if kind.__module__ == "cnnzoo.blocks"}
-    assert used == ours
+    assert used | {"RBF"} == ours
     cnnzoo.create(spec)
+    coded = dataclasses.replace(spec, classifier=(RBF(("++-+", "-+--")),))
+    assert cnnzoo.Spec.from_json(coded.to_json()) == coded
 
 
 def test_a_users_row_survives_json() -> None:

@@ -69,9 +69,11 @@ class Table:
     notes: Sequence[str] = ()
 
     def _numeric(self, column: int) -> bool:
-        """Whether a column reads as numbers; a ratio (``758x``) does."""
+        """Whether a column reads as numbers; a ratio (``758x``) and a change (``-12``) do."""
         values = [row[column] for row in self.rows]
-        return any(isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[\d.,]+x", v)) for v in values)
+        return any(
+            isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[+-]?[\d.,]+x?", v)) for v in values
+        )
 
     def text(self, width: int = WIDTH) -> str:
         """The table as plain text of at most ``width`` columns."""
@@ -109,7 +111,7 @@ class Table:
         lines.append(line(["---:" if self._numeric(i) else "---" for i in range(len(self.headers))]))
         lines += [line([_text(value) for value in row]) for row in self.rows]
         if self.total:
-            lines.append(line([f"**{_text(value)}**" if value is not None else "" for value in self.total]))
+            lines.append(line([f"**{_text(value)}**" if value not in (None, "") else "" for value in self.total]))
         for note in self.notes:
             lines += ["", note]
         return "\n".join(lines) + "\n"

@@ -1,47 +1,83 @@
-"""AlexNet."""
+"""AlexNet: the teaching net, the net of 2012, Caffe's, and the single tower that torchvision has."""
 
 from __future__ import annotations
 
-from cnnzoo.blocks import Conv, Dense, Dropout, Flatten, Logits, MaxPool
-from cnnzoo.published import D2L_SLIDE, Deviation, Published
+from typing import Any
+
+from cnnzoo.blocks import LRN, Conv, Dense, Dropout, Flatten, Logits, MaxPool, PoolTo
+from cnnzoo.published import D2L_SLIDE, TORCHVISION, Deviation, Published
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
+KRIZHEVSKY_2012 = "Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012"
+D2L_NOTES = "Dive into Deep Learning, notes of lecture 24"
+D2L_ALEXNET = "Dive into Deep Learning, chapter AlexNet"
+CAFFENET_README = "Caffe, models/bvlc_reference_caffenet/readme.md"
+HAN_2015 = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, 2015"
+
 RGB = {"in_channels": 3}
 BODY = ("conv*", "fc6", "fc7")  # all but the output layer
+HIDDEN = ("fc6", "fc7")
+A_RUN = "a training run"
+
+
+def _slide(what: str, printed: str, quantity: str, rows: tuple[str, ...], note: str) -> Published:
+    return Published(what, printed, D2L_SLIDE, quantity, rows, RGB, note=note, headline=rows == BODY)
 
 
 @register(
     published=(
-        Published("Conv1 parameters", "35K", D2L_SLIDE, "parameters", ("conv1",), RGB, note="3 channels, with biases"),
-        Published("Conv2 parameters", "614K", D2L_SLIDE, "parameters", ("conv2",), RGB, note="with biases"),
-        Published("Conv3-5 parameters", "3M", D2L_SLIDE, "parameters", ("conv[345]",), RGB, note="with biases"),
-        Published("Dense1 parameters", "26M", D2L_SLIDE, "parameters", ("fc6",), RGB, note="with biases"),
-        Published("Dense2 parameters", "16M", D2L_SLIDE, "parameters", ("fc7",), RGB, note="with biases"),
+        _slide("Conv1 parameters", "35K", "parameters", ("conv1",), "3 channels, with biases"),
+        _slide("Conv2 parameters", "614K", "parameters", ("conv2",), "with biases"),
+        _slide("Conv3-5 parameters", "3M", "parameters", ("conv[345]",), "with biases"),
+        _slide("Dense1 parameters", "26M", "parameters", ("fc6",), "with biases"),
+        _slide("Dense2 parameters", "16M", "parameters", ("fc7",), "with biases"),
+        _slide("parameters", "46M", "parameters", BODY, "3 channels, without the output layer"),
         Published(
-            "parameters",
-            "46M",
+            "increase of parameters",
+            "11x",
             D2L_SLIDE,
             "parameters",
             BODY,
             RGB,
-            note="3 channels, without the output layer",
-            headline=True,
+            "lenet",
+            note="not even 46M / 0.6M, its own totals, which is 77x; LeNet has 0.06M",
         ),
-        Published("Conv1 FLOP", "101M", D2L_SLIDE, "macs", ("conv1",), RGB, note="multiply-adds, 3 channels"),
-        Published("Conv2 FLOP", "415M", D2L_SLIDE, "macs", ("conv2",), RGB, note="multiply-adds"),
-        Published("Conv3-5 FLOP", "445M", D2L_SLIDE, "macs", ("conv[345]",), RGB, note="multiply-adds"),
-        Published("Dense1 FLOP", "26M", D2L_SLIDE, "macs", ("fc6",), RGB, note="multiply-adds"),
-        Published("Dense2 FLOP", "16M", D2L_SLIDE, "macs", ("fc7",), RGB, note="multiply-adds"),
+        _slide("Conv1 FLOP", "101M", "macs", ("conv1",), "multiply-adds, 3 channels"),
+        _slide("Conv2 FLOP", "415M", "macs", ("conv2",), "multiply-adds"),
+        _slide("Conv3-5 FLOP", "445M", "macs", ("conv[345]",), "multiply-adds"),
+        _slide("Dense1 FLOP", "26M", "macs", ("fc6",), "multiply-adds"),
+        _slide("Dense2 FLOP", "16M", "macs", ("fc7",), "multiply-adds"),
+        _slide("FLOP", "1G", "macs", BODY, "multiply-adds, 3 channels, without the output layer"),
         Published(
-            "FLOP",
-            "1G",
+            "increase of FLOP",
+            "250x",
             D2L_SLIDE,
             "macs",
             BODY,
             RGB,
-            note="multiply-adds, 3 channels, without the output layer",
-            headline=True,
+            "lenet",
+            note="1G / 4M, its own totals, and LeNet's is ten times too large",
+        ),
+        Published("training loss", "0.326", D2L_NOTES, note=A_RUN),
+        Published("training accuracy", "0.880", D2L_NOTES, note=A_RUN),
+        Published("test accuracy", "0.882", D2L_NOTES, note=A_RUN),
+        Published("examples/sec on one GPU", "1419.0", D2L_NOTES, note="a machine; of the training step alone"),
+        Published(
+            "memory of the hidden dense layers",
+            "1GB",
+            D2L_ALEXNET,
+            "bytes",
+            HIDDEN,
+            note="six times too large: 43.0 million parameters of 4 bytes",
+        ),
+        Published(
+            "FLOPs of the hidden dense layers",
+            "81 MFLOPs",
+            D2L_ALEXNET,
+            "flops",
+            HIDDEN,
+            note="a little too small: two for each of 43.0 million weights",
         ),
     ),
     deviations=(
@@ -79,6 +115,180 @@ def alexnet(num_classes: int = 10, in_channels: int = 1, image_size: int = 224) 
             Dropout(0.5),
             Dense(4096),
             Dropout(0.5),
+            Logits(num_classes),
+        ),
+    )
+
+
+# --- 2012 ---
+
+# figure 2: "the number of neurons in the network's remaining layers is given by 253,440-186,624-..."
+_NEURONS_2012 = {
+    "conv1": "253,440", "conv2": "186,624", "conv3": "64,896", "conv4": "64,896", "conv5": "43,264",
+    "fc6": "4096", "fc7": "4096", "fc8": "1000",
+}  # fmt: skip
+_NEURONS_NOTES = {"conv1": "55 x 48 x 96; 96 maps of 55x55, as the text has them, are 290,400"}
+
+
+@register(
+    published=(
+        Published("parameters", "60 million", KRIZHEVSKY_2012, "parameters", note="truncated"),
+        Published("neurons", "650,000", KRIZHEVSKY_2012, "neurons", digits=2, note="truncated to two digits"),
+        Published(
+            "neurons (abstract page of the proceedings)",
+            "500,000",
+            KRIZHEVSKY_2012,
+            "neurons",
+            digits=1,
+            note="of an earlier version; the paper itself says 650,000",
+        ),
+        Published(
+            "values of the input",
+            "150,528",
+            KRIZHEVSKY_2012,
+            "inputs",
+            note="3x224x224, which gives no 55x55 maps with kernel 11, stride 4 and no padding; 3x227x227 does",
+        ),
+        *(
+            Published(f"{row} neurons", printed, KRIZHEVSKY_2012, "neurons", (row,), note=_NEURONS_NOTES.get(row, ""))
+            for row, printed in _NEURONS_2012.items()
+        ),
+        Published("ILSVRC-2010 test error, top 1, %", "37.5", KRIZHEVSKY_2012, note=A_RUN),
+        Published("ILSVRC-2010 test error, top 5, %", "17.0", KRIZHEVSKY_2012, note=A_RUN),
+        Published("the same, abstract page of the proceedings, top 1, %", "39.7", KRIZHEVSKY_2012, note=A_RUN),
+        Published("the same, abstract page of the proceedings, top 5, %", "18.9", KRIZHEVSKY_2012, note=A_RUN),
+        Published("ILSVRC-2012 validation error, top 1, %", "40.7", KRIZHEVSKY_2012, note=A_RUN),
+        Published("ILSVRC-2012 validation error, top 5, %", "18.2", KRIZHEVSKY_2012, note=A_RUN),
+    ),
+    deviations=(
+        Deviation("input", "224 px", "227 px", "the maps of 55x55 that the paper prints need it"),
+        Deviation(
+            "conv2, conv4, conv5", "two GPUs that exchange maps before conv3", "groups of 2", "the same arithmetic"
+        ),
+    ),
+)
+def alexnet_2012(num_classes: int = 1000, in_channels: int = 3, image_size: int = 227) -> Spec:
+    """AlexNet as printed in 2012: two towers, LRN before the pools, the paper's initial weights and biases."""
+    zeros: dict[str, Any] = {"init": "normal:0.01", "bias_init": 0.0}
+    ones: dict[str, Any] = {"init": "normal:0.01", "bias_init": 1.0}
+    return Spec(
+        name="alexnet_2012",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(96, kernel=11, stride=4, **zeros),  #  96 @ 55x55
+            LRN(),
+            MaxPool(3, stride=2),  #  96 @ 27x27
+            Conv(256, kernel=5, padding=2, groups=2, **ones),  # 256 @ 27x27
+            LRN(),
+            MaxPool(3, stride=2),  # 256 @ 13x13
+            Conv(384, kernel=3, padding=1, **zeros),  # 384 @ 13x13
+            Conv(384, kernel=3, padding=1, groups=2, **ones),  # 384 @ 13x13
+            Conv(256, kernel=3, padding=1, groups=2, **ones),  # 256 @ 13x13
+            MaxPool(3, stride=2),  # 256 @ 6x6
+            Flatten(),  # 9216
+        ),
+        classifier=(
+            Dense(4096, **ones),
+            Dropout(0.5),
+            Dense(4096, **ones),
+            Dropout(0.5),
+            Logits(num_classes, **zeros),
+        ),
+    )
+
+
+@register(
+    published=(
+        Published(
+            "parameters", "61 million", HAN_2015, "parameters", note="of Caffe's AlexNet, which has the same layers"
+        ),
+        Published("ILSVRC-2012 validation accuracy, top 1, centre crop, %", "57.4", CAFFENET_README, note=A_RUN),
+        Published("ILSVRC-2012 validation accuracy, top 5, centre crop, %", "80.4", CAFFENET_README, note=A_RUN),
+    ),
+    deviations=(
+        Deviation("norm1, norm2", "before the pool", "after the pool", "as Caffe has it, which says so itself"),
+        Deviation("norm1, norm2", "k = 2, the sum of squares", "k = 1, their mean", "Caffe's defaults"),
+        Deviation("fc6, fc7", "initial weights N(0, 0.01)", "N(0, 0.005)", "as Caffe has it"),
+    ),
+)
+def caffenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 227) -> Spec:
+    """Caffe's AlexNet: pools before LRN, and LRN with Caffe's constants."""
+    zeros: dict[str, Any] = {"init": "normal:0.01", "bias_init": 0.0}
+    ones: dict[str, Any] = {"init": "normal:0.01", "bias_init": 1.0}
+    dense: dict[str, Any] = {"init": "normal:0.005", "bias_init": 1.0}
+    return Spec(
+        name="caffenet",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(96, kernel=11, stride=4, **zeros),  #  96 @ 55x55
+            MaxPool(3, stride=2),  #  96 @ 27x27
+            LRN(k=1.0, mean=True),
+            Conv(256, kernel=5, padding=2, groups=2, **ones),  # 256 @ 27x27
+            MaxPool(3, stride=2),  # 256 @ 13x13
+            LRN(k=1.0, mean=True),
+            Conv(384, kernel=3, padding=1, **zeros),  # 384 @ 13x13
+            Conv(384, kernel=3, padding=1, groups=2, **ones),  # 384 @ 13x13
+            Conv(256, kernel=3, padding=1, groups=2, **ones),  # 256 @ 13x13
+            MaxPool(3, stride=2),  # 256 @ 6x6
+            Flatten(),  # 9216
+        ),
+        classifier=(
+            Dense(4096, **dense),
+            Dropout(0.5),
+            Dense(4096, **dense),
+            Dropout(0.5),
+            Logits(num_classes, **zeros),
+        ),
+    )
+
+
+# --- one tower ---
+
+
+@register(
+    twin="alexnet",
+    published=(
+        Published("parameters", "61,100,840", TORCHVISION, "parameters"),
+        Published("GFLOPS", "0.714G", TORCHVISION, "macs", note="multiply-adds"),
+        Published("least image", "63 px", TORCHVISION, "least_size"),
+        Published("ImageNet accuracy, top 1, %", "56.522", TORCHVISION, note=A_RUN),
+        Published("ImageNet accuracy, top 5, %", "79.066", TORCHVISION, note=A_RUN),
+    ),
+    deviations=(
+        Deviation("conv4", "384 maps (Krizhevsky 2014, as far as we know)", "256 maps", "as torchvision has it"),
+        Deviation(
+            "drop5, drop6",
+            "2012: after the hidden dense layers",
+            "before them",
+            "as torchvision has it; its keys need it",
+        ),
+        Deviation(
+            "pool5b", "none: images of one size", "maps pooled to 6x6", "as torchvision has it, for any image size"
+        ),
+    ),
+)
+def alexnet_owt(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
+    """AlexNet as one tower ("One weird trick for parallelizing convolutional neural networks", 2014), torchvision's."""
+    return Spec(
+        name="alexnet_owt",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(64, kernel=11, stride=4, padding=2),  #  64 @ 55x55
+            MaxPool(3, stride=2),  #  64 @ 27x27
+            Conv(192, kernel=5, padding=2),  # 192 @ 27x27
+            MaxPool(3, stride=2),  # 192 @ 13x13
+            Conv(384, kernel=3, padding=1),  # 384 @ 13x13
+            Conv(256, kernel=3, padding=1),  # 256 @ 13x13
+            Conv(256, kernel=3, padding=1),  # 256 @ 13x13
+            MaxPool(3, stride=2),  # 256 @ 6x6
+            PoolTo(6),  # 256 @ 6x6
+            Flatten(),  # 9216
+        ),
+        classifier=(
+            Dropout(0.5),
+            Dense(4096),
+            Dropout(0.5),
+            Dense(4096),
             Logits(num_classes),
         ),
     )

@@ -1,11 +1,19 @@
-"""LeNet."""
+"""LeNet: the teaching net, LeNet-5 as printed in 1998, and Caffe's."""
 
 from __future__ import annotations
 
-from cnnzoo.blocks import AvgPool, Conv, Dense, Flatten, Logits
-from cnnzoo.published import D2L_SLIDE, Published
+from typing import Any
+
+from cnnzoo.blocks import RBF, AvgPool, Conv, Dense, Flatten, Logits, MaxPool, Subsample, TableConv
+from cnnzoo.published import D2L_SLIDE, Deviation, Published
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
+
+LECUN_1998 = "LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Recognition, 1998"
+D2L_LENET = "Dive into Deep Learning, chapter LeNet"
+CAFFE_MNIST = "Caffe, tutorial 'Training LeNet on MNIST with Caffe' and examples/mnist/lenet_train_test.prototxt"
+
+TEN_TIMES = "ten times too large"
 
 
 @register(
@@ -13,24 +21,36 @@ from cnnzoo.spec import Spec
         Published("Conv1 parameters", "150", D2L_SLIDE, "weights", ("conv1",), note="without biases"),
         Published("Conv2 parameters", "2.4K", D2L_SLIDE, "weights", ("conv2",), note="without biases"),
         Published(
-            "Dense1 parameters", "0.48M", D2L_SLIDE, "weights", ("fc3",), note="ten times too large: 400 x 120 = 48,000"
+            "Dense1 parameters", "0.48M", D2L_SLIDE, "weights", ("fc3",), note=f"{TEN_TIMES}: 400 x 120 = 48,000"
         ),
-        Published(
-            "Dense2 parameters", "0.1M", D2L_SLIDE, "weights", ("fc4",), note="ten times too large: 120 x 84 = 10,080"
-        ),
+        Published("Dense2 parameters", "0.1M", D2L_SLIDE, "weights", ("fc4",), note=f"{TEN_TIMES}: 120 x 84 = 10,080"),
         Published(
             "parameters",
             "0.6M",
             D2L_SLIDE,
             "parameters",
-            note="ten times too large, as its rows of the dense layers are: 400 x 120 = 48,000, not 0.48M",
+            note=f"{TEN_TIMES}, as its rows of the dense layers are: 400 x 120 = 48,000, not 0.48M",
             headline=True,
         ),
-        Published("Conv1 FLOP", "1.2M", D2L_SLIDE, "macs", ("conv1",), note="ten times too large"),
-        Published("Conv2 FLOP", "2.4M", D2L_SLIDE, "macs", ("conv2",), note="ten times too large"),
-        Published("Dense1 FLOP", "0.48M", D2L_SLIDE, "macs", ("fc3",), note="ten times too large"),
-        Published("Dense2 FLOP", "0.1M", D2L_SLIDE, "macs", ("fc4",), note="ten times too large"),
-        Published("FLOP", "4M", D2L_SLIDE, "macs", note="ten times too large, as each of its rows is", headline=True),
+        Published("Conv1 FLOP", "1.2M", D2L_SLIDE, "macs", ("conv1",), note=TEN_TIMES),
+        Published("Conv2 FLOP", "2.4M", D2L_SLIDE, "macs", ("conv2",), note=TEN_TIMES),
+        Published("Dense1 FLOP", "0.48M", D2L_SLIDE, "macs", ("fc3",), note=TEN_TIMES),
+        Published("Dense2 FLOP", "0.1M", D2L_SLIDE, "macs", ("fc4",), note=TEN_TIMES),
+        Published("FLOP", "4M", D2L_SLIDE, "macs", note=f"{TEN_TIMES}, as each of its rows is", headline=True),
+    ),
+    deviations=(
+        Deviation("input", "1x32x32", "1x28x28, and padding 2 in conv1", "the same maps without enlarging the images"),
+        Deviation("conv1 ... fc4", "1.7159 tanh(2x/3)", "sigmoid", "as the textbook has it"),
+        Deviation(
+            "pool1, pool2", "trainable coefficient and bias, then squashing", "the mean", "as the textbook has it"
+        ),
+        Deviation("conv2", "a connection table: 60 of 96 pairs of maps", "all pairs", "as the textbook has it"),
+        Deviation(
+            "fc5",
+            "Euclidean RBF units with fixed codes",
+            "a dense layer",
+            "as the textbook has it, which says that this is the only difference; the rows above are four more",
+        ),
     ),
 )
 def lenet(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> Spec:
@@ -49,5 +69,126 @@ def lenet(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> 
             Dense(120, activation="sigmoid"),
             Dense(84, activation="sigmoid"),
             Logits(num_classes),
+        ),
+    )
+
+
+# --- 1998 ---
+
+# which maps of S2 each map of C3 sees (table I)
+C3_TABLE = (
+    (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1),
+    (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2),
+    (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
+    (0, 1, 2, 3, 4, 5),
+)  # fmt: skip
+
+# ten digits of 7x12 dots; the paper's figure 3 shows such bitmaps, these are our own drawing
+_DOTS = """
+.#####. ...#... .#####. .#####. ....##. ####### ..####. ####### .#####. .#####.
+##...## ..##... ##...## ##...## ...###. ##..... .##.... ##...## ##...## ##...##
+##...## .###... ##...## .....## ..####. ##..... ##..... .....## ##...## ##...##
+##..### #.##... .....## .....## .##.##. ##..... ##..... ....##. ##...## ##...##
+##.#### ..##... ....##. ....##. ##..##. ######. ######. ....##. .##.##. ##...##
+##.#.## ..##... ...##.. ..###.. ##..##. .....## ##...## ...##.. ..###.. .######
+####.## ..##... ..##... ....##. ####### .....## ##...## ...##.. .##.##. .....##
+###..## ..##... .##.... .....## ....##. .....## ##...## ..##... ##...## .....##
+##...## ..##... ##..... .....## ....##. .....## ##...## ..##... ##...## .....##
+##...## ..##... ##..... .....## ....##. ##...## ##...## .##.... ##...## ....##.
+##...## ..##... ##...## ##...## ....##. ##...## ##...## .##.... ##...## ...##..
+.#####. ######. ####### .#####. ....##. .#####. .#####. .##.... .#####. .###...
+"""
+DIGITS = tuple(
+    "".join(line.split()[digit] for line in _DOTS.split("\n") if line).replace("#", "+").replace(".", "-")
+    for digit in range(10)
+)
+
+
+def _printed_1998(row: str, parameters: str, connections: str) -> tuple[Published, ...]:
+    """A row of LeNet-5 as sections II.B prints it; figures that the section leaves out are empty."""
+    figures = (("trainable parameters", parameters), ("connections", connections))
+    quantities = {"trainable parameters": "parameters", "connections": "connections"}
+    return tuple(
+        Published(f"{row} {what}", printed, LECUN_1998, quantities[what], (row,))
+        for what, printed in figures
+        if printed
+    )
+
+
+@register(
+    published=(
+        *_printed_1998("C1", "156", "122,304"),
+        *_printed_1998("S2", "12", "5,880"),
+        *_printed_1998("C3", "1,516", "151,600"),
+        *_printed_1998("S4", "32", "2,000"),
+        *_printed_1998("C5", "", "48,120"),  # "48,120 trainable connections"
+        *_printed_1998("F6", "10,164", ""),
+        Published("connections", "340,908", LECUN_1998, "connections"),
+        Published("trainable parameters", "60,000", LECUN_1998, "parameters"),
+        Published("MNIST test error, %", "0.95", LECUN_1998, note="a training run"),
+        Published("MNIST test error with distortions, %", "0.8", LECUN_1998, note="a training run"),
+    ),
+    deviations=(
+        Deviation(
+            "output", "codes drawn as in figure 3", "ten digits of 7x12 dots drawn anew", "the drawing is not data"
+        ),
+        Deviation(
+            "output",
+            "squared distances, with a loss of their own (equation 9)",
+            "minus half the squared distances",
+            "they read as logits, so that any loss for logits trains the net",
+        ),
+    ),
+)
+def lenet5_1998(in_channels: int = 1, image_size: int = 32) -> Spec:
+    """LeNet-5 as printed in 1998: connection table, trainable subsampling, scaled tanh, RBF output for ten digits."""
+    squash: dict[str, Any] = {"activation": "scaled_tanh", "init": "uniform_over_fan_in:2.4"}
+    return Spec(
+        name="lenet5_1998",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(6, kernel=5, label="C1", **squash),  #   6 @ 28x28
+            Subsample(2, label="S2", **squash),  #   6 @ 14x14
+            TableConv(C3_TABLE, kernel=5, label="C3", **squash),  #  16 @ 10x10
+            Subsample(2, label="S4", **squash),  #  16 @ 5x5
+            Conv(120, kernel=5, label="C5", **squash),  # 120 @ 1x1
+            Flatten(),
+        ),
+        classifier=(
+            Dense(84, label="F6", **squash),
+            RBF(DIGITS, label="output"),
+        ),
+    )
+
+
+# --- Caffe ---
+
+
+@register(
+    deviations=(
+        Deviation(
+            "conv1, conv2",
+            "the tutorial: sigmoids replaced by rectified linear units",
+            "no activation",
+            "the net that the tutorial trains has one activation, after ip1",
+        ),
+    ),
+)
+def lenet_caffe(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> Spec:
+    """Caffe's LeNet (examples/mnist): wider, max pooling, one ReLU; the "LeNet-5" of the pruning literature."""
+    xavier: dict[str, Any] = {"init": "kaiming_uniform:1", "bias_init": 0.0}  # +-sqrt(3 / fan_in), Caffe's "xavier"
+    return Spec(
+        name="lenet_caffe",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(20, kernel=5, activation=None, **xavier),  # 20 @ 24x24
+            MaxPool(2, stride=2),  # 20 @ 12x12
+            Conv(50, kernel=5, activation=None, **xavier),  # 50 @ 8x8
+            MaxPool(2, stride=2),  # 50 @ 4x4
+            Flatten(),  # 800
+        ),
+        classifier=(
+            Dense(500, label="ip1", **xavier),
+            Logits(num_classes, label="ip2", **xavier),
         ),
     )

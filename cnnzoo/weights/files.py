@@ -12,7 +12,7 @@ import torch
 
 from cnnzoo.device import pick_device
 from cnnzoo.errors import FileError, InputError, SpecError, UnknownNameError, WeightsError
-from cnnzoo.network import CNN, FORMAT_VERSION
+from cnnzoo.network import CNN, FORMAT_VERSION, with_seed
 from cnnzoo.spec import Spec
 from cnnzoo.tensorfiles import (
     CONFIG,
@@ -139,19 +139,23 @@ def load(path: str | PathLike[str], *, device: str | torch.device | None = None)
     if not isinstance(aliases, dict) or not all(isinstance(of, str) and of in tensors for of in aliases.values()):
         raise WeightsError(f"{file}: the aliases in its header are not those of its tensors")
     names = {*tensors, *aliases}
-    wanted = {name: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in model.state_dict().items()}
-    _require_fit(file, {name: tensors[aliases.get(name, name)] for name in names}, wanted)
+    require_fit(str(file), {name: tensors[aliases.get(name, name)] for name in names}, kinds_of(model.state_dict()))
     state = load_tensors(file)
     if (noted := _checksum(about)) not in (None, found := weights_sha256(state)):
         raise WeightsError(f"{file}: the weights have checksum {found}, and {noted} is written; the file is damaged")
+    assign(model, state)
+    return model if device is None else model.to(pick_device(str(device)))
+
+
+def assign(model: CNN, state: Mapping[str, torch.Tensor]) -> None:
+    """Gives a network on the meta device its weights, and makes the buffers that are no part of them."""
     model.load_state_dict(state, assign=True)
     if left := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
-        fresh = CNN(model.spec)  # buffers that are no part of the state are made, not stored
+        fresh = with_seed(model.spec, 0)
         for name in left:
             place, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(place), attribute, fresh.get_buffer(name))
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
-    return model if device is None else model.to(pick_device(str(device)))
 
 
 def _checksum(description: Mapping[str, Any]) -> Any:
@@ -159,14 +163,27 @@ def _checksum(description: Mapping[str, Any]) -> Any:
     return inner.get("weights_sha256") if isinstance(inner, dict) else None
 
 
-def _require_fit(
-    file: Path,
-    held: Mapping[str, tuple[str, tuple[int, ...]]],
-    wanted: Mapping[str, tuple[str, tuple[int, ...]]],
-) -> None:
-    """Every tensor that does not fit, in one error."""
+Kind = tuple[str, tuple[int, ...]]  # type and shape of a tensor
 
-    def shown(tensor: tuple[str, tuple[int, ...]] | None) -> str:
+
+def kinds_of(state: Mapping[str, torch.Tensor]) -> dict[str, Kind]:
+    """Name -> type and shape of each tensor."""
+    return {name: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in state.items()}
+
+
+def require_fit(source: str, held: Mapping[str, Kind], wanted: Mapping[str, Kind]) -> None:
+    """Every tensor that does not fit, in one error.
+
+    Args:
+        source: Where the tensors come from.
+        held: What is there.
+        wanted: What the network needs.
+
+    Raises:
+        WeightsError: If they differ in names or shapes.
+    """
+
+    def shown(tensor: Kind | None) -> str:
         return "none" if tensor is None else f"{tensor[1]} {tensor[0]}"
 
     unfit = [
@@ -175,4 +192,4 @@ def _require_fit(
         if name not in held or name not in wanted or held[name][1] != wanted[name][1]
     ]
     if unfit:
-        raise WeightsError(f"{file}: {len(unfit)} tensors do not fit the network: {'; '.join(unfit)}")
+        raise WeightsError(f"{source}: {len(unfit)} tensors do not fit the network: {'; '.join(unfit)}")

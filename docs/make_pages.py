@@ -1,0 +1,95 @@
+"""Writes the pages that the library itself can say: the lineages, and the table of them in the README.
+
+python docs/make_pages.py            # says which files would change, and exits with 1 if any would
+python docs/make_pages.py --write
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+
+import cnnzoo
+from cnnzoo.registry import get_entry
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- lineages: made by docs/make_pages.py -->", "<!-- end of lineages -->"
+
+# the order in which lineages and their nets are told, from what came first; the others follow by name
+ORDER = {"lenet": ("lenet5_1998", "lenet", "lenet_caffe"), "alexnet": ("alexnet_2012", "caffenet", "alexnet_owt")}
+
+
+def lineages() -> dict[str, list[str]]:
+    """Name of a module of cnnzoo.models -> the models that it declares."""
+    found: dict[str, list[str]] = {lineage: list(names) for lineage, names in ORDER.items()}
+    for name in cnnzoo.list_models():
+        names = found.setdefault(get_entry(name).function.__module__.rpartition(".")[2], [])
+        if name not in names:
+            names.append(name)
+    return found
+
+
+def table() -> str:
+    """Every model of every lineage: input, counts, and what it is."""
+    lines = ["| model | images | parameters | multiply-adds | |", "| --- | --- | ---: | ---: | --- |"]
+    for names in lineages().values():
+        for name in names:
+            report = cnnzoo.count(name)
+            images = "x".join(map(str, report.input_size[1:]))
+            about = inspect.getdoc(get_entry(name).function).splitlines()[0]
+            lines.append(f"| `{name}` | {images} | {report.params.total:,} | {report.macs:,} | {about} |")
+    return "\n".join(lines)
+
+
+def lineages_page() -> str:
+    """docs/lineages.md: the table, then each lineage with its differences, figures and deviations."""
+    parts = [
+        "# Which LeNet, which AlexNet",
+        "",
+        "Several networks go by each of these names. Here is each of those that cnnzoo has, how it differs from its",
+        "relatives, what its sources print with our exact figures beside it, and where it departs from them. The page",
+        "is made by the library (`docs/make_pages.py`): `cnnzoo diff` and `cnnzoo verify` print the same.",
+        "",
+        table(),
+    ]
+    for lineage, names in lineages().items():
+        about = (import_module(f"cnnzoo.models.{lineage}").__doc__ or "").splitlines()[0]
+        parts += ["", f"## {about}"]
+        for old, new in pairwise(names):
+            parts += ["", cnnzoo.diff(old, new).to_markdown().strip()]
+        for name in names:
+            found = cnnzoo.verify(name)
+            if found.tables():
+                parts += ["", f"### `{name}`", "", found.to_markdown().strip()]
+    return "\n".join(parts) + "\n"
+
+
+def readme() -> str:
+    """README.md with its table of lineages made anew."""
+    text = (ROOT / "README.md").read_text()
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+
+
+PAGES = {"docs/lineages.md": lineages_page, "README.md": readme}
+
+
+def main() -> None:
+    """Compares, and writes where told."""
+    changed = []
+    for name, make in PAGES.items():
+        file, made = ROOT / name, make()
+        if not file.exists() or file.read_text() != made:
+            changed.append(name)
+            if "--write" in sys.argv:
+                file.write_text(made)
+    print(*changed or ["nothing to change"], sep="\n")
+    if changed and "--write" not in sys.argv:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

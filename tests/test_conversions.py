@@ -1,0 +1,174 @@
+"""Weights from torchvision, and groups written out."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+import cnnzoo
+from cnnzoo.blocks import Conv, Flatten, Logits, PoolTo
+from cnnzoo.errors import FileError, InputError, WeightsError
+from cnnzoo.registry import get_entry
+from cnnzoo.weights import load_torchvision, ungrouped
+
+TWINS = [name for name in cnnzoo.list_models() if get_entry(name).twin]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_give_the_same_scores(name: str) -> None:
+    twin = torchvision.models.get_model(get_entry(name).twin).eval()
+    model = cnnzoo.create(name)
+    load_torchvision(model, twin.state_dict())
+    x = torch.randn(2, *model.spec.input)
+    with torch.no_grad():
+        assert (model.eval()(x) - twin(x)).abs().max() == 0
+
+
+def test_alexnet_owt_has_the_keys_of_torchvision() -> None:
+    twin = torchvision.models.alexnet(num_classes=7)
+    model = cnnzoo.create("alexnet_owt", num_classes=7)
+    assert list(model.state_dict()) == list(twin.state_dict())
+    twin.load_state_dict(model.state_dict())  # and the other way round
+    x = torch.randn(2, 3, 64, 64)
+    torch.manual_seed(0)
+    a = model.train()(x)
+    torch.manual_seed(0)
+    assert torch.equal(twin.train()(x), a)  # dropout at the same places, too
+
+
+def test_what_does_not_fit_is_listed_at_once() -> None:
+    state = torchvision.models.alexnet(num_classes=7).state_dict()
+    state.pop("features.0.bias")
+    before = cnnzoo.create("alexnet_owt", seed=0, width=0.5)
+    kept = {key: tensor.clone() for key, tensor in before.state_dict().items()}
+    with pytest.raises(WeightsError) as problem:
+        load_torchvision(before, state)
+    text = str(problem.value)
+    assert text.startswith(
+        "weights of torchvision's alexnet: 16 tensors do not fit the network: classifier.1.bias: file"
+    )
+    assert "classifier.6.weight: file (7, 4096) F32, model (1000, 2048) F32" in text
+    assert "features.0.bias: file none, model (32,) F32" in text
+    assert all(torch.equal(kept[key], tensor) for key, tensor in before.state_dict().items())  # nothing half done
+
+
+def test_who_has_a_twin() -> None:
+    with pytest.raises(InputError, match="lenet has no twin in torchvision; those that have: alexnet_owt"):
+        load_torchvision(cnnzoo.create("lenet"), {})
+    with pytest.raises(InputError, match="go into a network of the zoo, not into a AlexNet"):
+        load_torchvision(torchvision.models.alexnet(), {})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="lenet has no twin"):
+        cnnzoo.create("lenet", pretrained="torchvision")
+    with pytest.raises(InputError, match="pretrained must be 'torchvision' or None, not 'imagenet'"):
+        cnnzoo.create("alexnet_owt", pretrained="imagenet")
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A server with torchvision's file of AlexNet, random weights in it, under a name with its own checksum."""
+    served = tmp_path / "served"
+    served.mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    torch.save(torchvision.models.alexnet().state_dict(), served / "new.pth")
+    digest = hashlib.sha256((served / "new.pth").read_bytes()).hexdigest()[:8]
+    file = (served / "new.pth").rename(served / f"alexnet-owt-{digest}.pth")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    weights = torchvision.models.AlexNet_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(weights.value, "url", f"http://127.0.0.1:{server.server_port}/{file.name}")
+    yield file
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed.*:ResourceWarning")
+def test_pretrained_by_torchvision(published: Path, tmp_path: Path) -> None:
+    model = cnnzoo.create("alexnet_owt", pretrained="torchvision")
+    state = torch.load(published, weights_only=True)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+    assert len(model.notes["label_names"]) == 1000 and model.notes["label_names"][1] == "goldfish"
+    assert model.notes["mean"] == [0.485, 0.456, 0.406]
+    assert model.notes["provenance"]["weights"] == "AlexNet_Weights.IMAGENET1K_V1"
+    cnnzoo.save(model, tmp_path / "owt.safetensors")
+    assert cnnzoo.load(tmp_path / "owt.safetensors").notes == model.notes
+
+    published.unlink()  # now without the server's file: the kept one serves
+    assert (
+        cnnzoo.create("alexnet_owt", pretrained="torchvision", dtype=torch.float64)
+        .features[0]
+        .weight.dtype.is_floating_point
+    )
+    kept = tmp_path / "home" / "hub" / "checkpoints" / published.name
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsError, match="is damaged: its checksum is not the one in its name; delete it"):
+        cnnzoo.create("alexnet_owt", pretrained="torchvision")
+    kept.unlink()
+    with pytest.raises(
+        FileError, match=r"could not be fetched from http://127.*404.*; try again with a network, or put"
+    ):
+        cnnzoo.create("alexnet_owt", pretrained="torchvision")
+    with pytest.raises(FileError, match="could not be fetched"):
+        cnnzoo.create("alexnet_owt", pretrained="torchvision", num_classes=5)
+
+
+def test_a_file_that_is_not_what_was_published(published: Path) -> None:
+    published.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="is not what was published: invalid hash value"):
+        cnnzoo.create("alexnet_owt", pretrained="torchvision")
+
+
+def test_groups_written_out() -> None:
+    model = cnnzoo.create("alexnet_2012", seed=0, num_classes=10, width=0.25, dtype=torch.float64).eval()
+    dense = ungrouped(model)
+    x = torch.randn(2, 3, 227, 227, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(dense(x), model(x), rtol=1e-12, atol=1e-12)
+    assert not dense.training and dense.spec.name == model.spec.name
+    assert all(row.groups == 1 for _, row in dense.spec.rows() if isinstance(row, Conv))
+    weight = dense.features[4].weight
+    half = weight.shape[1] // 2
+    assert (weight[: weight.shape[0] // 2, half:] == 0).all() and (weight[weight.shape[0] // 2 :, :half] == 0).all()
+    assert dense.notes["provenance"] == {"kind": "adapted", "how": "groups written out", "from": {"kind": "random"}}
+    assert model.notes["provenance"] == {"kind": "random"}
+    found = {c.label: c.params for c in cnnzoo.diff(model, dense).changes}
+    assert set(found) == {"conv2", "conv4", "conv5"} and all(more > 0 for more in found.values())
+
+
+def test_groups_written_out_at_full_size() -> None:
+    """The two can be compared: the same scores, 1.57 times the multiply-adds."""
+    model = cnnzoo.create("alexnet_2012", seed=0).eval()
+    dense = ungrouped(model)
+    x = torch.randn(1, 3, 227, 227)
+    with torch.no_grad():
+        torch.testing.assert_close(dense(x), model(x))
+    assert cnnzoo.count(dense).params.total == 62_378_344
+    assert cnnzoo.count(dense).macs - cnnzoo.count(model).macs == 223_948_800 + 112_140_288 + 74_760_192
+
+
+def test_depthwise_and_nested_groups_written_out(tiny_spec: cnnzoo.Spec) -> None:
+    spec = cnnzoo.edit(tiny_spec, "block2/conv1", groups=4)
+    model = cnnzoo.create(spec, seed=0).eval()
+    dense = ungrouped(model)
+    x = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(dense(x), model(x))
+    assert dense.state_dict().keys() == model.state_dict().keys()
+    net = cnnzoo.Spec("g", (4, 8, 8), (Conv(8, kernel=3, groups=4), PoolTo(1), Flatten()), (Logits(2),))
+    model = cnnzoo.create(net, seed=0)
+    assert ungrouped(model).features[0].weight.shape == (8, 4, 3, 3)
+    lenet = cnnzoo.create("lenet5_1998", seed=0)  # buffers that are no part of the weights are there, too
+    torch.testing.assert_close(ungrouped(lenet)(x := torch.randn(1, 1, 32, 32)), lenet(x))
+    with pytest.raises(InputError, match="ungrouped takes a network of the zoo"):
+        ungrouped(torchvision.models.alexnet())  # type: ignore[arg-type]
