@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
-    from cnnzoo import blocks
+    from cnnzoo import blocks, weights
     from cnnzoo.api import Trainer, bench, compare, count, create, diff, draw, evaluate, summary
-    from cnnzoo.audit import verify
+    from cnnzoo.audit import timeline, verify
     from cnnzoo.data import ImageData, list_data, load_data
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, Report
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "cnnzoo.api": ("Trainer", "bench", "compare", "count", "create", "diff", "draw", "evaluate", "summary"),
-    "cnnzoo.audit": ("verify",),
+    "cnnzoo.audit": ("timeline", "verify"),
     "cnnzoo.data": ("ImageData", "list_data", "load_data"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "Report"),
@@ -78,13 +78,15 @@ __all__ = [
     "remove",
     "save",
     "summary",
+    "timeline",
     "verify",
+    "weights",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "blocks":
-        return import_module("cnnzoo.blocks")
+    if name in ("blocks", "weights"):
+        return import_module(f"cnnzoo.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'cnnzoo' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -60,8 +60,9 @@ def create(
             alone; by default they are drawn from it.
         device: Where the weights live.
         dtype: Their type.
-        pretrained: ``"torchvision"`` fetches what torchvision trained on ImageNet, for networks that it has; by
-            default the weights are random.
+        pretrained: ``"torchvision"`` fetches what torchvision trained on ImageNet, for networks that it has; for
+            other ``num_classes`` or ``in_channels`` they are adapted, and a warning says how. By default the
+            weights are random.
         **knobs: Parameters of the model function, or the generic knobs of every network: ``num_classes``,
             ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``, ``dropout``, ``width``.
 
@@ -85,8 +86,12 @@ def create(
     else:
         model = with_seed(spec, seed)  # drawn on the CPU: the same on every device
         if pretrained is not None:
-            weights.fetch_torchvision(model)
-        model = model.to(place)
+            kept = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
+            trained = model if kept == knobs else with_seed(resolve(source, **kept), seed)
+            weights.fetch_torchvision(trained)
+            model = weights.adapted(trained, spec, seed)
+        if place is not None:
+            model = model.to(place)
     return model if dtype is None else model.to(dtype)
 
 

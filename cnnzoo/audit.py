@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
+from os import PathLike
 from typing import Any
 
 import torch
 
-from cnnzoo.measure import count
+from cnnzoo.errors import unknown
+from cnnzoo.measure import Point, count, draw_landscape
 from cnnzoo.measure.tables import Table
-from cnnzoo.network import CNN, labelled_parameters, least_size
-from cnnzoo.published import Deviation, Published
+from cnnzoo.network import CNN, label_of, least_size
+from cnnzoo.published import TOP1, TOP1_ERROR, Deviation, Published
 from cnnzoo.registry import get_entry, get_spec, list_models
 from cnnzoo.spec import Spec
 
@@ -126,45 +129,134 @@ def verify(name: str | None = None) -> Audit:
         UnknownNameError: If no model has that name.
     """
     names = list_models() if name is None else [name]
+    known: dict[Spec, _Computed] = {}
+
+    def computed(model: str, setting: Mapping[str, int]) -> _Computed:
+        spec = get_spec(model, **setting)
+        return known.setdefault(spec, _Computed(spec))
+
+    def exact(model: str, published: Published) -> float | None:
+        if not published.quantity:
+            return None
+        value = computed(model, published.setting).total(published.quantity, published.rows)
+        if not published.against:
+            return value
+        return value / computed(published.against, {}).total(published.quantity)
+
     return Audit(
-        [Finding(n, p, _exact(n, p)) for n in names for p in get_entry(n).published],
+        [Finding(n, p, exact(n, p)) for n in names for p in get_entry(n).published],
         [(n, deviation) for n in names for deviation in get_entry(n).deviations],
     )
 
 
-def _exact(name: str, published: Published) -> float | None:
-    """Our exact value of a published figure, from the network itself."""
-    if not published.quantity:
-        return None
-    value = _computed(get_spec(name, **published.setting), published.quantity, published.rows)
-    if not published.against:
-        return value
-    return value / _computed(get_spec(published.against), published.quantity)
+class _Computed:
+    """A network, and what can be computed of it, each once."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+
+    @cached_property
+    def model(self) -> CNN:
+        with torch.device("meta"):
+            return CNN(self.spec)
+
+    @cached_property
+    def counted(self) -> dict[str, dict[str, int]]:
+        return count(self.model, (1, *self.spec.input)).by("label")
+
+    def total(self, quantity: str, rows: Sequence[str] = ()) -> int:
+        """A quantity of some rows (of all, where none are given)."""
+        if quantity == "inputs":
+            return math.prod(self.spec.input)
+        if quantity == "least_size":
+            return least_size(self.spec) or 0
+        values: dict[str, int] = {}
+        if quantity in ("parameters", "weights", "bytes"):
+            for key, parameter in self.model.named_parameters():
+                label = label_of(self.model, key)
+                if quantity != "weights" or not key.endswith("bias"):
+                    values[label] = values.get(label, 0) + parameter.numel() * (4 if quantity == "bytes" else 1)
+        elif quantity in ("macs", "flops", "connections", "neurons"):
+            column, times = ("macs", 2) if quantity == "flops" else (quantity, 1)
+            values = {label: sums[column] * times for label, sums in self.counted.items()}
+        else:
+            raise ValueError(f"{self.spec.name}: no way is known to compute {quantity!r}")
+        chosen = [label for label in values if not rows or any(fnmatchcase(label, pattern) for pattern in rows)]
+        if not chosen:
+            raise ValueError(f"{self.spec.name}: no row matches {rows}")
+        return sum(values[label] for label in chosen)
 
 
-def _computed(spec: Spec, quantity: str, rows: Sequence[str] = ()) -> int:
-    """A quantity of some rows of a network (of all, where none are given)."""
-    if quantity == "inputs":
-        return math.prod(spec.input)
-    if quantity == "least_size":
-        return least_size(spec) or 0
-    with torch.device("meta"):
-        model = CNN(spec)
-    values: dict[str, int] = {}
-    if quantity in ("parameters", "weights", "bytes"):
-        for label, key, parameter in labelled_parameters(model):
-            if quantity != "weights" or not key.endswith("bias"):
-                values[label] = values.get(label, 0) + parameter.numel() * (4 if quantity == "bytes" else 1)
-    elif quantity in ("macs", "flops", "connections", "neurons"):
-        report = count(model, (1, *spec.input))
-        column, times = ("macs", 2) if quantity == "flops" else (quantity, 1)
-        values = {label: sums[column] * times for label, sums in report.by("label").items()}
-    else:
-        raise ValueError(f"{spec.name}: no way is known to compute {quantity!r}")
-    chosen = [label for label in values if not rows or any(fnmatchcase(label, pattern) for pattern in rows)]
-    if not chosen:
-        raise ValueError(f"{spec.name}: no row matches {rows}")
-    return sum(values[label] for label in chosen)
+@dataclass(frozen=True)
+class Timeline:
+    """Networks through the years: what each costs, and what accuracy was published of it.
+
+    Attributes:
+        points: One per network, by year and name.
+    """
+
+    points: Sequence[Point]
+
+    def table(self) -> Table:
+        """The networks as a table."""
+        return Table(
+            title="networks through the years",
+            headers=("year", "model", "parameters", "MACs", TOP1),
+            rows=[
+                (str(p.year), p.name, p.params, p.macs, "" if p.accuracy is None else f"{p.accuracy:.1f}")
+                for p in self.points
+            ],
+            notes=["accuracies as published, each by its own training; 100 less the error where a source prints that"],
+        )
+
+    def __str__(self) -> str:
+        return self.table().text()
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+    def to_markdown(self) -> str:
+        """The networks as a Markdown table."""
+        return self.table().markdown()
+
+    def to_json(self) -> str:
+        """The networks as JSON."""
+        return json.dumps([dataclasses.asdict(point) for point in self.points], indent=2)
+
+    def plot(self, path: str | PathLike[str]) -> None:
+        """Draws accuracy against MACs; a disc's area is the number of parameters.
+
+        Args:
+            path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
+        """
+        years = [point.year for point in self.points]
+        draw_landscape(self.points, path, f"Classic CNNs, {min(years)} to {max(years)}")
+
+
+def timeline(pattern: str = "*") -> Timeline:
+    """The registered networks through the years, with the ImageNet accuracies that their sources print.
+
+    Args:
+        pattern: A wildcard over names, such as ``"res*"``; networks without a year are left out.
+
+    Raises:
+        UnknownNameError: If no network of that pattern has a year.
+    """
+    points = []
+    for name in list_models(pattern):
+        entry = get_entry(name)
+        if entry.year is None:
+            continue
+        printed = {figure.what: float(figure.value) for figure in entry.published if figure.what in (TOP1, TOP1_ERROR)}
+        accuracy = printed.get(TOP1, 100 - printed[TOP1_ERROR] if TOP1_ERROR in printed else None)
+        with torch.device("meta"):
+            model = CNN(get_spec(name))
+        report = count(model, (1, *model.spec.input))
+        family = entry.function.__module__.rpartition(".")[2]
+        points.append(Point(name, family, entry.year, report.params.total, report.macs, accuracy))
+    if not points:
+        raise unknown("model with a year", pattern, [name for name in list_models() if get_entry(name).year])
+    return Timeline(sorted(points, key=lambda point: (point.year, point.name)))
 
 
 def claims(names: Sequence[str]) -> list[str]:

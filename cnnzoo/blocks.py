@@ -44,12 +44,41 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "scaled_tanh": ScaledTanh,
 }
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "group": lambda channels: nn.GroupNorm(math.gcd(32, channels), channels),
-    "layer": lambda channels: nn.GroupNorm(1, channels),
+# word -> (what makes one for so many maps, the argument where none is written behind a colon)
+NORMS: dict[str, tuple[Callable[[int, float], nn.Module], float]] = {
+    "batch": (lambda channels, eps: nn.BatchNorm2d(channels, eps=eps), 1e-5),
+    "instance": (lambda channels, eps: nn.InstanceNorm2d(channels, eps=eps, affine=True), 1e-5),
+    "group": (lambda channels, groups: nn.GroupNorm(math.gcd(int(groups), channels), channels), 32),
+    "layer": (lambda channels, eps: nn.GroupNorm(1, channels, eps=eps), 1e-5),
 }
+
+
+def normaliser(norm: str) -> Callable[[int], nn.Module]:
+    """What makes a normalisation for so many maps: ``"batch"``, ``"batch:0.001"`` (its eps), ``"group:8"`` (groups).
+
+    Raises:
+        UnknownNameError: If the word is not known.
+        SpecError: If what stands behind the colon is no number above 0.
+    """
+    kind, _, argument = norm.partition(":")
+    if kind not in NORMS:
+        raise unknown("norm", kind, NORMS)
+    make, default = NORMS[kind]
+    try:
+        value = float(argument) if argument else default
+    except ValueError:
+        value = math.nan
+    if not 0 < value < LARGEST or (kind == "group" and value != int(value)):
+        raise SpecError(f"norm {norm!r}: {argument!r} is no number that it takes; write {kind}:{default:g}")
+    return lambda channels: make(channels, value)
+
+
+def _activation(name: str) -> nn.Module:
+    """An activation of a value that nothing else needs, which it may write over."""
+    module = ACTIVATIONS[name]()
+    if hasattr(module, "inplace"):
+        module.inplace = True  # type: ignore[assignment]
+    return module
 
 
 # --- the kinds of field a row may have; each checks itself when a row is made, also from a file ---
@@ -97,6 +126,19 @@ def word(default: Any, known: Sequence[str], *, optional: bool = False) -> Any:
         if (optional and value is None) or (isinstance(value, str) and value in known):
             return None
         return "one of " + ", ".join([*map(repr, known), *(["None"] if optional else [])])
+
+    return field(default=default, metadata={"check": check})
+
+
+def norm_word(default: str | None, *, optional: bool = False) -> Any:
+    """A normalisation by name (see ``normaliser``)."""
+
+    def check(value: object) -> str | None:
+        if isinstance(value, str):
+            normaliser(value)
+        elif not (optional and value is None):
+            return "the name of a normalisation, such as 'batch'"
+        return None
 
     return field(default=default, metadata={"check": check})
 
@@ -200,11 +242,17 @@ def _require_maps(shape: Shape) -> None:
         raise SpecError("it needs maps (C, H, W); move it before the Flatten row, or drop it")
 
 
-def _initialised(module: nn.Module, weight: str | None, bias: float | None) -> nn.Module:
-    if weight is not None:
-        initialiser(weight)(module.get_parameter("weight"))
-    if bias is not None and getattr(module, "bias", None) is not None:
-        nn.init.constant_(module.get_parameter("bias"), bias)
+def _layer(kind: type[nn.Module], *sizes: Any, init: str | None, bias_init: float | None, **settings: Any) -> nn.Module:
+    """A module with its initial weights; torch's own are not drawn where they would be written over."""
+    own = init is None or (bias_init is None and settings.get("bias", True))
+    if own or sizes[0] * sizes[1] < 2**15:  # drawing few weights twice is quicker than leaving it out
+        module = kind(*sizes, **settings)
+    else:
+        module = nn.utils.skip_init(kind, *sizes, **settings, device=torch.get_default_device())  # type: ignore[no-untyped-call]
+    if init is not None:
+        initialiser(init)(module.get_parameter("weight"))
+    if bias_init is not None and getattr(module, "bias", None) is not None:
+        nn.init.constant_(module.get_parameter("bias"), bias_init)
     return module
 
 
@@ -220,7 +268,7 @@ class Conv(Block):
         dilation: Distance between the window's taps.
         groups: Towers that do not see each other (AlexNet 2012 has 2).
         bias: Whether each map has a bias.
-        norm: What normalises the maps before the activation, a key of ``NORMS``, or None.
+        norm: What normalises the maps before the activation, see ``normaliser``, or None.
         activation: A key of ``ACTIVATIONS``, or None.
         init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
         bias_init: Initial value of the biases; None leaves torch's.
@@ -233,7 +281,7 @@ class Conv(Block):
     dilation: int | tuple[int, int] = whole(1, pair=True)
     groups: int = whole(1)
     bias: bool = flag(True)
-    norm: str | None = word(None, tuple(NORMS), optional=True)
+    norm: str | None = norm_word(None, optional=True)
     activation: str | None = word("relu", tuple(ACTIVATIONS), optional=True)
     init: str | None = scheme()
     bias_init: float | None = number(0.0, optional=True)
@@ -243,7 +291,8 @@ class Conv(Block):
 
     def unroll(self, shape: Shape) -> list[nn.Module]:
         _require_maps(shape)
-        conv = nn.Conv2d(
+        conv = _layer(
+            nn.Conv2d,
             shape[0],
             self.out,
             self.kernel,
@@ -252,12 +301,14 @@ class Conv(Block):
             dilation=self.dilation,
             groups=self.groups,
             bias=self.bias,
+            init=self.init,
+            bias_init=self.bias_init,
         )
-        modules = [_initialised(conv, self.init, self.bias_init)]
+        modules = [conv]
         if self.norm is not None:
-            modules.append(NORMS[self.norm](self.out))
+            modules.append(normaliser(self.norm)(self.out))
         if self.activation is not None:
-            modules.append(ACTIVATIONS[self.activation]())
+            modules.append(_activation(self.activation))
         return modules
 
     def widened(self, factor: float, multiple: int) -> Block:
@@ -274,18 +325,23 @@ class TableConv2d(nn.Module):
 
     Args:
         table: For each map that comes out, the maps that it sees.
-        **arguments: As for ``nn.Conv2d``, kernel_size and on.
+        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        bias_init: Initial value of the biases; None leaves torch's.
+        **settings: As for ``nn.Conv2d``, kernel_size and on.
     """
 
     order: torch.Tensor | None
 
-    def __init__(self, table: Sequence[Sequence[int]], **arguments: Any) -> None:
+    def __init__(
+        self, table: Sequence[Sequence[int]], init: str | None = None, bias_init: float | None = None, **settings: Any
+    ) -> None:
         super().__init__()
         by_size: dict[int, list[int]] = {}
         for number_, seen in enumerate(table):
             by_size.setdefault(len(seen), []).append(number_)
         self.convs = nn.ModuleList(
-            nn.Conv2d(size * len(maps), len(maps), groups=len(maps), **arguments) for size, maps in by_size.items()
+            _layer(nn.Conv2d, size * len(maps), len(maps), groups=len(maps), init=init, bias_init=bias_init, **settings)
+            for size, maps in by_size.items()
         )
         for number_, maps in enumerate(by_size.values()):
             seen_here = torch.tensor([i for one in maps for i in table[one]])
@@ -322,7 +378,7 @@ class TableConv(Block):
         stride: Step of the window.
         padding: Zeros added at each side.
         bias: Whether each map has a bias.
-        norm: What normalises the maps before the activation, a key of ``NORMS``, or None.
+        norm: What normalises the maps before the activation, see ``normaliser``, or None.
         activation: A key of ``ACTIVATIONS``, or None.
         init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
         bias_init: Initial value of the biases; None leaves torch's.
@@ -333,7 +389,7 @@ class TableConv(Block):
     stride: int | tuple[int, int] = whole(1, pair=True)
     padding: int | tuple[int, int] = whole(0, least=0, pair=True)
     bias: bool = flag(True)
-    norm: str | None = word(None, tuple(NORMS), optional=True)
+    norm: str | None = norm_word(None, optional=True)
     activation: str | None = word("relu", tuple(ACTIVATIONS), optional=True)
     init: str | None = scheme()
     bias_init: float | None = number(0.0, optional=True)
@@ -346,15 +402,19 @@ class TableConv(Block):
         if (last := max(i for seen in self.table for i in seen)) >= shape[0]:
             raise SpecError(f"its table names map {last}, and {shape[0]} maps come in, numbered from 0")
         conv = TableConv2d(
-            self.table, kernel_size=self.kernel, stride=self.stride, padding=self.padding, bias=self.bias
+            self.table,
+            kernel_size=self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            bias=self.bias,
+            init=self.init,
+            bias_init=self.bias_init,
         )
-        for part in conv.convs:
-            _initialised(part, self.init, self.bias_init)
         modules: list[nn.Module] = [conv]
         if self.norm is not None:
-            modules.append(NORMS[self.norm](len(self.table)))
+            modules.append(normaliser(self.norm)(len(self.table)))
         if self.activation is not None:
-            modules.append(ACTIVATIONS[self.activation]())
+            modules.append(_activation(self.activation))
         return modules
 
     def widened(self, factor: float, multiple: int) -> Block:
@@ -390,8 +450,8 @@ class Dense(Block):
     def unroll(self, shape: Shape) -> list[nn.Module]:
         if len(shape) != 1:
             raise SpecError("it needs a vector; put a Flatten() row before it")
-        linear = _initialised(nn.Linear(shape[0], self.out, bias=self.bias), self.init, self.bias_init)
-        return [linear] if self.activation is None else [linear, ACTIVATIONS[self.activation]()]
+        linear = _layer(nn.Linear, shape[0], self.out, bias=self.bias, init=self.init, bias_init=self.bias_init)
+        return [linear] if self.activation is None else [linear, _activation(self.activation)]
 
     def widened(self, factor: float, multiple: int) -> Block:
         return dataclasses.replace(self, out=_round_width(self.out, factor, 1))
@@ -420,12 +480,10 @@ class Logits(Block):
         return dataclasses.replace(self, classes=classes)
 
     def unroll(self, shape: Shape) -> list[nn.Module]:
-        layer = (
-            nn.Linear(shape[0], self.classes, bias=self.bias)
-            if len(shape) == 1
-            else nn.Conv2d(shape[0], self.classes, 1, bias=self.bias)
+        kind, sizes = (
+            (nn.Linear, (shape[0], self.classes)) if len(shape) == 1 else (nn.Conv2d, (shape[0], self.classes, 1))
         )
-        return [_initialised(layer, self.init, self.bias_init)]
+        return [_layer(kind, *sizes, bias=self.bias, init=self.init, bias_init=self.bias_init)]
 
 
 class RBFUnits(nn.Module):
@@ -546,8 +604,9 @@ class Subsample(Block):
             initialiser(self.init)(windows)
             with torch.no_grad():
                 module.weight.copy_(windows[:, :, 0, :1])
-        _initialised(module, None, self.bias_init)
-        return [module] if self.activation is None else [module, ACTIVATIONS[self.activation]()]
+        if self.bias_init is not None:
+            nn.init.constant_(module.bias, self.bias_init)
+        return [module] if self.activation is None else [module, _activation(self.activation)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -646,19 +705,22 @@ class LRN(Block):
 
 @dataclass(frozen=True, repr=False)
 class Norm(Block):
-    """A normalisation on a row of its own.
+    """A normalisation on a row of its own, and an activation after it where wanted.
 
     Attributes:
-        norm: A key of ``NORMS``.
+        norm: ``"batch"``, ``"instance"``, ``"group"`` or ``"layer"``, see ``normaliser``.
+        activation: A key of ``ACTIVATIONS``, or None.
     """
 
-    norm: str = word("batch", tuple(NORMS))
+    norm: str = norm_word("batch")
+    activation: str | None = word(None, tuple(ACTIVATIONS), optional=True)
 
     stem = "norm"
 
     def unroll(self, shape: Shape) -> list[nn.Module]:
         _require_maps(shape)
-        return [NORMS[self.norm](shape[0])]
+        modules = [normaliser(self.norm)(shape[0])]
+        return modules if self.activation is None else [*modules, _activation(self.activation)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -717,7 +779,7 @@ class Branches(nn.ModuleList):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) through every path."""
-        outs: list[torch.Tensor] = [path(x) for path in self]
+        outs: list[torch.Tensor] = [path(x) if len(path) else x for path in self]  # type: ignore[arg-type]
         if self.merge == "concat":
             return torch.cat(outs, dim=1)
         total = outs[0]
@@ -767,7 +829,8 @@ class Parallel(Block):
             raise SpecError(f"its paths end in different shapes, which cannot be added: {', '.join(map(str, ends))}")
         modules: list[nn.Module] = [Branches(paths, self.merge)]
         if self.activation is not None:
-            modules.append(ACTIVATIONS[self.activation]())
+            fresh = len(self.paths) > 1  # one empty path hands on what came in
+            modules.append(_activation(self.activation) if fresh else ACTIVATIONS[self.activation]())
         return modules
 
     def inside(self) -> tuple[tuple[Block, ...], ...]:
@@ -832,6 +895,39 @@ def _ordinal(n: int) -> str:
     return f"{n}{suffix}"
 
 
+_shapes: dict[Any, Shape] = {}  # what torch once said: a row (but for its label) and a shape -> the next shape
+_MOST_SHAPES = 100_000
+
+
+def _try(row: Block, shape: Shape) -> tuple[Shape, list[nn.Module] | None]:
+    """The shape that leaves a row, and the modules on the meta device where they had to be made to know it."""
+    values = tuple(getattr(row, item.name) for item in dataclasses.fields(row) if item.name != "label")
+    try:
+        key = (type(row), values, shape)
+        if (known := _shapes.get(key)) is not None:
+            return known, None
+    except TypeError:  # a user's row that holds what has no hash
+        key = None
+    with torch.device("meta"), torch.no_grad():
+        modules = row.unroll(shape)
+        if not isinstance(modules, list) or not all(isinstance(module, nn.Module) for module in modules):
+            raise SpecError(f"its unroll must return a list of modules, not {modules!r}")
+        x = torch.empty(2, *shape)  # N=2 and eval mode: batch norm of a 1x1 map needs them
+        for module in modules:
+            x = module.eval()(x)
+            module.train()
+            if not isinstance(x, torch.Tensor):
+                raise SpecError(f"{type(module).__name__} gives a {type(x).__name__}, not a tensor")
+    after = tuple(x.shape[1:])
+    if 0 in after:
+        raise SpecError(f"nothing of {shape} would be left")
+    if key is not None:
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        _shapes[key] = after
+    return after, modules
+
+
 def chain(rows: Sequence[Block], shape: Shape, place: str) -> list[Link]:
     """Builds rows one after the other, asking torch for the shape between them.
 
@@ -851,19 +947,7 @@ def chain(rows: Sequence[Block], shape: Shape, place: str) -> list[Link]:
     for number_, row in enumerate(rows, start=1):
         given = shape
         try:
-            with torch.device("meta"), torch.no_grad():
-                modules = row.unroll(shape)
-                if not isinstance(modules, list) or not all(isinstance(module, nn.Module) for module in modules):
-                    raise SpecError(f"its unroll must return a list of modules, not {modules!r}")
-                x = torch.empty(2, *shape)  # N=2 and eval mode: batch norm of a 1x1 map needs them
-                for module in modules:
-                    x = module.eval()(x)
-                    module.train()
-                    if not isinstance(x, torch.Tensor):
-                        raise SpecError(f"{type(module).__name__} gives a {type(x).__name__}, not a tensor")
-            shape = tuple(x.shape[1:])
-            if 0 in shape:
-                raise SpecError(f"nothing of {given} would be left")
+            shape, modules = _try(row, given)
         except RowError:  # a row inside this one, which has named itself
             raise
         except Exception as problem:  # also what a user's own row may raise
@@ -872,9 +956,9 @@ def chain(rows: Sequence[Block], shape: Shape, place: str) -> list[Link]:
                 reason = f"{type(problem).__name__}: {reason}"
             where = f"{row.label!r} ({_ordinal(number_)} of {place})" if row.label else f"{number_} of {place}"
             raise RowError(f"row {where}, {row!r}, cannot take {given}", reason) from problem
-        if not on_meta:
-            modules = row.unroll(given)  # the same again, with real weights
+        if modules is None or not on_meta:
+            modules = row.unroll(given)  # the same again, where the network is to live
         for module in modules:
-            module.label = row.label  # type: ignore[assignment]
+            object.__setattr__(module, "label", row.label)  # a word: not for nn.Module to look after
         links.append(Link(row, modules, shape))
     return links

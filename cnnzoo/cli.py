@@ -217,6 +217,20 @@ def compare(
 
 
 @main.command()
+@click.argument("pattern", default="*")
+@click.option("-o", "--out", help="Draw the picture, too: net.svg, net.png, net.pdf.")
+@_json
+def timeline(pattern: str, out: str | None, as_json: bool) -> None:
+    """Show the models whose names match PATTERN through the years: cost and published accuracy."""
+    from cnnzoo.audit import timeline as timeline_
+
+    found = timeline_(pattern)
+    if out:
+        found.plot(out)
+    click.echo(found.to_json() if as_json else str(found))
+
+
+@main.command()
 @click.argument("name", required=False)
 @_json
 def verify(name: str | None, as_json: bool) -> None:

@@ -159,9 +159,11 @@ def least_size(spec: Spec, above: int = 0) -> int | None:
         spec: The network.
         above: A size that is known to be too small.
     """
-    small, large = above, _LARGEST_TRIED
+    small, large = above, max(spec.input[1:])
     if small >= large or not _size_fits(spec, large):
-        return None
+        large = _LARGEST_TRIED
+        if small >= large or not _size_fits(spec, large):
+            return None
     while large - small > 1:
         middle = (small + large) // 2
         small, large = (small, middle) if _size_fits(spec, middle) else (middle, large)
@@ -233,14 +235,11 @@ def with_seed(spec: Spec, seed: int | None) -> CNN:
         return CNN(spec)
 
 
-def labelled_parameters(model: nn.Module) -> list[tuple[str, str, nn.Parameter]]:
-    """(full label of the row, state-dict key, parameter) of every parameter."""
-    found = []
-    for key, parameter in model.named_parameters():
-        module, labels = model, []
-        for part in key.split(".")[:-1]:
-            module = module.get_submodule(part)
-            if label := getattr(module, "label", ""):
-                labels.append(label)
-        found.append(("/".join(labels), key, parameter))
-    return found
+def label_of(model: nn.Module, key: str) -> str:
+    """The full label of the row that a parameter or buffer belongs to, by its state-dict key."""
+    module, labels = model, []
+    for part in key.split(".")[:-1]:
+        module = module.get_submodule(part)
+        if label := getattr(module, "label", ""):
+            labels.append(label)
+    return "/".join(labels)

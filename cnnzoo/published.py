@@ -12,10 +12,23 @@ from fractions import Fraction
 D2L_SLIDE = "Dive into Deep Learning, lecture 24, slide 'AlexNet vs LeNet: complexity'"
 TORCHVISION = "torchvision, table of its weights"
 
+# of validation images, by the centre crop where a source does not say otherwise
+TOP1, TOP5 = "ImageNet accuracy, top 1, %", "ImageNet accuracy, top 5, %"
+TOP1_ERROR, TOP5_ERROR = "ImageNet error, top 1, %", "ImageNet error, top 5, %"
+
 _UNITS = {
     "": 1, "x": 1, "px": 1, "K": 10**3, "M": 10**6, "million": 10**6, "G": 10**9, "B": 10**9, "billion": 10**9,
 }  # fmt: skip
-_FIGURE = re.compile(r"([\d,]+)(?:\.(\d+))?\s?(K|M|G|B|million|billion|x|px)?(?:(?<=[KMG])(?:B|FLOPs?|FLOPS))?")
+_FIGURE = re.compile(
+    r"([\d,]+)(?:\.(\d+))?\s?(K|M|G|B|million|billion|x10\^\d+|x|px)?(?:(?<=[KMG])(?:B|FLOPs?|FLOPS))?"
+)
+
+
+def _unit(written: str) -> int:
+    """What a unit stands for: ``"M"``, ``"million"``, ``"x10^6"``."""
+    if written.startswith("x10^"):
+        return int("1" + "0" * int(written.removeprefix("x10^")))
+    return _UNITS[written]
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ class Published:
         match = _FIGURE.fullmatch(self.printed)
         if match is None:
             raise ValueError(f"{self.printed!r} is no figure such as '46M' or '60,000'")
-        whole, decimals, unit = match[1].replace(",", ""), match[2] or "", _UNITS[match[3] or ""]
+        whole, decimals, unit = match[1].replace(",", ""), match[2] or "", _unit(match[3] or "")
         value = Fraction(int(whole + decimals) * unit, 10 ** len(decimals))
         if not self.digits:
             return value, Fraction(unit, 10 ** len(decimals))
@@ -87,3 +100,24 @@ class Deviation:
     source: str
     ours: str
     reason: str
+
+
+# every net of the textbook is built for the images on which it trains
+TEACHING = Deviation(
+    "input, output", "3 channels, 1000 classes", "1 channel, 10 classes", "Fashion-MNIST, as in the book"
+)
+
+
+def torchvision_figures(
+    parameters: str, gflops: str, top1: str, top5: str, least: str = "", least_note: str = ""
+) -> tuple[Published, ...]:
+    """What torchvision prints of one of its models, for the weights V1."""
+    figures = [
+        Published("parameters", parameters, TORCHVISION, "parameters"),
+        Published("GFLOPS", f"{gflops}G", TORCHVISION, "macs", note="multiply-adds"),
+        Published(TOP1, top1, TORCHVISION, note="a training run"),
+        Published(TOP5, top5, TORCHVISION, note="a training run"),
+    ]
+    if least:
+        figures.insert(2, Published("least image", f"{least} px", TORCHVISION, "least_size", note=least_note))
+    return tuple(figures)

@@ -29,15 +29,39 @@ class Entry:
         function: Returns the Spec.
         published: What sources print about the model.
         deviations: Where it departs from its source.
+        year: When it was published.
         twin: The model of torchvision that it equals, weight by weight: its name there.
-        key_map: From our state-dict keys to those of its twin, where they differ.
+        key_map: How our weights are called there, where the state-dict keys differ: regular expressions over
+            ``label:conv.weight`` (``norm``, ``linear`` instead of ``conv``) and what to put for them, in order.
+        twin_images: Mean and standard deviation of the images that the twin's weights expect, where they are not
+            those that torchvision says.
     """
 
     function: Callable[..., Spec]
     published: Sequence[Published] = ()
     deviations: Sequence[Deviation] = ()
+    year: int | None = None
     twin: str = ""
     key_map: Mapping[str, str] = field(default_factory=dict)
+    twin_images: tuple[float, float] | None = None
+    kept: dict[str, Spec] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def spec(self, **arguments: Any) -> Spec:
+        """What the function returns for these arguments, which for none of them is kept: a Spec is a value.
+
+        Raises:
+            SpecError: If it is no Spec.
+        """
+        if arguments or "default" not in self.kept:
+            spec = self.function(**arguments)
+            if not isinstance(spec, Spec):
+                raise SpecError(
+                    f"model {self.function.__name__!r}: its function must return a Spec, not {type(spec).__name__}"
+                )
+            if arguments:
+                return spec
+            self.kept["default"] = spec
+        return self.kept["default"]
 
 
 _MODELS: dict[str, Entry] = {}  # the one mutable global of the package
@@ -53,8 +77,10 @@ def register(
     *,
     published: Sequence[Published] = (),
     deviations: Sequence[Deviation] = (),
+    year: int | None = None,
     twin: str = "",
     key_map: Mapping[str, str] | None = None,
+    twin_images: tuple[float, float] | None = None,
 ) -> Callable[[ModelFunction], ModelFunction]: ...
 
 
@@ -63,19 +89,25 @@ def register(
     *,
     published: Sequence[Published] = (),
     deviations: Sequence[Deviation] = (),
+    year: int | None = None,
     twin: str = "",
     key_map: Mapping[str, str] | None = None,
+    twin_images: tuple[float, float] | None = None,
 ) -> Any:
     """Registers a function that returns a Spec under the function's own name.
 
-    Use it as ``@register`` or as ``@register(published=..., deviations=..., twin=..., key_map=...)``.
+    Use it as ``@register`` or as ``@register(published=..., deviations=..., twin=..., ...)``.
 
     Args:
         function: The model function; every parameter needs a default.
         published: What sources print about the model.
         deviations: Where it departs from its source.
+        year: When it was published.
         twin: The model of torchvision that it equals, weight by weight: its name there.
-        key_map: From our state-dict keys to those of its twin, where they differ.
+        key_map: How our weights are called there, where the state-dict keys differ: regular expressions over
+            ``label:conv.weight`` (``norm``, ``linear`` instead of ``conv``) and what to put for them, in order.
+        twin_images: Mean and standard deviation of the images that the twin's weights expect, where they are not
+            those that torchvision says.
 
     Raises:
         InputError: If another function has the name already, or a parameter has no default.
@@ -97,7 +129,7 @@ def register(
             raise InputError(
                 f"a model {name!r} is registered already, by {held.function.__module__}; give yours another name"
             )
-        _MODELS[name] = Entry(made, tuple(published), tuple(deviations), twin, dict(key_map or {}))
+        _MODELS[name] = Entry(made, tuple(published), tuple(deviations), year, twin, dict(key_map or {}), twin_images)
         return made
 
     return enter if function is None else enter(function)
@@ -167,7 +199,5 @@ def get_spec(name: str, /, **knobs: Any) -> Spec:
             raise unknown(f"knob of {name}", knob, {*own, *KNOBS})
         if knob in ("num_classes", "in_channels", "image_size"):
             whole_number(knob, value)
-    spec = entry.function(**{knob: value for knob, value in knobs.items() if knob in own})
-    if not isinstance(spec, Spec):
-        raise SpecError(f"model {name!r}: its function must return a Spec, not {type(spec).__name__}")
+    spec = entry.spec(**{knob: value for knob, value in knobs.items() if knob in own})
     return apply_knobs(spec, **{knob: value for knob, value in knobs.items() if knob not in own})

@@ -17,6 +17,7 @@ from cnnzoo.blocks import (
     ACTIVATIONS,
     LARGEST,
     RBF,
+    Act,
     AvgPool,
     Block,
     Conv,
@@ -25,6 +26,7 @@ from cnnzoo.blocks import (
     Flatten,
     Logits,
     MaxPool,
+    Norm,
     Subsample,
     TableConv,
     block_kind,
@@ -362,25 +364,24 @@ def align(a: Spec, b: Spec) -> list[tuple[Placed | None, Placed | None]]:
     sort alone.
     """
     rows_a, rows_b = list(a.rows()), list(b.rows())
+    by_label = [[(label, row.stem) for label, row in rows] for rows in (rows_a, rows_b)]
+    shared = set(by_label[0]).intersection(by_label[1])
 
-    def by_label(row: Placed) -> object:
-        return row[0], row[1].stem
+    def size(row: Block) -> object:
+        return next((getattr(row, item.name) for item in dataclasses.fields(row) if item.name != "label"), None)
 
-    def by_size(row: Placed) -> object:
-        return row[1].stem, next(
-            (getattr(row[1], f.name) for f in dataclasses.fields(row[1]) if f.name != "label"), None
-        )
-
-    labels, sizes = ({*map(key, rows_a)} & {*map(key, rows_b)} for key in (by_label, by_size))
-
-    def tokens(rows: list[Placed]) -> list[object]:
-        return [
-            by_label(row) if by_label(row) in labels else by_size(row) if by_size(row) in sizes else row[1].stem
-            for row in rows
-        ]
-
+    # those whose label the other lacks: (sort, size); the sort alone where the other lacks that, too
+    by_size = [
+        {i: (row[1].stem, size(row[1])) for i, row in enumerate(rows) if labels[i] not in shared}
+        for rows, labels in zip((rows_a, rows_b), by_label, strict=True)
+    ]
+    sizes = set(by_size[0].values()).intersection(by_size[1].values())
+    tokens = [
+        [key if key in shared else sized[i] if sized[i] in sizes else sized[i][0] for i, key in enumerate(labels)]
+        for labels, sized in zip(by_label, by_size, strict=True)
+    ]
     pairs: list[tuple[Placed | None, Placed | None]] = []
-    for what, i, j, k, m in difflib.SequenceMatcher(None, tokens(rows_a), tokens(rows_b), False).get_opcodes():
+    for what, i, j, k, m in difflib.SequenceMatcher(None, tokens[0], tokens[1], autojunk=False).get_opcodes():
         if what == "equal":
             pairs += zip(rows_a[i:j], rows_b[k:m], strict=True)
         else:
@@ -412,6 +413,13 @@ def _norm(spec: Spec, value: str | None) -> Spec:
     def has_norm(row: Block) -> bool:
         return getattr(row, "norm", None) is not None
 
+    def without(row: Block, label: str) -> Sequence[Block]:
+        if isinstance(row, Norm):  # a row of its own leaves its activation behind
+            return () if row.activation is None else (Act(row.activation, label=row.label),)
+        return (dataclasses.replace(row, norm=None),) if has_norm(row) else (row,)  # type: ignore[call-arg]
+
+    if value is None:
+        return spec.map_rows(without)
     if any(has_norm(row) for _, row in spec.rows()):
         return _where(spec, has_norm, norm=value)
     return _where(spec, lambda row: isinstance(row, (Conv, TableConv)), norm=value)

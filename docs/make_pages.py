@@ -32,10 +32,10 @@ def lineages() -> dict[str, list[str]]:
     return found
 
 
-def table() -> str:
-    """Every model of every lineage: input, counts, and what it is."""
+def table(told: dict[str, list[str]]) -> str:
+    """The models of some lineages: input, counts, and what each is."""
     lines = ["| model | images | parameters | multiply-adds | |", "| --- | --- | ---: | ---: | --- |"]
-    for names in lineages().values():
+    for names in told.values():
         for name in names:
             report = cnnzoo.count(name)
             images = "x".join(map(str, report.input_size[1:]))
@@ -47,18 +47,18 @@ def table() -> str:
 def lineages_page() -> str:
     """docs/lineages.md: the table, then each lineage with its differences, figures and deviations."""
     parts = [
-        "# Which LeNet, which AlexNet",
+        "# The lineages",
         "",
-        "Several networks go by each of these names. Here is each of those that cnnzoo has, how it differs from its",
-        "relatives, what its sources print with our exact figures beside it, and where it departs from them. The page",
-        "is made by the library (`docs/make_pages.py`): `cnnzoo diff` and `cnnzoo verify` print the same.",
+        "Several networks go by the name of LeNet, and of AlexNet. Here is every network of cnnzoo: how those differ from",
+        "their relatives, what the sources of each print with our exact figures beside it, and where it departs from",
+        "them. The page is made by the library (`docs/make_pages.py`): `cnnzoo diff` and `cnnzoo verify` print the same.",
         "",
-        table(),
+        table(lineages()),
     ]
     for lineage, names in lineages().items():
         about = (import_module(f"cnnzoo.models.{lineage}").__doc__ or "").splitlines()[0]
         parts += ["", f"## {about}"]
-        for old, new in pairwise(names):
+        for old, new in pairwise(names if lineage in ORDER else ()):
             parts += ["", cnnzoo.diff(old, new).to_markdown().strip()]
         for name in names:
             found = cnnzoo.verify(name)
@@ -71,7 +71,8 @@ def readme() -> str:
     """README.md with its table of lineages made anew."""
     text = (ROOT / "README.md").read_text()
     before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+    told = {lineage: names for lineage, names in lineages().items() if lineage in ORDER}
+    return f"{before}{BEGIN}\n{table(told)}\n{END}{rest.split(END)[1]}"
 
 
 PAGES = {"docs/lineages.md": lineages_page, "README.md": readme}

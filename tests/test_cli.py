@@ -72,6 +72,19 @@ def test_verify(run) -> None:
     }
 
 
+def test_timeline(run, tmp_path: Path) -> None:
+    done = run("timeline", "-o", "t.png", "--json")
+    points = {point["name"]: point for point in json.loads(done.stdout)}
+    assert Path("t.png").stat().st_size > 10_000
+    assert points["alexnet_2012"] | {"macs": 0} == {
+        "name": "alexnet_2012", "family": "alexnet", "year": 2012, "params": 60_965_224, "macs": 0, "accuracy": 59.3,
+    }  # fmt: skip
+    assert points["resnet50"]["accuracy"] == 76.13 and points["lenet5_1998"]["accuracy"] is None
+    assert "alexnet" not in points  # a teaching net is no publication
+    assert "2015   resnet50" in run("timeline", "resnet*").stdout
+    assert run("timeline", "lenet").exit_code == 1
+
+
 def test_diff(run) -> None:
     done = run("diff", "alexnet_2012", "alexnet_owt")
     assert done.exit_code == 0 and "groups 2 → 1" in done.stdout and "+135,616" in done.stdout

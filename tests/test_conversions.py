@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 import cnnzoo
 from cnnzoo.blocks import Conv, Flatten, Logits, PoolTo
@@ -19,17 +20,51 @@ from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.registry import get_entry
 from cnnzoo.weights import load_torchvision, ungrouped
 
-TWINS = [name for name in cnnzoo.list_models() if get_entry(name).twin]
+HERE = {"alexnet_owt", "vgg11_bn", "squeezenet1_1", "resnet18", "resnet50", "googlenet", "densenet121"}
+TWINS = [
+    pytest.param(name, marks=() if name in HERE else pytest.mark.slow)
+    for name in cnnzoo.list_models()
+    if get_entry(name).twin
+]
 
 
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_give_the_same_scores(name: str) -> None:
-    twin = torchvision.models.get_model(get_entry(name).twin).eval()
-    model = cnnzoo.create(name)
+    twin = _drawn(get_entry(name).twin)
+    model = _without_dropout(cnnzoo.create(name))
     load_torchvision(model, twin.state_dict())
-    x = torch.randn(2, *model.spec.input)
-    with torch.no_grad():
-        assert (model.eval()(x) - twin(x)).abs().max() == 0
+    for dtype, least in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        x = torch.randn(2, *model.spec.input[:1], 64, 64, dtype=dtype)
+        for mode in (True, False):
+            theirs = twin.to(dtype).train(mode)(x)
+            difference = model.to(dtype).train(mode)(x) - getattr(theirs, "logits", theirs)
+            assert difference.abs().max() < least and theirs[0].isfinite().all()
+
+
+def _drawn(name: str) -> nn.Module:
+    """A net of torchvision without dropout, its weights and batch-norm statistics drawn at random."""
+    made = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    twin = torchvision.models.get_model(name, **made)
+    generator = torch.Generator().manual_seed(0)
+    for key, tensor in twin.state_dict().items():
+        if key.endswith("running_var") or (tensor.dim() == 1 and key.endswith("weight")):
+            tensor.uniform_(0.7, 1.3, generator=generator)
+        elif tensor.is_floating_point():
+            tensor.normal_(0, (2 / max(2, tensor[0].numel())) ** 0.5 if tensor.dim() > 1 else 0.1, generator=generator)
+    return _without_dropout(twin)
+
+
+def _without_dropout(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def test_auxiliary_heads_are_skipped_and_said() -> None:
+    state = torchvision.models.googlenet(init_weights=False).state_dict()
+    with pytest.warns(UserWarning, match="googlenet: skipped the auxiliary heads aux1, aux2"):
+        load_torchvision(cnnzoo.create("googlenet"), state)
 
 
 def test_alexnet_owt_has_the_keys_of_torchvision() -> None:
@@ -61,7 +96,7 @@ def test_what_does_not_fit_is_listed_at_once() -> None:
 
 
 def test_who_has_a_twin() -> None:
-    with pytest.raises(InputError, match="lenet has no twin in torchvision; those that have: alexnet_owt"):
+    with pytest.raises(InputError, match="lenet has no twin in torchvision; those that have: alexnet_owt, densenet121"):
         load_torchvision(cnnzoo.create("lenet"), {})
     with pytest.raises(InputError, match="go into a network of the zoo, not into a AlexNet"):
         load_torchvision(torchvision.models.alexnet(), {})  # type: ignore[arg-type]
@@ -120,8 +155,23 @@ def test_pretrained_by_torchvision(published: Path, tmp_path: Path) -> None:
         FileError, match=r"could not be fetched from http://127.*404.*; try again with a network, or put"
     ):
         cnnzoo.create("alexnet_owt", pretrained="torchvision")
-    with pytest.raises(FileError, match="could not be fetched"):
-        cnnzoo.create("alexnet_owt", pretrained="torchvision", num_classes=5)
+
+
+def test_pretrained_for_other_classes_and_channels(published: Path) -> None:
+    state = torch.load(published, weights_only=True)
+    x = torch.randn(2, 1, 224, 224)
+    said = "alexnet_owt: classifier.6 is new, for 5 classes instead of 1000; features.0 sees 1 channels instead of 3"
+    with pytest.warns(UserWarning, match=said):
+        model = cnnzoo.create("alexnet_owt", pretrained="torchvision", num_classes=5, in_channels=1, seed=0)
+    assert model(x).shape == (2, 5) and "label_names" not in model.notes and "mean" not in model.notes
+    kept = [key for key in state if key not in ("features.0.weight", "classifier.6.weight", "classifier.6.bias")]
+    assert all(torch.equal(model.state_dict()[key], state[key]) for key in kept)
+    assert torch.equal(model.features[0].weight, state["features.0.weight"].sum(1, keepdim=True))
+    assert torch.equal(model.classifier[-1].weight, cnnzoo.create(model.spec, seed=0).classifier[-1].weight)
+    found = model.notes["provenance"]
+    assert found["kind"] == "adapted" and found["from"]["weights"] == "AlexNet_Weights.IMAGENET1K_V1"
+    with pytest.raises(WeightsError, match="16 tensors do not fit|tensors do not fit"):
+        cnnzoo.create("alexnet_owt", pretrained="torchvision", width=0.5, num_classes=5)
 
 
 def test_a_file_that_is_not_what_was_published(published: Path) -> None:

@@ -104,7 +104,7 @@ def test_counting_imports_neither_torchvision_nor_matplotlib() -> None:
 def test_all_is_the_public_surface() -> None:
     for name in cnnzoo.__all__:
         assert getattr(cnnzoo, name) is not None
-    assert {name for names in cnnzoo._ROOMS.values() for name in names} | {"blocks", "__version__"} == set(
+    assert {name for names in cnnzoo._ROOMS.values() for name in names} | {"blocks", "weights", "__version__"} == set(
         cnnzoo.__all__
     )
     with pytest.raises(AttributeError, match="no attribute 'creat'"):
@@ -116,5 +116,5 @@ def test_public_names_have_docstrings() -> None:
 
 
 def test_no_public_function_bears_the_name_of_a_room() -> None:
-    rooms = {*ARROWS, *ABOVE} - {"blocks"}
+    rooms = {*ARROWS, *ABOVE} - {"blocks", "weights"}
     assert rooms.isdisjoint(cnnzoo.__all__)

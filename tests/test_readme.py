@@ -24,6 +24,17 @@ def test_python_snippets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert {"alexnet.png", "lenet.safetensors", "runs"} == {p.name for p in tmp_path.iterdir()}
 
 
+def test_adding_a_model(capsys) -> None:
+    """The page's model is added in at most 25 lines, and its published figure holds."""
+    text = (README.parent / "docs" / "adding-a-model.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    declared = code[code.index("@cnnzoo.register") : code.index("print(")].strip()
+    assert len([line for line in declared.splitlines() if line.strip()]) <= 25
+    exec(compile(code, "adding-a-model.md", "exec"), {"__name__": "page"})
+    out = capsys.readouterr().out
+    assert re.search(r"1.3 million\s+1,3\d\d,\d\d\d\s+agrees", out)
+
+
 def test_two_commands() -> None:
     main, tests = (block.strip() for block in blocks("bash"))
     assert main.endswith("cnnzoo compare alexnet lenet --train")

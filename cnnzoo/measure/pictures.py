@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#c8553d", "#2f6690", "#588157", "#8d6a9f", "#d9a441", "#5c6b73")  # legible on white and in grey
+COLOURS = (
+    "#c8553d",
+    "#2f6690",
+    "#588157",
+    "#8d6a9f",
+    "#b8862b",
+    "#5c6b73",
+    "#a34b6e",
+    "#3a7d7c",
+    "#7a5c3e",
+)  # legible on white and in grey
 INK, FAINT = "#22223b", "#d8d8de"
 MOST_BARS, FEWEST_BARS = 24, 5  # more layers are too many to read, fewer tell too little
 
@@ -195,7 +205,7 @@ def _draw_bars(
         tick.set_fontweight("bold" if bar.total else "normal")
     axis.set_ylim(max(places) + 0.7, -1.5)
     axis.set_title(PANELS[which], fontsize=10.5, color=INK)
-    _calm(axis)
+    calm(axis)
     axis.minorticks_off()
     axis.xaxis.grid(True, color=FAINT, linewidth=0.6)
 
@@ -220,12 +230,13 @@ def _draw_curves(axis: Axes, reports: Sequence[Report], results: Sequence[Mappin
     axis.set_xlabel("epoch", fontsize=9, color=INK)
     axis.set_title("accuracy, test solid, train dashed", fontsize=10.5, color=INK)
     axis.legend(frameon=False, fontsize=8.5, loc="lower right")
-    _calm(axis)
+    calm(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(True, color=FAINT, linewidth=0.6)
 
 
-def _calm(axis: Axes) -> None:
+def calm(axis: Axes) -> None:
+    """Takes away what is not read."""
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     axis.spines["bottom"].set_color(FAINT)

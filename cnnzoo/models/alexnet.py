@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cnnzoo.blocks import LRN, Conv, Dense, Dropout, Flatten, Logits, MaxPool, PoolTo
-from cnnzoo.published import D2L_SLIDE, TORCHVISION, Deviation, Published
+from cnnzoo.published import D2L_SLIDE, TOP1, TOP1_ERROR, TOP5, TOP5_ERROR, Deviation, Published, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -131,6 +131,7 @@ _NEURONS_NOTES = {"conv1": "55 x 48 x 96; 96 maps of 55x55, as the text has them
 
 
 @register(
+    year=2012,
     published=(
         Published("parameters", "60 million", KRIZHEVSKY_2012, "parameters", note="truncated"),
         Published("neurons", "650,000", KRIZHEVSKY_2012, "neurons", digits=2, note="truncated to two digits"),
@@ -157,8 +158,8 @@ _NEURONS_NOTES = {"conv1": "55 x 48 x 96; 96 maps of 55x55, as the text has them
         Published("ILSVRC-2010 test error, top 5, %", "17.0", KRIZHEVSKY_2012, note=A_RUN),
         Published("the same, abstract page of the proceedings, top 1, %", "39.7", KRIZHEVSKY_2012, note=A_RUN),
         Published("the same, abstract page of the proceedings, top 5, %", "18.9", KRIZHEVSKY_2012, note=A_RUN),
-        Published("ILSVRC-2012 validation error, top 1, %", "40.7", KRIZHEVSKY_2012, note=A_RUN),
-        Published("ILSVRC-2012 validation error, top 5, %", "18.2", KRIZHEVSKY_2012, note=A_RUN),
+        Published(TOP1_ERROR, "40.7", KRIZHEVSKY_2012, note=A_RUN),
+        Published(TOP5_ERROR, "18.2", KRIZHEVSKY_2012, note=A_RUN),
     ),
     deviations=(
         Deviation("input", "224 px", "227 px", "the maps of 55x55 that the paper prints need it"),
@@ -198,12 +199,13 @@ def alexnet_2012(num_classes: int = 1000, in_channels: int = 3, image_size: int 
 
 
 @register(
+    year=2014,
     published=(
         Published(
             "parameters", "61 million", HAN_2015, "parameters", note="of Caffe's AlexNet, which has the same layers"
         ),
-        Published("ILSVRC-2012 validation accuracy, top 1, centre crop, %", "57.4", CAFFENET_README, note=A_RUN),
-        Published("ILSVRC-2012 validation accuracy, top 5, centre crop, %", "80.4", CAFFENET_README, note=A_RUN),
+        Published(TOP1, "57.4", CAFFENET_README, note=A_RUN),
+        Published(TOP5, "80.4", CAFFENET_README, note=A_RUN),
     ),
     deviations=(
         Deviation("norm1, norm2", "before the pool", "after the pool", "as Caffe has it, which says so itself"),
@@ -247,13 +249,8 @@ def caffenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 @register(
     twin="alexnet",
-    published=(
-        Published("parameters", "61,100,840", TORCHVISION, "parameters"),
-        Published("GFLOPS", "0.714G", TORCHVISION, "macs", note="multiply-adds"),
-        Published("least image", "63 px", TORCHVISION, "least_size"),
-        Published("ImageNet accuracy, top 1, %", "56.522", TORCHVISION, note=A_RUN),
-        Published("ImageNet accuracy, top 5, %", "79.066", TORCHVISION, note=A_RUN),
-    ),
+    year=2014,
+    published=torchvision_figures("61,100,840", "0.714", "56.522", "79.066", least="63"),
     deviations=(
         Deviation("conv4", "384 maps (Krizhevsky 2014, as far as we know)", "256 maps", "as torchvision has it"),
         Deviation(

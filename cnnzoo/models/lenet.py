@@ -116,6 +116,7 @@ def _printed_1998(row: str, parameters: str, connections: str) -> tuple[Publishe
 
 
 @register(
+    year=1998,
     published=(
         *_printed_1998("C1", "156", "122,304"),
         *_printed_1998("S2", "12", "5,880"),

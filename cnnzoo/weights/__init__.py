@@ -1,6 +1,6 @@
 """Models as files and folders that describe themselves."""
 
-from cnnzoo.weights.conversions import fetch_torchvision, load_torchvision, ungrouped
+from cnnzoo.weights.conversions import adapted, fetch_torchvision, load_torchvision, ungrouped
 from cnnzoo.weights.files import build, load, save
 
-__all__ = ["build", "fetch_torchvision", "load", "load_torchvision", "save", "ungrouped"]
+__all__ = ["adapted", "build", "fetch_torchvision", "load", "load_torchvision", "save", "ungrouped"]

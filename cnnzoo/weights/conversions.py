@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from torch import nn
 
 from cnnzoo.blocks import Block, Conv
 from cnnzoo.errors import FileError, InputError, WeightsError
-from cnnzoo.network import CNN
+from cnnzoo.network import CNN, label_of, with_seed
 from cnnzoo.registry import get_entry, is_model, list_models
+from cnnzoo.spec import Spec
 from cnnzoo.weights.files import assign, kinds_of, require_fit
 
 
@@ -31,10 +34,31 @@ def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None
         WeightsError: If the tensors do not fit; every one that does not is named.
     """
     entry = get_entry(_with_twin(model))
-    ours = {key: entry.key_map.get(key, key) for key in model.state_dict()}
+    ours = {key: _name_there(model, key, entry.key_map) for key in model.state_dict()}
     wanted = {ours[key]: kind for key, kind in kinds_of(model.state_dict()).items()}
-    require_fit(f"weights of torchvision's {entry.twin}", kinds_of(state_dict), wanted)
+    held = {key: kind for key, kind in kinds_of(state_dict).items() if not key.startswith(_LEFT_OUT)}
+    require_fit(f"weights of torchvision's {entry.twin}", held, wanted)
+    if len(held) < len(state_dict):
+        parts = sorted({key.split(".")[0] for key in state_dict if key not in held})
+        warnings.warn(f"{model.spec.name}: skipped the auxiliary heads {', '.join(parts)}", stacklevel=2)
     model.load_state_dict({key: state_dict[theirs] for key, theirs in ours.items()})
+
+
+_LEFT_OUT = ("aux1.", "aux2.")  # heads that GoogLeNet trains with and then drops
+_KINDS = ((nn.Conv2d, "conv"), (nn.Linear, "linear"), (nn.BatchNorm2d, "norm"))
+
+
+def _name_there(model: CNN, key: str, key_map: Mapping[str, str]) -> str:
+    """What torchvision calls a tensor of ours."""
+    if not key_map:
+        return key
+    place, _, part = key.rpartition(".")
+    module = model.get_submodule(place)
+    kind = next((kind for of, kind in _KINDS if isinstance(module, of)), type(module).__name__)
+    name = f"{label_of(model, key)}:{kind}.{part}"
+    for pattern, there in key_map.items():
+        name = re.sub(pattern, there, name)
+    return name
 
 
 def fetch_torchvision(model: CNN) -> None:
@@ -53,7 +77,8 @@ def fetch_torchvision(model: CNN) -> None:
     """
     from torchvision.models import get_model_weights
 
-    weights = get_model_weights(get_entry(_with_twin(model)).twin)["IMAGENET1K_V1"]
+    entry = get_entry(_with_twin(model))
+    weights = get_model_weights(entry.twin)["IMAGENET1K_V1"]
     name = os.path.basename(weights.url)
     kept = Path(torch.hub.get_dir()) / "checkpoints" / name
     if kept.exists() and not hashlib.sha256(kept.read_bytes()).hexdigest().startswith(_checksum_in(name)):
@@ -72,10 +97,13 @@ def fetch_torchvision(model: CNN) -> None:
         raise WeightsError(f"{weights} from {weights.url} is not what was published: {problem}; try again") from None
     load_torchvision(model, state)
     preset = weights.transforms()
+    mean, std = preset.mean, preset.std
+    if entry.twin_images is not None:
+        mean, std = ([value] * model.spec.input[0] for value in entry.twin_images)
     model.notes |= {
         "label_names": list(weights.meta["categories"]),
-        "mean": list(preset.mean),
-        "std": list(preset.std),
+        "mean": list(mean),
+        "std": list(std),
         "provenance": {"kind": "torchvision", "weights": str(weights), "url": weights.url},
     }
 
@@ -94,6 +122,49 @@ def _with_twin(model: CNN) -> str:
         known = ", ".join(other for other in list_models() if get_entry(other).twin)
         raise InputError(f"{name} has no twin in torchvision; those that have: {known}")
     return name
+
+
+def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
+    """A network with the weights of a trained one, for other classes or images of other channels.
+
+    A head for other classes is new. The first convolution sees other channels as shares of what it saw: its weights,
+    summed over the channels that it was trained on, divided evenly among those that it is given. A warning says in one
+    line what was adapted, and so does the network's provenance.
+
+    Args:
+        trained: A network with weights; it is not changed.
+        spec: The network to be, which differs in number of classes and channels only.
+        seed: Decides the new weights.
+
+    Raises:
+        WeightsError: If other weights do not fit; every one of them is named.
+    """
+    if spec == trained.spec:
+        return trained
+    model = with_seed(spec, seed)
+    fresh, given = model.state_dict(), trained.state_dict()
+    weighted = [name for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    said = []
+    if spec.num_classes != trained.spec.num_classes:
+        said.append(f"{weighted[-1]} is new, for {spec.num_classes} classes instead of {trained.spec.num_classes}")
+        given |= {key: tensor for key, tensor in fresh.items() if key.rpartition(".")[0] == weighted[-1]}
+    now, then = spec.input[0], trained.spec.input[0]
+    if now != then:
+        said.append(f"{weighted[0]} sees {now} channels instead of {then}")
+        key = f"{weighted[0]}.weight"
+        given[key] = (given[key].sum(1, keepdim=True) / now).expand_as(fresh[key]).clone()
+    require_fit(f"weights of {trained.spec.name}", kinds_of(given), kinds_of(fresh))
+    model.load_state_dict(given)
+    model.notes = {name: value for name, value in trained.notes.items() if name == "provenance"}
+    if now == then:
+        model.notes |= {name: trained.notes[name] for name in ("mean", "std") if name in trained.notes}
+    if spec.num_classes == trained.spec.num_classes and "label_names" in trained.notes:
+        model.notes["label_names"] = trained.notes["label_names"]
+    if said:
+        origin = trained.notes.get("provenance")
+        model.notes["provenance"] = {"kind": "adapted", "how": "; ".join(said), "from": origin}
+        warnings.warn(f"{spec.name}: {'; '.join(said)}", stacklevel=3)
+    return model
 
 
 def ungrouped(model: CNN) -> CNN:

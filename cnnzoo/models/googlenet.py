@@ -1,0 +1,199 @@
+"""GoogLeNet: the net of the paper's table 1, torchvision's, and the teaching net."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnnzoo.blocks import LRN, Block, Conv, Dropout, Flatten, Logits, MaxPool, Parallel, PoolTo
+from cnnzoo.published import TEACHING, TOP1, TOP5, Deviation, Published, torchvision_figures
+from cnnzoo.registry import register
+from cnnzoo.spec import Spec
+
+SZEGEDY_2014 = "Szegedy et al.: Going Deeper with Convolutions, 2014, table 1"
+CAFFE_README = "Caffe, models/bvlc_googlenet/readme.md"
+
+# how torchvision calls what we call inception3a/3x3_reduce
+KEYS = {
+    r"/1x1:": ".branch1:",
+    r"/3x3_reduce:": ".branch2.0:",
+    r"/3x3:": ".branch2.1:",
+    r"/5x5_reduce:": ".branch3.0:",
+    r"/5x5:": ".branch3.1:",
+    r"/pool_proj:": ".branch4.1:",
+    r":conv": ".conv",
+    r":norm": ".bn",
+    r":linear": "",
+}
+
+# a row of table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj
+TABLE_1 = {
+    "inception3a": (64, 96, 128, 16, 32, 32),
+    "inception3b": (128, 128, 192, 32, 96, 64),
+    "inception4a": (192, 96, 208, 16, 48, 64),
+    "inception4b": (160, 112, 224, 24, 64, 64),
+    "inception4c": (128, 128, 256, 24, 64, 64),
+    "inception4d": (112, 144, 288, 32, 64, 64),
+    "inception4e": (256, 160, 320, 32, 128, 128),
+    "inception5a": (256, 160, 320, 32, 128, 128),
+    "inception5b": (384, 192, 384, 48, 128, 128),
+}
+
+Settings = dict[str, Any]  # what the convolutions of one net share
+
+
+def _inceptions(stage: int, five: int, ceil: bool, shared: Settings) -> tuple[Block, ...]:
+    """The Inception modules of a stage; ``five`` is the window of the branch that the paper calls 5x5."""
+
+    def conv(maps: int, kernel: int, label: str) -> Conv:
+        return Conv(maps, kernel=kernel, padding=kernel // 2, label=label, **shared)
+
+    return tuple(
+        Parallel(
+            (
+                (conv(ones, 1, "1x1"),),
+                (conv(reduce3, 1, "3x3_reduce"), conv(threes, 3, "3x3")),
+                (conv(reduce5, 1, "5x5_reduce"), conv(fives, five, "5x5")),
+                (MaxPool(3, stride=1, padding=1, ceil=ceil, label="pool"), conv(proj, 1, "pool_proj")),
+            ),
+            label=label,
+        )
+        for label, (ones, reduce3, threes, reduce5, fives, proj) in TABLE_1.items()
+        if label.startswith(f"inception{stage}")
+    )
+
+
+@register(
+    twin="googlenet",
+    key_map=KEYS,
+    twin_images=(0.5, 0.5),
+    published=torchvision_figures(
+        "6,624,904", "1.498", "69.778", "89.530", least="15", least_note="of a net with its auxiliary heads left out"
+    ),
+    deviations=(
+        Deviation("inception*/5x5", "5x5", "3x3", "as torchvision has it, where it is a known slip"),
+        Deviation("conv*, inception*", "no batch norm (it came in 2015)", "batch norm", "as torchvision has it"),
+        Deviation("norm1, norm2", "local response normalisation", "none", "as torchvision has it"),
+        Deviation("drop5", "dropout 0.4", "0.2", "as torchvision has it"),
+        Deviation("pool4", "a window of 3x3", "2x2", "as torchvision has it"),
+        Deviation("inception4a, inception4d", "auxiliary heads in training", "none", "they do not fit a chain of rows"),
+    ),
+)
+def googlenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
+    """GoogLeNet as torchvision has it: batch norm, 3x3 for 5x5; without its auxiliary heads."""
+    shared: Settings = {"bias": False, "norm": "batch:0.001", "init": "normal:0.01"}
+    return Spec(
+        name="googlenet",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(64, kernel=7, stride=2, padding=3, label="conv1", **shared),  # 64 @ 112x112
+            MaxPool(3, stride=2, ceil=True, label="pool1"),  #   64 @ 56x56
+            Conv(64, kernel=1, label="conv2", **shared),
+            Conv(192, kernel=3, padding=1, label="conv3", **shared),  # 192 @ 56x56
+            MaxPool(3, stride=2, ceil=True, label="pool2"),  #  192 @ 28x28
+            *_inceptions(3, 3, True, shared),  #  480 @ 28x28
+            MaxPool(3, stride=2, ceil=True, label="pool3"),  #  480 @ 14x14
+            *_inceptions(4, 3, True, shared),  #  832 @ 14x14
+            MaxPool(2, stride=2, ceil=True, label="pool4"),  #  832 @ 7x7
+            *_inceptions(5, 3, True, shared),  # 1024 @ 7x7
+            PoolTo(1, label="pool5"),
+            Flatten(),
+            Dropout(0.2, label="drop5"),
+        ),
+        classifier=(Logits(num_classes, init="normal:0.01", label="fc"),),
+    )
+
+
+# the table's column "ops"
+_OPS = {
+    "conv1": "34M", "conv[23]": "360M", "inception3a*": "128M", "inception3b*": "304M", "inception4a*": "73M",
+    "inception4b*": "88M", "inception4c*": "100M", "inception4d*": "119M", "inception4e*": "170M",
+    "inception5a*": "54M", "inception5b*": "71M", "fc": "1M",
+}  # fmt: skip
+_MACS = "multiply-adds"
+_OPS_NOTES = {
+    "conv1": "64 windows of 7x7x3 at 112x112 places are 118 million",
+    "inception5a*": "the row's numbers give 51 million: 1,042,432 weights at 7x7 places",
+}
+
+
+@register(
+    year=2014,
+    published=(
+        *(
+            Published(
+                f"{rows.rstrip('*')} ops",
+                printed,
+                SZEGEDY_2014,
+                "macs",
+                (rows,),
+                note=_OPS_NOTES.get(rows, "multiply-adds"),
+            )
+            for rows, printed in _OPS.items()
+        ),
+        Published(TOP1, "68.7", CAFFE_README, note="a training run"),
+        Published(TOP5, "88.9", CAFFE_README, note="a training run"),
+    ),
+    deviations=(
+        Deviation("inception4a, inception4d", "auxiliary heads in training", "none", "they do not fit a chain of rows"),
+        Deviation("norm1, norm2", "constants of the local response normalisation not printed", "Caffe's", "they train"),
+    ),
+)
+def googlenet_2014(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
+    """GoogLeNet as printed in 2014: true 5x5 windows, local response normalisation, no batch norm."""
+    shared: Settings = {"init": "xavier_uniform", "bias_init": 0.2}
+    return Spec(
+        name="googlenet_2014",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(64, kernel=7, stride=2, padding=3, label="conv1", **shared),  # 64 @ 112x112
+            MaxPool(3, stride=2, ceil=True, label="pool1"),  #   64 @ 56x56
+            LRN(k=1.0, mean=True, label="norm1"),
+            Conv(64, kernel=1, label="conv2", **shared),
+            Conv(192, kernel=3, padding=1, label="conv3", **shared),  # 192 @ 56x56
+            LRN(k=1.0, mean=True, label="norm2"),
+            MaxPool(3, stride=2, ceil=True, label="pool2"),  #  192 @ 28x28
+            *_inceptions(3, 5, False, shared),  #  480 @ 28x28
+            MaxPool(3, stride=2, ceil=True, label="pool3"),  #  480 @ 14x14
+            *_inceptions(4, 5, False, shared),  #  832 @ 14x14
+            MaxPool(3, stride=2, ceil=True, label="pool4"),  #  832 @ 7x7
+            *_inceptions(5, 5, False, shared),  # 1024 @ 7x7
+            PoolTo(1, label="pool5"),
+            Flatten(),
+            Dropout(0.4, label="drop5"),
+        ),
+        classifier=(Logits(num_classes, init="xavier_uniform", bias_init=0.0, label="fc"),),
+    )
+
+
+@register(
+    deviations=(
+        TEACHING,
+        Deviation("norm1, norm2, drop5", "local response normalisation and dropout", "none", "as the textbook has it"),
+        Deviation("pool*", "windows that hang over the edge count", "padding 1", "as the textbook has it"),
+    ),
+)
+def googlenet_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 96) -> Spec:
+    """GoogLeNet as taught in Dive into Deep Learning: one channel, ten classes, 96 px."""
+
+    def pool(number: int) -> MaxPool:
+        return MaxPool(3, stride=2, padding=1, label=f"pool{number}")
+
+    return Spec(
+        name="googlenet_d2l",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(64, kernel=7, stride=2, padding=3, label="conv1"),  #   64 @ 48x48
+            pool(1),  #   64 @ 24x24
+            Conv(64, kernel=1, label="conv2"),
+            Conv(192, kernel=3, padding=1, label="conv3"),  #  192 @ 24x24
+            pool(2),  #  192 @ 12x12
+            *_inceptions(3, 5, False, {}),  #  480 @ 12x12
+            pool(3),  #  480 @ 6x6
+            *_inceptions(4, 5, False, {}),  #  832 @ 6x6
+            pool(4),  #  832 @ 3x3
+            *_inceptions(5, 5, False, {}),  # 1024 @ 3x3
+            PoolTo(1, label="pool5"),
+            Flatten(),
+        ),
+        classifier=(Logits(num_classes, label="fc"),),
+    )
