@@ -73,7 +73,7 @@ def test_rows_are_values() -> None:
         (lambda: Conv(4, kernel=(3, 3, 3)), "kernel must be a whole number from 1 to 16777216, or a pair of them"),
         (lambda: Conv(4, kernel=3, padding=-1), "padding must be a whole number from 0"),
         (lambda: Conv(4, kernel=3, activation="rely"), "activation must be one of 'relu'"),
-        (lambda: Conv(4, kernel=3, norm="bn"), "norm must be one of 'batch', 'instance', 'group', 'layer', None"),
+        (lambda: Conv(4, kernel=3, norm=True), "norm must be the name of a normalisation, such as 'batch', not True"),
         (lambda: Conv(4, kernel=3, bias=1), "bias must be True or False, not 1"),
         (lambda: Dropout(1.0), "p must be a number from 0 to below 1, not 1.0"),
         (lambda: Dropout(float("nan")), "p must be a number"),
@@ -433,3 +433,21 @@ def test_a_spec_is_checked_when_made() -> None:
         cnnzoo.Spec("n", 5, ())  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="features must be a tuple of rows, not None"):
         cnnzoo.Spec("n", (1, 8, 8), None)  # type: ignore[arg-type]
+
+
+def test_norms_by_word() -> None:
+    assert cnnzoo.create("lenet", norm="batch:0.001").features[1].eps == 0.001
+    assert cnnzoo.create("alexnet", norm="group:8", device="meta").features[1].num_groups == 8
+    with pytest.raises(UnknownNameError, match="unknown norm 'batsch'. Did you mean 'batch'"):
+        Conv(4, kernel=3, norm="batsch")
+    for word in ("batch:x", "group:0.5", "layer:-1"):
+        with pytest.raises(SpecError, match=f"norm '{word}': '.*' is no number that it takes; write"):
+            Conv(4, kernel=3, norm=word)
+
+
+def test_norm_none_leaves_activations_behind() -> None:
+    """Batch norm on a row of its own takes its activation along; without it, the activation stays."""
+    spec = cnnzoo.get_spec("densenet_d2l", norm=None)
+    kinds = cnnzoo.count(spec).by("kind")
+    assert "BatchNorm2d" not in kinds and "ReLU" in kinds
+    assert [label for label, row in spec.rows() if isinstance(row, Act)][0] == "block2/norm0"
