@@ -81,6 +81,8 @@ def create(
         raise InputError(f"pretrained must be 'torchvision' or None, not {pretrained!r}")
     place = None if device is None else pick_device(str(device))
     if place is not None and place.type == "meta":
+        if pretrained is not None:
+            raise InputError("the meta device holds no weights; leave out pretrained= or device='meta'")
         with place:
             model = CNN(spec)
     else:

@@ -199,5 +199,7 @@ def get_spec(name: str, /, **knobs: Any) -> Spec:
             raise unknown(f"knob of {name}", knob, {*own, *KNOBS})
         if knob in ("num_classes", "in_channels", "image_size"):
             whole_number(knob, value)
+        elif knob in own and isinstance(own[knob].default, bool) and not isinstance(value, bool):
+            raise InputError(f"{knob} of {name} must be True or False, not {value!r}")
     spec = entry.spec(**{knob: value for knob, value in knobs.items() if knob in own})
     return apply_knobs(spec, **{knob: value for knob, value in knobs.items() if knob not in own})

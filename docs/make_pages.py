@@ -51,7 +51,7 @@ def lineages_page() -> str:
         "",
         "Several networks go by the name of LeNet, and of AlexNet. Here is every network of cnnzoo: how those differ",
         "from their relatives, what the sources of each print with our exact figures beside it, and where it departs",
-        "from them. The page is made by the library (`docs/make_pages.py`); `cnnzoo diff` and `cnnzoo verify` say it too.",
+        "from them. The page is made by the library (`docs/make_pages.py`); `cnnzoo diff` and `cnnzoo verify` say it.",
         "",
         table(lineages()),
     ]

@@ -83,6 +83,8 @@ def test_timeline(run, tmp_path: Path) -> None:
     assert "alexnet" not in points  # a teaching net is no publication
     assert "2015   resnet50" in run("timeline", "resnet*").stdout
     assert run("timeline", "lenet").exit_code == 1
+    alone = run("timeline", "lenet5*", "-o", "l.png")
+    assert alone.exit_code == 1 and "no ImageNet accuracy was published of lenet5_1998" in alone.stderr
 
 
 def test_diff(run) -> None:

@@ -102,6 +102,12 @@ def test_who_has_a_twin() -> None:
         load_torchvision(torchvision.models.alexnet(), {})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="lenet has no twin"):
         cnnzoo.create("lenet", pretrained="torchvision")
+    with pytest.raises(InputError, match="takes a state dict, name -> tensor"):
+        load_torchvision(cnnzoo.create("squeezenet1_1"), {"features.0.weight": 1})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="the meta device holds no weights"):
+        cnnzoo.create("alexnet_owt", pretrained="torchvision", device="meta")
+    with pytest.raises(InputError, match="lenet is on the meta device and has no weights"):
+        ungrouped(cnnzoo.create("lenet", device="meta"))
     with pytest.raises(InputError, match="pretrained must be 'torchvision' or None, not 'imagenet'"):
         cnnzoo.create("alexnet_owt", pretrained="imagenet")
 

@@ -45,6 +45,12 @@ def test_records_of_a_users_function() -> None:
     assert cnnzoo.verify("minenet").unexplained == [finding]
 
 
+def test_a_flag_is_a_flag() -> None:
+    with pytest.raises(InputError, match="stride_in_1x1 of resnet50 must be True or False, not 'yes'"):
+        cnnzoo.get_spec("resnet50", stride_in_1x1="yes")
+    assert cnnzoo.count("resnet50", stride_in_1x1=True).macs < cnnzoo.count("resnet50").macs
+
+
 def test_the_models_own_parameter_wins() -> None:
     def ownnet(width: int = 3) -> cnnzoo.Spec:
         return cnnzoo.Spec("ownnet", (1, 8, 8), (Conv(width, kernel=1), Flatten()), (Logits(2),))

@@ -450,4 +450,4 @@ def test_norm_none_leaves_activations_behind() -> None:
     spec = cnnzoo.get_spec("densenet_d2l", norm=None)
     kinds = cnnzoo.count(spec).by("kind")
     assert "BatchNorm2d" not in kinds and "ReLU" in kinds
-    assert [label for label, row in spec.rows() if isinstance(row, Act)][0] == "block2/norm0"
+    assert next(label for label, row in spec.rows() if isinstance(row, Act)) == "block2/norm0"

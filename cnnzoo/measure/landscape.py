@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from cnnzoo.errors import InputError
 from cnnzoo.measure.pictures import COLOURS, FAINT, INK, calm, literal, save_figure
 from cnnzoo.measure.tables import human
 
@@ -46,10 +47,14 @@ def draw_landscape(points: Sequence[Point], path: str | PathLike[str], title: st
         title: What is shown.
 
     Raises:
+        InputError: If none of them has an accuracy.
         FileError: If the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
+    if all(point.accuracy is None for point in points):
+        names = ", ".join(point.name for point in points)
+        raise InputError(f"there is nothing to draw: no ImageNet accuracy was published of {names}")
     figure = Figure(figsize=(11, 6.6), layout="constrained", facecolor="white")
     axis = figure.add_subplot()
     families = sorted(

@@ -93,7 +93,7 @@ def _printed(flops: str, setting: dict[str, int] | None = None, note: str = "mul
     return Published("FLOPs", flops, HE_2015, "macs", setting=setting or {}, note=note)
 
 
-PAPER_STRIDE = {"stride_in_1x1": 1}
+PAPER_STRIDE: dict[str, int] = {"stride_in_1x1": True}
 IN_3X3 = (
     Deviation(
         "layer[234].0",

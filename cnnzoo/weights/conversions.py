@@ -34,6 +34,8 @@ def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None
         WeightsError: If the tensors do not fit; every one that does not is named.
     """
     entry = get_entry(_with_twin(model))
+    if not isinstance(state_dict, Mapping) or not all(isinstance(t, torch.Tensor) for t in state_dict.values()):
+        raise InputError("load_torchvision takes a state dict, name -> tensor, such as twin.state_dict()")
     ours = {key: _name_there(model, key, entry.key_map) for key in model.state_dict()}
     wanted = {ours[key]: kind for key, kind in kinds_of(model.state_dict()).items()}
     held = {key: kind for key, kind in kinds_of(state_dict).items() if not key.startswith(_LEFT_OUT)}
@@ -181,6 +183,8 @@ def ungrouped(model: CNN) -> CNN:
     """
     if not isinstance(model, CNN):
         raise InputError(f"ungrouped takes a network of the zoo, not a {type(model).__name__}")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise InputError(f"{model.spec.name} is on the meta device and has no weights; create it on another")
 
     def dense(row: Block, label: str) -> tuple[Block, ...]:
         return (dataclasses.replace(row, groups=1),) if isinstance(row, Conv) else (row,)
