@@ -76,24 +76,33 @@ class Table:
         )
 
     def text(self, width: int = WIDTH) -> str:
-        """The table as plain text of at most ``width`` columns."""
+        """The table as plain text of ``width`` columns; wider where names and shapes would have to be broken."""
         from rich import box
         from rich.console import Console
         from rich.table import Table as RichTable
 
         table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=bool(self.total))
+        needed = 1
         for i, header in enumerate(self.headers):
             numeric = self._numeric(i)
+            cells = [_text(row[i]) for row in self.rows]
+            # numbers, names, shapes and short texts are not to be broken
+            whole = numeric or max(map(len, cells), default=0) <= 12 or not any(" " in cell for cell in cells)
+            longest = max([len(word) for cell in cells for word in ([cell] if whole else cell.split())], default=0)
+            needed += max([longest, *map(len, header.split())]) + 3
             table.add_column(
                 header,
                 footer=_text(self.total[i]) if self.total else "",
                 justify="right" if numeric else "left",
                 overflow="fold",
                 no_wrap=numeric,
+                min_width=longest if whole else None,
             )
         for row in self.rows:
             table.add_row(*map(_text, row))
-        console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False, markup=False)
+        console = Console(
+            file=io.StringIO(), width=max(width, needed), color_system=None, highlight=False, markup=False
+        )
         console.print(table)
         written = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
         for note in self.notes:
