@@ -16,7 +16,7 @@ import torch
 
 from cnnzoo.errors import unknown
 from cnnzoo.measure import Point, count, draw_landscape
-from cnnzoo.measure.tables import Table
+from cnnzoo.measure.tables import Shown, Table
 from cnnzoo.network import CNN, label_of, least_size
 from cnnzoo.published import TOP1, TOP1_ERROR, Deviation, Published
 from cnnzoo.registry import get_entry, get_spec, list_models
@@ -48,7 +48,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Shown):
     """Published figures beside recomputed ones, and where the networks depart from their sources on purpose.
 
     Attributes:
@@ -64,7 +64,7 @@ class Audit:
         """The findings that contradict their source and have no reason beside them."""
         return [f for f in self.findings if f.verdict == CONTRADICTS and not f.published.note]
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> Sequence[Table]:
         """A table of figures for each network and source, and a table of deviations for each network."""
         figures: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
@@ -92,14 +92,7 @@ class Audit:
         ]
 
     def __str__(self) -> str:
-        return "\n\n".join(table.text() for table in self.tables()) or "nothing is published of these networks"
-
-    def _repr_html_(self) -> str:
-        return "".join(table.html() for table in self.tables())
-
-    def to_markdown(self) -> str:
-        """Figures and deviations as Markdown tables."""
-        return "\n".join(table.markdown() for table in self.tables())
+        return super().__str__() or "nothing is published of these networks"
 
     def to_json(self) -> str:
         """Findings and deviations as JSON."""
@@ -188,7 +181,7 @@ class _Computed:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class Timeline(Shown):
     """Networks through the years: what each costs, and what accuracy was published of it.
 
     Attributes:
@@ -206,18 +199,12 @@ class Timeline:
                 (str(p.year), p.name, p.params, p.macs, "" if p.accuracy is None else f"{p.accuracy:.1f}")
                 for p in self.points
             ],
-            notes=["accuracies as published, each by its own training; 100 less the error where a source prints that"],
+            notes=["as published: each with its own training and crops, or 100 less the error that a source prints"],
         )
 
-    def __str__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
-
-    def to_markdown(self) -> str:
-        """The networks as a Markdown table."""
-        return self.table().markdown()
+    def tables(self) -> Sequence[Table]:
+        """The one table."""
+        return [self.table()]
 
     def to_json(self) -> str:
         """The networks as JSON."""

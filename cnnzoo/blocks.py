@@ -73,6 +73,12 @@ def normaliser(norm: str) -> Callable[[int], nn.Module]:
     return lambda channels: make(channels, value)
 
 
+def _followed(module: nn.Module, maps: int, norm: str | None, activation: str | None) -> list[nn.Module]:
+    """A module with what a row may put after it."""
+    modules = [module] if norm is None else [module, normaliser(norm)(maps)]
+    return modules if activation is None else [*modules, _activation(activation)]
+
+
 def _activation(name: str) -> nn.Module:
     """An activation of a value that nothing else needs, which it may write over."""
     module = ACTIVATIONS[name]()
@@ -304,12 +310,7 @@ class Conv(Block):
             init=self.init,
             bias_init=self.bias_init,
         )
-        modules = [conv]
-        if self.norm is not None:
-            modules.append(normaliser(self.norm)(self.out))
-        if self.activation is not None:
-            modules.append(_activation(self.activation))
-        return modules
+        return _followed(conv, self.out, self.norm, self.activation)
 
     def widened(self, factor: float, multiple: int) -> Block:
         out = _round_width(self.out, factor, multiple)
@@ -410,12 +411,7 @@ class TableConv(Block):
             init=self.init,
             bias_init=self.bias_init,
         )
-        modules: list[nn.Module] = [conv]
-        if self.norm is not None:
-            modules.append(normaliser(self.norm)(len(self.table)))
-        if self.activation is not None:
-            modules.append(_activation(self.activation))
-        return modules
+        return _followed(conv, len(self.table), self.norm, self.activation)
 
     def widened(self, factor: float, multiple: int) -> Block:
         if factor == 1:
@@ -451,7 +447,7 @@ class Dense(Block):
         if len(shape) != 1:
             raise SpecError("it needs a vector; put a Flatten() row before it")
         linear = _layer(nn.Linear, shape[0], self.out, bias=self.bias, init=self.init, bias_init=self.bias_init)
-        return [linear] if self.activation is None else [linear, _activation(self.activation)]
+        return _followed(linear, self.out, None, self.activation)
 
     def widened(self, factor: float, multiple: int) -> Block:
         return dataclasses.replace(self, out=_round_width(self.out, factor, 1))
@@ -606,7 +602,7 @@ class Subsample(Block):
                 module.weight.copy_(windows[:, :, 0, :1])
         if self.bias_init is not None:
             nn.init.constant_(module.bias, self.bias_init)
-        return [module] if self.activation is None else [module, _activation(self.activation)]
+        return _followed(module, shape[0], None, self.activation)
 
 
 @dataclass(frozen=True, repr=False)
@@ -719,8 +715,7 @@ class Norm(Block):
 
     def unroll(self, shape: Shape) -> list[nn.Module]:
         _require_maps(shape)
-        modules = [normaliser(self.norm)(shape[0])]
-        return modules if self.activation is None else [*modules, _activation(self.activation)]
+        return _followed(normaliser(self.norm)(shape[0]), shape[0], None, self.activation)
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ import torch
 
 from cnnzoo.blocks import Block, Shape, chain
 from cnnzoo.measure import Report, count
-from cnnzoo.measure.tables import Table, shape_text
+from cnnzoo.measure.tables import Shown, Table, shape_text
 from cnnzoo.network import CNN
 from cnnzoo.spec import Spec, align, changed_fields
 
@@ -38,7 +38,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Shown):
     """What it takes to come from one network to another.
 
     Attributes:
@@ -71,15 +71,9 @@ class Difference:
             notes=notes,
         )
 
-    def __str__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
-
-    def to_markdown(self) -> str:
-        """The changes as a Markdown table."""
-        return self.table().markdown()
+    def tables(self) -> Sequence[Table]:
+        """The one table."""
+        return [self.table()]
 
     def to_json(self) -> str:
         """The changes as JSON."""
@@ -112,11 +106,11 @@ def difference(a: Spec, b: Spec) -> Difference:
     """
     sides = (_Side(a), _Side(b))
     pairs = align(a, b)
-    gone = {label: i for i, (old, new) in enumerate(pairs) if new is None and old for label in [old[0]]}
-    come = {label: i for i, (old, new) in enumerate(pairs) if old is None and new for label in [new[0]]}
+    gone = {old[0] for old, new in pairs if old and not new}
+    come = {new[0] for old, new in pairs if new and not old}
     moved = {
         label
-        for label in gone.keys() & come.keys()
+        for label in gone & come
         if type(sides[0].rows[label]) is type(sides[1].rows[label])  # the same row at another place
     }
     changes: list[Change] = []

@@ -101,8 +101,7 @@ class CNN(nn.Module):
         """
         self._require_unchanged()
         channels, height, width = self.spec.input
-        convs = [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
-        heads = [name for name, module in self.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+        first, last = ends(self)
         return {
             "architecture": self.spec.name,
             "num_classes": self.spec.num_classes,
@@ -115,8 +114,8 @@ class CNN(nn.Module):
                 "mean": self.notes.get("mean"),
                 "std": self.notes.get("std"),
                 "num_classes": self.spec.num_classes,
-                "first_conv": convs[0] if convs else None,
-                "classifier": heads[-1] if heads else None,
+                "first_conv": first,
+                "classifier": last,
             },
             "cnnzoo": {
                 "format_version": FORMAT_VERSION,
@@ -233,6 +232,14 @@ def with_seed(spec: Spec, seed: int | None) -> CNN:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return CNN(spec)
+
+
+def ends(model: nn.Module) -> tuple[str | None, str | None]:
+    """Names of the first convolution and of the last layer with weights: what channels and classes decide."""
+    convs = {
+        name: isinstance(m, nn.Conv2d) for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))
+    }
+    return next((name for name, conv in convs.items() if conv), None), next(reversed(convs), None)
 
 
 def label_of(model: nn.Module, key: str) -> str:

@@ -102,6 +102,25 @@ class Deviation:
     reason: str
 
 
+@dataclass(frozen=True)
+class Twin:
+    """The model of torchvision that ours equals, weight by weight.
+
+    Attributes:
+        name: Its name there.
+        keys: How our weights are called there, where the state-dict keys differ: regular expressions over
+            ``label:conv.weight`` (``norm``, ``linear`` instead of ``conv``) and what to put for them, in order.
+        left_out: Parts of it that ours does without.
+        images: Mean and standard deviation of the images that its weights expect, where they are not those that
+            torchvision says.
+    """
+
+    name: str
+    keys: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    images: tuple[float, float] | None = None
+
+
 # every net of the textbook is built for the images on which it trains
 TEACHING = Deviation(
     "input, output", "3 channels, 1000 classes", "1 channel, 10 classes", "Fashion-MNIST, as in the book"

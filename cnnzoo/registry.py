@@ -6,14 +6,14 @@ import importlib
 import inspect
 import pkgutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
 from cnnzoo.errors import InputError, SpecError, unknown
-from cnnzoo.published import Deviation, Published
+from cnnzoo.published import Deviation, Published, Twin
 from cnnzoo.spec import KNOBS, Spec, apply_knobs, whole_number
 
 ENTRY_POINTS = "cnnzoo.models"
@@ -30,20 +30,14 @@ class Entry:
         published: What sources print about the model.
         deviations: Where it departs from its source.
         year: When it was published.
-        twin: The model of torchvision that it equals, weight by weight: its name there.
-        key_map: How our weights are called there, where the state-dict keys differ: regular expressions over
-            ``label:conv.weight`` (``norm``, ``linear`` instead of ``conv``) and what to put for them, in order.
-        twin_images: Mean and standard deviation of the images that the twin's weights expect, where they are not
-            those that torchvision says.
+        twin: The model of torchvision that it equals, weight by weight.
     """
 
     function: Callable[..., Spec]
     published: Sequence[Published] = ()
     deviations: Sequence[Deviation] = ()
     year: int | None = None
-    twin: str = ""
-    key_map: Mapping[str, str] = field(default_factory=dict)
-    twin_images: tuple[float, float] | None = None
+    twin: Twin | None = None
     kept: dict[str, Spec] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def spec(self, **arguments: Any) -> Spec:
@@ -78,9 +72,7 @@ def register(
     published: Sequence[Published] = (),
     deviations: Sequence[Deviation] = (),
     year: int | None = None,
-    twin: str = "",
-    key_map: Mapping[str, str] | None = None,
-    twin_images: tuple[float, float] | None = None,
+    twin: Twin | None = None,
 ) -> Callable[[ModelFunction], ModelFunction]: ...
 
 
@@ -90,24 +82,18 @@ def register(
     published: Sequence[Published] = (),
     deviations: Sequence[Deviation] = (),
     year: int | None = None,
-    twin: str = "",
-    key_map: Mapping[str, str] | None = None,
-    twin_images: tuple[float, float] | None = None,
+    twin: Twin | None = None,
 ) -> Any:
     """Registers a function that returns a Spec under the function's own name.
 
-    Use it as ``@register`` or as ``@register(published=..., deviations=..., twin=..., ...)``.
+    Use it as ``@register`` or as ``@register(published=..., deviations=..., year=..., twin=...)``.
 
     Args:
         function: The model function; every parameter needs a default.
         published: What sources print about the model.
         deviations: Where it departs from its source.
         year: When it was published.
-        twin: The model of torchvision that it equals, weight by weight: its name there.
-        key_map: How our weights are called there, where the state-dict keys differ: regular expressions over
-            ``label:conv.weight`` (``norm``, ``linear`` instead of ``conv``) and what to put for them, in order.
-        twin_images: Mean and standard deviation of the images that the twin's weights expect, where they are not
-            those that torchvision says.
+        twin: The model of torchvision that it equals, weight by weight.
 
     Raises:
         InputError: If another function has the name already, or a parameter has no default.
@@ -129,7 +115,7 @@ def register(
             raise InputError(
                 f"a model {name!r} is registered already, by {held.function.__module__}; give yours another name"
             )
-        _MODELS[name] = Entry(made, tuple(published), tuple(deviations), year, twin, dict(key_map or {}), twin_images)
+        _MODELS[name] = Entry(made, tuple(published), tuple(deviations), year, twin)
         return made
 
     return enter if function is None else enter(function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -30,7 +30,7 @@ TWINS = [
 
 @pytest.mark.parametrize("name", TWINS)
 def test_twins_give_the_same_scores(name: str) -> None:
-    twin = _drawn(get_entry(name).twin)
+    twin = _drawn(get_entry(name).twin.name)
     model = _without_dropout(cnnzoo.create(name))
     load_torchvision(model, twin.state_dict())
     for dtype, least in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
@@ -63,7 +63,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 def test_auxiliary_heads_are_skipped_and_said() -> None:
     state = torchvision.models.googlenet(init_weights=False).state_dict()
-    with pytest.warns(UserWarning, match="googlenet: skipped the auxiliary heads aux1, aux2"):
+    with pytest.warns(UserWarning, match="googlenet leaves out aux1, aux2 of its twin; skipped"):
         load_torchvision(cnnzoo.create("googlenet"), state)
 
 
@@ -113,14 +113,11 @@ def test_who_has_a_twin() -> None:
 
 
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A server with torchvision's file of AlexNet, random weights in it, under a name with its own checksum."""
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+    """A server with files of torchvision, random weights in them, each under a name with its own checksum."""
     served = tmp_path / "served"
     served.mkdir()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    torch.save(torchvision.models.alexnet().state_dict(), served / "new.pth")
-    digest = hashlib.sha256((served / "new.pth").read_bytes()).hexdigest()[:8]
-    file = (served / "new.pth").rename(served / f"alexnet-owt-{digest}.pth")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
@@ -128,11 +125,40 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    weights = torchvision.models.AlexNet_Weights.IMAGENET1K_V1
-    monkeypatch.setattr(weights.value, "url", f"http://127.0.0.1:{server.server_port}/{file.name}")
-    yield file
+
+    def make(name: str) -> Path:
+        made = {"init_weights": False} if name == "googlenet" else {}
+        torch.save(torchvision.models.get_model(name, **made).state_dict(), served / "new.pth")
+        digest = hashlib.sha256((served / "new.pth").read_bytes()).hexdigest()[:8]
+        file = (served / "new.pth").rename(served / f"{name}-{digest}.pth")
+        weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        monkeypatch.setattr(weights.value, "url", f"http://127.0.0.1:{server.server_port}/{file.name}")
+        return file
+
+    yield make
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def published(publish: Callable[[str], Path]) -> Path:
+    return publish("alexnet")
+
+
+def test_pretrained_where_names_differ(publish: Callable[[str], Path]) -> None:
+    """A key map, parts that are left out, and images of another mean than torchvision says."""
+    state = torch.load(publish("googlenet"), weights_only=True)
+    with pytest.warns(UserWarning, match="googlenet leaves out aux1, aux2 of its twin; skipped"):
+        model = cnnzoo.create("googlenet", pretrained="torchvision")
+    assert torch.equal(model.classifier[0].weight, state["fc.weight"])
+    assert torch.equal(model.features[0].weight, state["conv1.conv.weight"])
+    assert model.notes["mean"] == model.notes["std"] == [0.5, 0.5, 0.5]
+    publish("squeezenet1_1")
+    with pytest.warns(
+        UserWarning, match="classifier.1 is new, for 7 classes instead of 1000; features.0 sees 4 channels"
+    ):
+        model = cnnzoo.create("squeezenet1_1", pretrained="torchvision", num_classes=7, in_channels=4)
+    assert model(torch.randn(2, 4, 64, 64)).shape == (2, 7)
 
 
 @pytest.mark.filterwarnings("ignore:.*unclosed.*:ResourceWarning")

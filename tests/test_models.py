@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 from zoo import FAMILIES, NAMES, row_by_row, small
 
 import cnnzoo
@@ -31,7 +32,7 @@ def test_golden(name: str, golden) -> None:
             "macs": report.macs,
             "train_macs": report.train_macs,
             "bias_adds": report.bias_adds,
-            "state_dict": {key: list(tensor.shape) for key, tensor in model.state_dict().items()},
+            "state_dict": {key: "x".join(map(str, tensor.shape)) for key, tensor in model.state_dict().items()},
             "published": {f.published.what: [f.published.printed, f.exact, f.verdict] for f in verify(name).findings},
         },
     )
@@ -116,6 +117,9 @@ def test_tracing_export_and_compiling(name: str) -> None:
         expected = model(x)
         assert expected.isfinite().all()
         assert torch.equal(torch.fx.symbolic_trace(model)(x), expected)
+        nodes = get_graph_node_names(model)[1]
+        maps = create_feature_extractor(model, {nodes[len(nodes) // 2]: "maps", nodes[-1]: "scores"})(x)
+        assert torch.equal(maps["scores"], expected) and maps["maps"].isfinite().all()
         torch._dynamo.reset()  # all nets share one forward, which is compiled anew for each
         exported = torch.export.export(model, (x,))
         torch.testing.assert_close(exported.module()(x), expected)

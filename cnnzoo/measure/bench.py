@@ -16,7 +16,7 @@ from torch import nn
 
 from cnnzoo.errors import InputError
 from cnnzoo.measure.counter import count
-from cnnzoo.measure.tables import Table, human
+from cnnzoo.measure.tables import Shown, Table, human
 
 WARM_UP = 0.5  # seconds
 FEWEST, MOST = 5, 200  # timed calls
@@ -69,7 +69,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Shown):
     """Timings side by side.
 
     Attributes:
@@ -113,11 +113,9 @@ class Bench:
             ],
         )
 
-    def __str__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
+    def tables(self) -> Sequence[Table]:
+        """The one table."""
+        return [self.table()]
 
     def to_json(self) -> str:
         """The timings as JSON."""

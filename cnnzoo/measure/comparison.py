@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnzoo.errors import InputError
 from cnnzoo.measure.report import Report
-from cnnzoo.measure.tables import Table, Value, human, page, ratio_text
+from cnnzoo.measure.tables import Shown, Table, Value, human, page, ratio_text
 
 _COUNTS: tuple[tuple[str, Callable[[Report], int]], ...] = (
     ("parameters", lambda report: report.params.total),
@@ -33,7 +33,7 @@ _RESULTS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Reports side by side.
 
     Attributes:
@@ -96,14 +96,9 @@ class Comparison:
             rows=[[what, *(shown(result, key) for result in self.results)] for what, key in _RESULTS],
         )
 
-    def _tables(self) -> list[Table]:
+    def tables(self) -> Sequence[Table]:
+        """The figures, and what training gave where they were trained."""
         return [self.table(), *([self.results_table()] if self.results else [])]
-
-    def __str__(self) -> str:
-        return "\n\n".join(table.text() for table in self._tables())
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
     def to_dict(self) -> dict[str, Any]:
         """Reports, ratios and results as plain values."""
@@ -119,17 +114,9 @@ class Comparison:
         """Reports, ratios and results as JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
-    def to_markdown(self) -> str:
-        """The figures as Markdown tables."""
-        return "\n".join(table.markdown() for table in self._tables())
-
     def to_csv(self) -> str:
         """The counts as CSV."""
         return self.table().csv()
-
-    def to_html(self) -> str:
-        """The figures as HTML tables."""
-        return "".join(table.html() for table in self._tables())
 
     def to_page(self) -> str:
         """A whole HTML page with tables and picture, which needs nothing else to be viewed."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
 from cnnzoo.errors import unknown
-from cnnzoo.measure.tables import Table, human, page, shape_text
+from cnnzoo.measure.tables import Shown, Table, human, page, shape_text
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ SUMMED = (
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """What a count found.
 
     Attributes:
@@ -226,11 +226,9 @@ class Report:
         several = bool(self.input_size) and isinstance(self.input_size[0], tuple)
         return ", ".join(map(shape_text, self.input_size)) if several else shape_text(self.input_size)
 
-    def __str__(self) -> str:
-        return self.table().text()
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
+    def tables(self) -> Sequence[Table]:
+        """The one table."""
+        return [self.table()]
 
     def to_dict(self) -> dict[str, Any]:
         """Totals and rows as plain values."""
@@ -248,18 +246,10 @@ class Report:
         """Totals and rows as JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
-    def to_markdown(self) -> str:
-        """The layers as a Markdown table."""
-        return self.table().markdown()
-
     def to_csv(self) -> str:
         """Every field of every row as CSV."""
         names = [item.name for item in dataclasses.fields(Row)]
         return Table("", names, [[getattr(row, name) for name in names] for row in self.rows]).csv()
-
-    def to_html(self) -> str:
-        """The layers as an HTML table."""
-        return self.table().html()
 
     def to_page(self) -> str:
         """A whole HTML page with table and picture, which needs nothing else to be viewed."""

@@ -177,3 +177,25 @@ def page(title: str, parts: Sequence[str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
     )
+
+
+class Shown:
+    """What is shown as tables: printed, in a notebook, as Markdown and as HTML."""
+
+    def tables(self) -> Sequence[Table]:
+        """The tables, in order."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n\n".join(table.text() for table in self.tables())
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_markdown(self) -> str:
+        """The tables in GitHub's Markdown."""
+        return "\n".join(table.markdown() for table in self.tables())
+
+    def to_html(self) -> str:
+        """The tables as an HTML fragment."""
+        return "".join(table.html() for table in self.tables())

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from cnnzoo.blocks import LRN, Conv, Dense, Dropout, Flatten, Logits, MaxPool, PoolTo
-from cnnzoo.published import D2L_SLIDE, TOP1, TOP1_ERROR, TOP5, TOP5_ERROR, Deviation, Published, torchvision_figures
+from cnnzoo.published import (
+    D2L_SLIDE,
+    TOP1,
+    TOP1_ERROR,
+    TOP5,
+    TOP5_ERROR,
+    Deviation,
+    Published,
+    Twin,
+    torchvision_figures,
+)
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -158,8 +168,8 @@ _NEURONS_NOTES = {"conv1": "55 x 48 x 96; 96 maps of 55x55, as the text has them
         Published("ILSVRC-2010 test error, top 5, %", "17.0", KRIZHEVSKY_2012, note=A_RUN),
         Published("the same, abstract page of the proceedings, top 1, %", "39.7", KRIZHEVSKY_2012, note=A_RUN),
         Published("the same, abstract page of the proceedings, top 5, %", "18.9", KRIZHEVSKY_2012, note=A_RUN),
-        Published(TOP1_ERROR, "40.7", KRIZHEVSKY_2012, note=A_RUN),
-        Published(TOP5_ERROR, "18.2", KRIZHEVSKY_2012, note=A_RUN),
+        Published(TOP1_ERROR, "40.7", KRIZHEVSKY_2012, note="a training run; mean of ten crops"),
+        Published(TOP5_ERROR, "18.2", KRIZHEVSKY_2012, note="a training run; mean of ten crops"),
     ),
     deviations=(
         Deviation("input", "224 px", "227 px", "the maps of 55x55 that the paper prints need it"),
@@ -248,7 +258,7 @@ def caffenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 
 @register(
-    twin="alexnet",
+    twin=Twin("alexnet"),
     year=2014,
     published=torchvision_figures("61,100,840", "0.714", "56.522", "79.066", least="63"),
     deviations=(

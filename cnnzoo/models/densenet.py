@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnzoo.blocks import AvgPool, Block, Conv, Flatten, Logits, MaxPool, Norm, Parallel, PoolTo
-from cnnzoo.published import TEACHING, Deviation, torchvision_figures
+from cnnzoo.published import TEACHING, Deviation, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -65,8 +65,7 @@ def _densenet(
 
 @register(
     year=2016,
-    twin="densenet121",
-    key_map=KEYS,
+    twin=Twin("densenet121", KEYS),
     published=torchvision_figures("7,978,856", "2.834", "74.434", "91.972", least="29"),
 )
 def densenet121(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -76,8 +75,7 @@ def densenet121(num_classes: int = 1000, in_channels: int = 3, image_size: int =
 
 @register(
     year=2016,
-    twin="densenet161",
-    key_map=KEYS,
+    twin=Twin("densenet161", KEYS),
     published=torchvision_figures("28,681,000", "7.728", "77.138", "93.560", least="29"),
 )
 def densenet161(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -87,8 +85,7 @@ def densenet161(num_classes: int = 1000, in_channels: int = 3, image_size: int =
 
 @register(
     year=2016,
-    twin="densenet169",
-    key_map=KEYS,
+    twin=Twin("densenet169", KEYS),
     published=torchvision_figures("14,149,480", "3.360", "75.600", "92.806", least="29"),
 )
 def densenet169(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -98,8 +95,7 @@ def densenet169(num_classes: int = 1000, in_channels: int = 3, image_size: int =
 
 @register(
     year=2016,
-    twin="densenet201",
-    key_map=KEYS,
+    twin=Twin("densenet201", KEYS),
     published=torchvision_figures("20,013,928", "4.291", "76.896", "93.370", least="29"),
 )
 def densenet201(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cnnzoo.blocks import LRN, Block, Conv, Dropout, Flatten, Logits, MaxPool, Parallel, PoolTo
-from cnnzoo.published import TEACHING, TOP1, TOP5, Deviation, Published, torchvision_figures
+from cnnzoo.published import TEACHING, TOP1, TOP5, Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -63,9 +63,7 @@ def _inceptions(stage: int, five: int, ceil: bool, shared: Settings) -> tuple[Bl
 
 
 @register(
-    twin="googlenet",
-    key_map=KEYS,
-    twin_images=(0.5, 0.5),
+    twin=Twin("googlenet", KEYS, left_out=("aux1", "aux2"), images=(0.5, 0.5)),
     published=torchvision_figures(
         "6,624,904", "1.498", "69.778", "89.530", least="15", least_note="of a net with its auxiliary heads left out"
     ),
@@ -136,11 +134,12 @@ _OPS_NOTES = {
     deviations=(
         Deviation("inception4a, inception4d", "auxiliary heads in training", "none", "they do not fit a chain of rows"),
         Deviation("norm1, norm2", "constants of the local response normalisation not printed", "Caffe's", "they train"),
+        Deviation("conv*, inception*, fc", "initial weights not printed", "Caffe's", "they train"),
     ),
 )
 def googlenet_2014(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
     """GoogLeNet as printed in 2014: true 5x5 windows, local response normalisation, no batch norm."""
-    shared: Settings = {"init": "xavier_uniform", "bias_init": 0.2}
+    shared: Settings = {"init": "kaiming_uniform:1", "bias_init": 0.2}  # Caffe's "xavier": +-sqrt(3 / fan_in)
     return Spec(
         name="googlenet_2014",
         input=(in_channels, image_size, image_size),
@@ -161,7 +160,7 @@ def googlenet_2014(num_classes: int = 1000, in_channels: int = 3, image_size: in
             Flatten(),
             Dropout(0.4, label="drop5"),
         ),
-        classifier=(Logits(num_classes, init="xavier_uniform", bias_init=0.0, label="fc"),),
+        classifier=(Logits(num_classes, init="kaiming_uniform:1", bias_init=0.0, label="fc"),),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnzoo.blocks import Block, Conv, Flatten, Logits, MaxPool, Parallel, PoolTo
-from cnnzoo.published import TEACHING, Deviation, Published, torchvision_figures
+from cnnzoo.published import TEACHING, Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -106,8 +106,7 @@ IN_3X3 = (
 
 @register(
     year=2015,
-    twin="resnet18",
-    key_map=KEYS,
+    twin=Twin("resnet18", KEYS),
     published=(
         _printed("1.8x10^9"),
         *torchvision_figures("11,689,512", "1.814", "69.758", "89.078", least="1"),
@@ -120,8 +119,7 @@ def resnet18(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 @register(
     year=2015,
-    twin="resnet34",
-    key_map=KEYS,
+    twin=Twin("resnet34", KEYS),
     published=(
         _printed("3.6x10^9"),
         *torchvision_figures("21,797,672", "3.664", "73.314", "91.420", least="1"),
@@ -134,8 +132,7 @@ def resnet34(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 @register(
     year=2015,
-    twin="resnet50",
-    key_map=KEYS,
+    twin=Twin("resnet50", KEYS),
     published=(
         _printed("3.8x10^9", PAPER_STRIDE, "multiply-adds, with the paper's stride"),
         *torchvision_figures("25,557,032", "4.089", "76.130", "92.862", least="1"),
@@ -149,8 +146,7 @@ def resnet50(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 @register(
     year=2015,
-    twin="resnet101",
-    key_map=KEYS,
+    twin=Twin("resnet101", KEYS),
     published=(
         _printed("7.6x10^9", PAPER_STRIDE, "multiply-adds, with the paper's stride"),
         *torchvision_figures("44,549,160", "7.801", "77.374", "93.546", least="1"),
@@ -166,8 +162,7 @@ def resnet101(
 
 @register(
     year=2015,
-    twin="resnet152",
-    key_map=KEYS,
+    twin=Twin("resnet152", KEYS),
     published=(
         _printed("11.3x10^9", PAPER_STRIDE, "multiply-adds, with the paper's stride"),
         *torchvision_figures("60,192,808", "11.514", "78.312", "94.046", least="1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnzoo.blocks import Act, Block, Conv, Dropout, Flatten, Logits, MaxPool, Parallel, PoolTo
-from cnnzoo.published import Deviation, Published, torchvision_figures
+from cnnzoo.published import Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -53,8 +53,7 @@ def _classifier(num_classes: int) -> tuple[Block, ...]:
 
 @register(
     year=2016,
-    twin="squeezenet1_0",
-    key_map=_keys((3, 4, 5, 7, 8, 9, 10, 12)),
+    twin=Twin("squeezenet1_0", _keys((3, 4, 5, 7, 8, 9, 10, 12))),
     published=(
         Published("parameters", "1,248,424", IANDOLA_2016, "parameters"),
         *torchvision_figures("1,248,424", "0.819", "58.092", "80.420", least="21"),
@@ -86,8 +85,7 @@ def squeezenet1_0(num_classes: int = 1000, in_channels: int = 3, image_size: int
 
 @register(
     year=2016,
-    twin="squeezenet1_1",
-    key_map=_keys((3, 4, 6, 7, 9, 10, 11, 12)),
+    twin=Twin("squeezenet1_1", _keys((3, 4, 6, 7, 9, 10, 11, 12))),
     published=torchvision_figures("1,235,496", "0.349", "58.178", "80.624", least="17"),
 )
 def squeezenet1_1(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:

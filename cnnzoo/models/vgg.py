@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnzoo.blocks import Block, Conv, Dense, Dropout, Flatten, Logits, MaxPool, PoolTo
-from cnnzoo.published import TEACHING, Deviation, Published, torchvision_figures
+from cnnzoo.published import TEACHING, Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -69,7 +69,7 @@ def _printed(column: str, parameters: str, note: str = "") -> Published:
 
 @register(
     year=2014,
-    twin="vgg11",
+    twin=Twin("vgg11"),
     published=(
         _printed("A", "133 million"),
         *torchvision_figures("132,863,336", "7.609", "69.020", "88.628", least="32"),
@@ -83,7 +83,7 @@ def vgg11(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
 
 @register(
     year=2014,
-    twin="vgg13",
+    twin=Twin("vgg13"),
     published=(
         _printed("B", "133 million"),
         *torchvision_figures("133,047,848", "11.308", "69.928", "89.246", least="32"),
@@ -97,7 +97,7 @@ def vgg13(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
 
 @register(
     year=2014,
-    twin="vgg16",
+    twin=Twin("vgg16"),
     published=(
         _printed("D", "138 million"),
         *torchvision_figures("138,357,544", "15.470", "71.592", "90.382", least="32"),
@@ -111,7 +111,7 @@ def vgg16(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
 
 @register(
     year=2014,
-    twin="vgg19",
+    twin=Twin("vgg19"),
     published=(
         _printed("E", "144 million"),
         *torchvision_figures("143,667,240", "19.632", "72.376", "90.876", least="32"),
@@ -127,7 +127,7 @@ BN = (*DEVIATIONS, Deviation("conv*", "no batch norm (it came in 2015)", "batch 
 
 
 @register(
-    twin="vgg11_bn",
+    twin=Twin("vgg11_bn"),
     published=torchvision_figures("132,868,840", "7.609", "70.370", "89.810", least="32"),
     deviations=BN,
 )
@@ -137,7 +137,7 @@ def vgg11_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 
 @register(
-    twin="vgg13_bn",
+    twin=Twin("vgg13_bn"),
     published=torchvision_figures("133,053,736", "11.308", "71.586", "90.374", least="32"),
     deviations=BN,
 )
@@ -147,7 +147,7 @@ def vgg13_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 
 @register(
-    twin="vgg16_bn",
+    twin=Twin("vgg16_bn"),
     published=torchvision_figures("138,365,992", "15.470", "73.360", "91.516", least="32"),
     deviations=BN,
 )
@@ -157,7 +157,7 @@ def vgg16_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 
 @register(
-    twin="vgg19_bn",
+    twin=Twin("vgg19_bn"),
     published=torchvision_figures("143,678,248", "19.632", "74.218", "91.842", least="32"),
     deviations=BN,
 )

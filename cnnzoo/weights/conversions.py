@@ -16,7 +16,8 @@ from torch import nn
 
 from cnnzoo.blocks import Block, Conv
 from cnnzoo.errors import FileError, InputError, WeightsError
-from cnnzoo.network import CNN, label_of, with_seed
+from cnnzoo.network import CNN, ends, label_of, with_seed
+from cnnzoo.published import Twin
 from cnnzoo.registry import get_entry, is_model, list_models
 from cnnzoo.spec import Spec
 from cnnzoo.weights.files import assign, kinds_of, require_fit
@@ -33,32 +34,30 @@ def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None
         InputError: If the network has no twin.
         WeightsError: If the tensors do not fit; every one that does not is named.
     """
-    entry = get_entry(_with_twin(model))
+    twin = _twin(model)
     if not isinstance(state_dict, Mapping) or not all(isinstance(t, torch.Tensor) for t in state_dict.values()):
         raise InputError("load_torchvision takes a state dict, name -> tensor, such as twin.state_dict()")
-    ours = {key: _name_there(model, key, entry.key_map) for key in model.state_dict()}
+    ours = {key: _name_there(model, key, twin.keys) for key in model.state_dict()}
     wanted = {ours[key]: kind for key, kind in kinds_of(model.state_dict()).items()}
-    held = {key: kind for key, kind in kinds_of(state_dict).items() if not key.startswith(_LEFT_OUT)}
-    require_fit(f"weights of torchvision's {entry.twin}", held, wanted)
+    held = {key: kind for key, kind in kinds_of(state_dict).items() if key.split(".")[0] not in twin.left_out}
+    require_fit(f"weights of torchvision's {twin.name}", held, wanted)
     if len(held) < len(state_dict):
-        parts = sorted({key.split(".")[0] for key in state_dict if key not in held})
-        warnings.warn(f"{model.spec.name}: skipped the auxiliary heads {', '.join(parts)}", stacklevel=2)
+        warnings.warn(f"{model.spec.name} leaves out {', '.join(twin.left_out)} of its twin; skipped", stacklevel=2)
     model.load_state_dict({key: state_dict[theirs] for key, theirs in ours.items()})
 
 
-_LEFT_OUT = ("aux1.", "aux2.")  # heads that GoogLeNet trains with and then drops
 _KINDS = ((nn.Conv2d, "conv"), (nn.Linear, "linear"), (nn.BatchNorm2d, "norm"))
 
 
-def _name_there(model: CNN, key: str, key_map: Mapping[str, str]) -> str:
+def _name_there(model: CNN, key: str, keys: Mapping[str, str]) -> str:
     """What torchvision calls a tensor of ours."""
-    if not key_map:
+    if not keys:
         return key
     place, _, part = key.rpartition(".")
     module = model.get_submodule(place)
     kind = next((kind for of, kind in _KINDS if isinstance(module, of)), type(module).__name__)
     name = f"{label_of(model, key)}:{kind}.{part}"
-    for pattern, there in key_map.items():
+    for pattern, there in keys.items():
         name = re.sub(pattern, there, name)
     return name
 
@@ -79,8 +78,8 @@ def fetch_torchvision(model: CNN) -> None:
     """
     from torchvision.models import get_model_weights
 
-    entry = get_entry(_with_twin(model))
-    weights = get_model_weights(entry.twin)["IMAGENET1K_V1"]
+    twin = _twin(model)
+    weights = get_model_weights(twin.name)["IMAGENET1K_V1"]
     name = os.path.basename(weights.url)
     kept = Path(torch.hub.get_dir()) / "checkpoints" / name
     if kept.exists() and not hashlib.sha256(kept.read_bytes()).hexdigest().startswith(_checksum_in(name)):
@@ -100,8 +99,8 @@ def fetch_torchvision(model: CNN) -> None:
     load_torchvision(model, state)
     preset = weights.transforms()
     mean, std = preset.mean, preset.std
-    if entry.twin_images is not None:
-        mean, std = ([value] * model.spec.input[0] for value in entry.twin_images)
+    if twin.images is not None:
+        mean, std = ([value] * model.spec.input[0] for value in twin.images)
     model.notes |= {
         "label_names": list(weights.meta["categories"]),
         "mean": list(mean),
@@ -115,15 +114,16 @@ def _checksum_in(name: str) -> str:
     return name.rpartition("-")[2].removesuffix(".pth")
 
 
-def _with_twin(model: CNN) -> str:
-    """The registered name of a network that has a twin."""
+def _twin(model: CNN) -> Twin:
+    """The twin of a network, as its registered entry names it."""
     if not isinstance(model, CNN):
         raise InputError(f"weights of torchvision go into a network of the zoo, not into a {type(model).__name__}")
     name = model.spec.name
-    if not is_model(name) or not get_entry(name).twin:
+    twin = get_entry(name).twin if is_model(name) else None
+    if twin is None:
         known = ", ".join(other for other in list_models() if get_entry(other).twin)
         raise InputError(f"{name} has no twin in torchvision; those that have: {known}")
-    return name
+    return twin
 
 
 def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
@@ -145,15 +145,15 @@ def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
         return trained
     model = with_seed(spec, seed)
     fresh, given = model.state_dict(), trained.state_dict()
-    weighted = [name for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    first, last = ends(model)
     said = []
     if spec.num_classes != trained.spec.num_classes:
-        said.append(f"{weighted[-1]} is new, for {spec.num_classes} classes instead of {trained.spec.num_classes}")
-        given |= {key: tensor for key, tensor in fresh.items() if key.rpartition(".")[0] == weighted[-1]}
+        said.append(f"{last} is new, for {spec.num_classes} classes instead of {trained.spec.num_classes}")
+        given |= {key: tensor for key, tensor in fresh.items() if key.rpartition(".")[0] == last}
     now, then = spec.input[0], trained.spec.input[0]
     if now != then:
-        said.append(f"{weighted[0]} sees {now} channels instead of {then}")
-        key = f"{weighted[0]}.weight"
+        said.append(f"{first} sees {now} channels instead of {then}")
+        key = f"{first}.weight"
         given[key] = (given[key].sum(1, keepdim=True) / now).expand_as(fresh[key]).clone()
     require_fit(f"weights of {trained.spec.name}", kinds_of(given), kinds_of(fresh))
     model.load_state_dict(given)

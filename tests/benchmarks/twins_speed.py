@@ -45,7 +45,7 @@ def main() -> None:
         f"{'':16}{'forward ms':>12}{'torchvision':>13}{'throughput':>12}{'create ms':>12}{'torchvision':>13}{'time':>8}"
     )
     for name in names:
-        twin = get_entry(name).twin
+        twin = get_entry(name).twin.name
         settings = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
         theirs = torchvision.models.get_model(twin, **settings).eval()
         ours = cnnzoo.create(name).eval()
