@@ -16,29 +16,29 @@ from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
     from cnnzoo import blocks, weights
-    from cnnzoo.api import Trainer, bench, compare, count, create, diff, draw, evaluate, summary
+    from cnnzoo.api import Trainer, bench, compare, count, create, diff, draw, evaluate, repeat, summary
     from cnnzoo.audit import timeline, verify
-    from cnnzoo.data import ImageData, list_data, load_data
+    from cnnzoo.data import ImageData, StreamData, list_data, load_data
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, Report
     from cnnzoo.network import CNN, features
     from cnnzoo.published import Deviation, Published
     from cnnzoo.registry import get_spec, list_models, register
     from cnnzoo.spec import Spec, edit, insert, remove
-    from cnnzoo.train import Run, TrainConfig, list_recipes, recipe
+    from cnnzoo.train import Run, TrainConfig, list_recipes, lr_find, recipe
     from cnnzoo.weights import load, save
 
 _ROOMS = {
-    "cnnzoo.api": ("Trainer", "bench", "compare", "count", "create", "diff", "draw", "evaluate", "summary"),
+    "cnnzoo.api": ("Trainer", "bench", "compare", "count", "create", "diff", "draw", "evaluate", "repeat", "summary"),
     "cnnzoo.audit": ("timeline", "verify"),
-    "cnnzoo.data": ("ImageData", "list_data", "load_data"),
+    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "Report"),
     "cnnzoo.network": ("CNN", "features"),
     "cnnzoo.published": ("Deviation", "Published"),
     "cnnzoo.registry": ("get_spec", "list_models", "register"),
     "cnnzoo.spec": ("Spec", "edit", "insert", "remove"),
-    "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "recipe"),
+    "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "lr_find", "recipe"),
     "cnnzoo.weights": ("load", "save"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
@@ -53,6 +53,7 @@ __all__ = [
     "Report",
     "Run",
     "Spec",
+    "StreamData",
     "TrainConfig",
     "Trainer",
     "__version__",
@@ -73,9 +74,11 @@ __all__ = [
     "list_recipes",
     "load",
     "load_data",
+    "lr_find",
     "recipe",
     "register",
     "remove",
+    "repeat",
     "save",
     "summary",
     "timeline",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cnnzoo import audit, measure, train, weights
-from cnnzoo.data import ImageData
+from cnnzoo.data import Data
 from cnnzoo.device import pick_device
 from cnnzoo.difference import Difference, difference
 from cnnzoo.errors import InputError
@@ -21,7 +21,7 @@ from cnnzoo.network import CNN, with_seed
 from cnnzoo.registry import get_spec, is_model
 from cnnzoo.spec import Spec, apply_knobs, whole_number
 from cnnzoo.tensorfiles import atomic_write, exists
-from cnnzoo.train import Evaluation, TrainConfig
+from cnnzoo.train import Evaluation, Repeat, TrainConfig
 
 Source = str | Spec
 
@@ -219,7 +219,7 @@ def bench(
 def compare(
     *sources: Source | nn.Module | Report,
     baseline: int = -1,
-    train: ImageData | None = None,
+    train: Data | None = None,
     recipe: str | TrainConfig = "quick",
     settings: Mapping[str, Any] | None = None,
     out: str | PathLike[str] | None = None,
@@ -280,7 +280,7 @@ def _is_registered(source: Source | nn.Module | Report) -> bool:
     return isinstance(source, str)
 
 
-def _trainable(source: Source | nn.Module | Report, data: ImageData) -> CNN:
+def _trainable(source: Source | nn.Module | Report, data: Data) -> CNN:
     if isinstance(source, (str, Spec)):
         spec = resolve(source, num_classes=len(data.classes), in_channels=data.shape[0])
         return create(spec, seed=0)
@@ -294,7 +294,7 @@ def _trainable(source: Source | nn.Module | Report, data: ImageData) -> CNN:
 
 def _trainers(
     models: Sequence[CNN],
-    data: ImageData,
+    data: Data,
     recipe: str | TrainConfig,
     settings: Mapping[str, Any],
     out: Path | None,
@@ -313,6 +313,40 @@ def _trainers(
     return made
 
 
+def repeat(
+    source: Source,
+    data: Data,
+    config: TrainConfig | None = None,
+    *,
+    seeds: int | Sequence[int] = 5,
+    out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    show: bool = True,
+    **knobs: Any,
+) -> Repeat:
+    """Trains a network anew with each seed: mean and 95 % interval of what comes of it.
+
+    Args:
+        source: A registered name, or a Spec; it is built for the classes and channels of the data.
+        data: The data set.
+        config: Every knob of the training; its seed is replaced, and decides the initial weights too.
+        seeds: The seeds, or how many: 0, 1, 2, ...
+        out: A folder for the runs: ``seed-0``, ``seed-1``, ... and ``repeat.json``.
+        overwrite: Whether runs that are there already may be replaced.
+        show: Whether progress is shown on standard error.
+        **knobs: As for ``create``.
+
+    Raises:
+        InputError: If there are no seeds.
+        FileError: If ``out`` holds runs already, or cannot be written.
+    """
+    train.require_kind("data", data)
+    spec = resolve(source, **{"num_classes": len(data.classes), "in_channels": data.shape[0], **knobs})
+    return train.repeat(
+        lambda seed: create(spec, seed=seed), data, config, seeds=seeds, out=out, overwrite=overwrite, show=show
+    )
+
+
 class Trainer(train.Trainer):
     """The trainer, which builds a network of the zoo again when a run is resumed. See ``cnnzoo.train.Trainer``."""
 
@@ -324,15 +358,22 @@ class Trainer(train.Trainer):
         return resumed
 
 
-def evaluate(model: CNN | str | PathLike[str], data: ImageData, *, batch_size: int = 256) -> Evaluation:
+def evaluate(
+    model: CNN | str | PathLike[str], data: Data, *, crops: str = "whole", fit: str = "resize", batch_size: int = 256
+) -> Evaluation:
     """Shows every test image of a data set to a network once.
 
     Args:
         model: A network of the zoo, or the path of a saved one.
         data: The data set.
+        crops: What is shown of each image: ``"whole"``, ``"flip"`` (and its mirror image), ``"centre"``, ``"five"``
+            or ``"ten"`` windows of it (the corners and the middle; the mirror images of these), whose
+            probabilities are averaged.
+        fit: How whole images of another size are made to fit: ``"resize"``, ``"crop"`` or ``"pad"``.
         batch_size: Images at a time.
 
     Raises:
+        UnknownNameError: If ``crops`` or ``fit`` is not known.
         InputError: If the network tells other classes apart, or takes other channels.
     """
     net = model if isinstance(model, CNN) else weights.load(model)
@@ -353,5 +394,7 @@ def evaluate(model: CNN | str | PathLike[str], data: ImageData, *, batch_size: i
         size=(height, width),
         mean=net.notes.get("mean") or data.mean,
         std=net.notes.get("std") or data.std,
+        crops=crops,
+        fit=fit,
         batch_size=whole_number("batch_size", batch_size),
     )

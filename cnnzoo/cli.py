@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from cnnzoo.errors import CnnzooError
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
-    from cnnzoo.train import Run
+    from cnnzoo.train import Repeat, Run
 
 SAMPLE = "fashion_mnist_sample"
 
@@ -252,6 +253,9 @@ def verify(name: str | None, as_json: bool) -> None:
 @_settings
 @click.option("--out", help="The run folder; by default runs/NAME.")
 @click.option("--resume", metavar="RUN", help="Go on with the run in this folder.")
+@click.option("--seeds", type=click.IntRange(1), help="Train with so many seeds, and say mean and 95 % interval.")
+@click.option("--find-lr", is_flag=True, help="Only search for a learning rate.")
+@click.option("--record", metavar="FILE", help="Write what was done, where, and what came of it: FILE.json, FILE.png.")
 @_overwrite
 @_json
 def train(
@@ -263,49 +267,83 @@ def train(
     settings: tuple[tuple[str, Any], ...],
     out: str | None,
     resume: str | None,
+    seeds: int | None,
+    find_lr: bool,
+    record: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Train the model NAME, or go on with a run."""
+    """Train the model NAME, or go on with a run.
+
+    Several processes train together under torchrun: torchrun --nproc-per-node 2 -m cnnzoo train NAME ...
+    """
     from cnnzoo import api
     from cnnzoo.data import load_data
+    from cnnzoo.train import lr_find
     from cnnzoo.train import recipe as recipe_
 
     if (name is None) == (resume is None):
         raise click.UsageError("give either the NAME of a model, or --resume RUN")
     if resume is not None:
-        if recipe or settings or knobs or out:
-            raise click.UsageError("a run goes on as it began: --resume takes no --recipe, --set, --knob or --out")
+        if recipe or settings or knobs or out or seeds or find_lr:
+            raise click.UsageError(
+                "a run goes on as it began: --resume takes no --recipe, --set, --knob, --out, --seeds or --find-lr"
+            )
         given = None if data is None else load_data(data, image_size=image_size)
-        _finish(api.Trainer.resume(resume, data=given).fit(), as_json)
+        _finish(api.Trainer.resume(resume, data=given).fit(), as_json, record)
         return
     assert name is not None
     images = load_data(data or SAMPLE, image_size=image_size)
     fitting = {"num_classes": len(images.classes), "in_channels": images.shape[0]}
-    model = api.create(name, **{"seed": 0, **fitting, **dict(knobs)})
-    config = recipe_(recipe or "quick", model=model.spec.name).edited(**dict(settings))
-    trainer = api.Trainer(model, images, config, out=out or f"runs/{model.spec.name}", overwrite=overwrite)
-    _finish(trainer.fit(), as_json)
+    spec = api.resolve(name, **{**fitting, **dict(knobs)})
+    config = recipe_(recipe or "quick", model=spec.name).edited(**dict(settings))
+    folder = out or f"runs/{spec.name}"
+    if find_lr:
+        click.echo(lr_find(api.create(spec, seed=config.seed), images, config))
+    elif seeds:
+        _repeated(api.repeat(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite), as_json, record)
+    else:
+        model = api.create(spec, seed=config.seed)
+        _finish(api.Trainer(model, images, config, out=folder, overwrite=overwrite).fit(), as_json, record)
 
 
-def _finish(run: Run, as_json: bool) -> None:
+def _finish(run: Run, as_json: bool, record: str | None) -> None:
+    if int(os.environ.get("RANK", "0")):
+        return  # of several processes one speaks
     click.echo(json.dumps({**run.metrics, "history": list(run.history)}, indent=2) if as_json else str(run))
     if run.interrupted:
         click.echo(f"interrupted; go on with: cnnzoo train --resume {run.path}", err=True)
         sys.exit(130)
+    if record is not None and run.path is not None:
+        from cnnzoo.train import record as record_
+
+        record_([run.path], Path(record))
+
+
+def _repeated(found: Repeat, as_json: bool, record: str | None) -> None:
+    click.echo(found.to_json() if as_json else str(found))
+    if any(run.interrupted for run in found.runs):
+        click.echo(f"interrupted; go on with: cnnzoo train --resume {found.runs[-1].path}", err=True)
+        sys.exit(130)
+    if record is not None:
+        from cnnzoo.train import record as record_
+
+        record_([run.path for run in found.runs if run.path is not None], Path(record))
 
 
 @main.command()
 @click.argument("path", type=click.Path())
 @_data
 @_data_size
+@click.option("--crops", default="whole", show_default=True, help="'whole', 'flip', 'centre', 'five' or 'ten'.")
+@click.option("--fit", default="resize", show_default=True, help="'resize', 'crop' or 'pad'.")
 @_json
-def evaluate(path: str, data: str, image_size: int | None, as_json: bool) -> None:
+def evaluate(path: str, data: str, image_size: int | None, crops: str, fit: str, as_json: bool) -> None:
     """Test the saved network in PATH (a file or a run folder) on a data set."""
     from cnnzoo import api
     from cnnzoo.data import load_data
 
-    found = api.evaluate(path, load_data(data, image_size=image_size))
+    found = api.evaluate(path, load_data(data, image_size=image_size), crops=crops, fit=fit)
     click.echo(json.dumps(found.to_dict()) if as_json else str(found))
 
 

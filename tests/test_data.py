@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import cnnzoo
-from cnnzoo.data import Batches, ImageData, Split, epoch_order, prepare, resize
+from cnnzoo.data import ImageData, Split, epoch_order, feed_of, prepare, resize
 from cnnzoo.data.make_sample import draw, write
 from cnnzoo.data.sources import IDX_FILES, SAMPLE, read_idx
 from cnnzoo.errors import DataError, InputError, UnknownNameError
@@ -173,7 +173,7 @@ def test_cifar10(tmp_path: Path, monkeypatch) -> None:
 def test_unknown_data_set() -> None:
     with pytest.raises(UnknownNameError, match="unknown data set 'fashion'. Did you mean 'fashion_mnist'"):
         cnnzoo.load_data("fashion")
-    with pytest.raises(InputError, match="image_size= is for folder:PATH"):
+    with pytest.raises(InputError, match="image_size= and stream= are for folder:PATH"):
         cnnzoo.load_data("mnist", image_size=32)
 
 
@@ -376,12 +376,10 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert len({tuple(epoch_order(50, s, e).tolist()) for s in range(3) for e in range(3)}) == 9
 
 
-def test_batches_can_start_anywhere(tiny_data: ImageData) -> None:
-    batches = Batches(tiny_data.train, 32, size=(8, 8), mean=(0.5,), std=(0.5,), device=torch.device("cpu"))
+def test_tensors_are_fed_as_asked(tiny_data: ImageData) -> None:
     order = epoch_order(90, 0, 0)
-    every = list(batches.epoch(order))
-    assert [len(y) for _, y in every] == [32, 32, 26] and len(batches) == 3
+    feed = feed_of(tiny_data.train, 3, torch.device("cpu"))
+    every = list(feed.batches(order.split(32), 0))
+    assert [len(y) for _, y in every] == [32, 32, 26]
     assert torch.equal(torch.cat([y for _, y in every]), tiny_data.train.labels[order])
-    (x, y), *_ = batches.epoch(order, start=2)
-    assert torch.equal(x, every[2][0]) and torch.equal(y, every[2][1])
-    assert torch.equal(next(batches.epoch())[1], tiny_data.train.labels[:32])
+    assert torch.equal(torch.cat([x for x, _ in every]), tiny_data.train.images[order])

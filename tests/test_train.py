@@ -18,8 +18,7 @@ from cnnzoo.data import ImageData
 from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
 from cnnzoo.init import initialise
 from cnnzoo.tensorfiles import load_tensors, weights_sha256
-from cnnzoo.train import evaluation
-from cnnzoo.train.config import list_recipes
+from cnnzoo.train import evaluation, list_recipes
 
 QUICK = cnnzoo.TrainConfig(
     epochs=3, batch_size=20, lr=0.05, momentum=0.9, weight_decay=0.01, schedule="cosine", warmup=1
@@ -105,7 +104,9 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny
     assert torch.equal(state, torch.get_rng_state())
     assert run.metrics["test_acc"] > 0.9 and not run.interrupted and run.model is model
     names = {file.name for file in run.path.iterdir()}
-    assert names == {"config.json", "model.safetensors", "train.json", "history.jsonl", "curves.png"}
+    assert names == {
+        "config.json", "model.safetensors", "train.json", "history.jsonl", "metrics.json", "curves.png",
+    }  # fmt: skip
     lines = [json.loads(line) for line in (run.path / "history.jsonl").read_text().splitlines()]
     assert lines == list(run.history) and [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["loss"] < lines[0]["loss"]
@@ -113,7 +114,7 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny
     assert "tiny epoch 6/6: loss " in shown.err and "test acc " in shown.err and shown.out == ""
     first, second = str(run).splitlines()
     assert first.startswith("loss 0.") and ", train acc " in first and ", test acc " in first
-    assert "examples/sec on cpu, " in second and second.endswith("wall clock")
+    assert "examples/sec on cpu, " in second and second.endswith(" % of it waiting for data")
     loaded = cnnzoo.load(run.path).eval()
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(loaded(x), model.eval()(x))
@@ -220,7 +221,9 @@ def test_evaluate_counts_each_image_once(tiny_data: ImageData) -> None:
 
 
 def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
-    with pytest.raises(InputError, match=r"data must be an ImageData, not str; cnnzoo.load_data\('mnist'\) loads one"):
+    with pytest.raises(
+        InputError, match=r"data must be an ImageData or StreamData, not str; cnnzoo.load_data"
+    ):
         cnnzoo.evaluate(cnnzoo.create("lenet"), "mnist")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="on the meta device and has no weights"):
         cnnzoo.evaluate(cnnzoo.create("lenet", device="meta"), tiny_data)
@@ -418,7 +421,10 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, tiny_data: Image
 def test_what_is_given_by_name_has_to_be_made_first(tiny_data: ImageData) -> None:
     for arguments, text in (
         (("lenet", tiny_data), r"model must be an nn.Module, not str; cnnzoo.create\('lenet'\) makes one"),
-        ((plain_net(), "mnist"), r"data must be an ImageData, not str; cnnzoo.load_data\('mnist'\) loads one"),
+        (
+            (plain_net(), "mnist"),
+            r"data must be an ImageData or StreamData, not str; cnnzoo.load_data",
+        ),
         (
             (plain_net(), tiny_data, "quick"),
             r"config must be a TrainConfig, not str; cnnzoo.recipe\('quick'\) gives one",

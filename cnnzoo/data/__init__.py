@@ -1,7 +1,26 @@
-"""Named data sets, held as tensors, and batches made of them where the model lives."""
+"""Named data sets, and batches made of them where the model lives."""
 
-from cnnzoo.data.batches import Batches, epoch_order, prepare, resize
-from cnnzoo.data.images import ImageData, Split
+from cnnzoo.data.augment import Augmentation
+from cnnzoo.data.feeds import epoch_order, feed_of, gives_samples, mixed_seed
+from cnnzoo.data.images import Data, ImageData, Split, StreamData
+from cnnzoo.data.scaling import crops_of, fitted, normalised, prepare, resize
 from cnnzoo.data.sources import list_data, load_data
 
-__all__ = ["Batches", "ImageData", "Split", "epoch_order", "list_data", "load_data", "prepare", "resize"]
+__all__ = [
+    "Augmentation",
+    "Data",
+    "ImageData",
+    "Split",
+    "StreamData",
+    "crops_of",
+    "epoch_order",
+    "feed_of",
+    "fitted",
+    "gives_samples",
+    "list_data",
+    "load_data",
+    "mixed_seed",
+    "normalised",
+    "prepare",
+    "resize",
+]

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from cnnzoo.data.images import ImageData, Split
+from cnnzoo.data.images import Data, ImageData, Split
 from cnnzoo.data.sources import FASHION, IDX_FILES, SAMPLE, load_data
 
 SEED = 2012
 PER_CLASS = {"train": 600, "test": 100}
 
 
-def draw(full: ImageData) -> ImageData:
+def draw(full: Data) -> ImageData:
     """The sample of the full set: the same for the same set, on every machine."""
 
     def part(name: str) -> Split:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from cnnzoo.data.images import ImageData, Split
+from cnnzoo.data.images import Data, ImageData, Split, StreamData
 from cnnzoo.errors import DataError, InputError, unknown
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
@@ -21,6 +22,7 @@ SAMPLE = Path(__file__).parent / "fashion_mnist_sample"
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "valid", "validation")
+_HELD_AT_MOST = 2_000_000_000  # bytes of decoded images
 TEST_SHARE = 0.2  # of each class, where a folder has no split of its own
 
 FASHION = (
@@ -63,7 +65,8 @@ def load_data(
     *,
     download: bool = True,
     image_size: int | None = None,
-) -> ImageData:
+    stream: bool | None = None,
+) -> Data:
     """Loads a data set by name.
 
     A named set is looked for in ``root``, then in the folder that the environment variable ``CNNZOO_DATA``
@@ -78,15 +81,19 @@ def load_data(
         download: Whether a set that is not here may be downloaded.
         image_size: For folders: images are scaled so that their shorter side is this many px, and the square
             in the middle is kept. Needed where the images differ in size.
+        stream: For folders: whether images are read as they are needed (True) or all at once, to be held in memory;
+            by default read as needed where they would take more than 2 GB.
 
     Raises:
         UnknownNameError: If no data set has that name.
         DataError: If it is not here and cannot be had, or is not what it says.
     """
     if name.startswith("folder:"):
-        return _load_folder(Path(name.removeprefix("folder:")).expanduser(), image_size)
-    if image_size is not None:
-        raise InputError("image_size= is for folder:PATH; the trainer scales the images of other sets by itself")
+        return _load_folder(Path(name.removeprefix("folder:")).expanduser(), image_size, stream)
+    if image_size is not None or stream is not None:
+        raise InputError(
+            "image_size= and stream= are for folder:PATH; the trainer scales the images of other sets by itself"
+        )
     if name == "fashion_mnist_sample":
         return _read_idx(name, SAMPLE, FASHION)
     if name == "cifar10":
@@ -213,7 +220,7 @@ def _load_cifar10(root: str | os.PathLike[str] | None, download: bool) -> ImageD
 # --- folders of images ---
 
 
-def _load_folder(path: Path, image_size: int | None) -> ImageData:
+def _load_folder(path: Path, image_size: int | None, stream: bool | None) -> Data:
     try:
         if not path.is_dir():
             raise DataError(f"folder {path} does not exist")
@@ -242,9 +249,16 @@ def _load_folder(path: Path, image_size: int | None) -> ImageData:
             )
     classes = tuple(sorted(files[0]))
     grey = all(_is_grey(file) for part in files for fs in part.values() for file in fs)
+    parts = [FolderImages([(f, i) for i, c in enumerate(classes) for f in part[c]], grey, image_size) for part in files]
+    if stream is None:
+        stream = sum(map(len, parts)) * parts[0][0][0].numel() > _HELD_AT_MOST
+    if stream:
+        listed = [(str(file.relative_to(path)), file.stat().st_size) for part in parts for file, _ in part.files]
+        checksum = hashlib.sha256(repr((listed, image_size)).encode()).hexdigest()
+        return StreamData(f"folder:{path}", parts[0], parts[1], classes, sha256=checksum)
     splits = []
-    for part in files:
-        images = [_read_image(file, grey, image_size) for c in classes for file in part[c]]
+    for part in parts:
+        images = [part[i][0] for i in range(len(part))]
         sizes = {tuple(image.shape[1:]) for image in images}
         if len(sizes) > 1:
             few = ", ".join(f"{h}x{w}" for h, w in sorted(sizes)[:3])
@@ -252,9 +266,27 @@ def _load_folder(path: Path, image_size: int | None) -> ImageData:
                 f"folder {path}: the images differ in size ({few}, ...); say image_size=, the side in px to which "
                 "they are scaled and cropped"
             )
-        labels = torch.tensor([i for i, c in enumerate(classes) for _ in part[c]])
-        splits.append(Split(torch.stack(images), labels))
+        splits.append(Split(torch.stack(images), torch.tensor([label for _, label in part.files])))
     return ImageData(f"folder:{path}", splits[0], splits[1], classes)
+
+
+class FolderImages(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Image files, each read when it is asked for.
+
+    Attributes:
+        files: Each file and its label.
+    """
+
+    def __init__(self, files: Sequence[tuple[Path, int]], grey: bool, image_size: int | None) -> None:
+        self.files = files
+        self._grey, self._image_size = grey, image_size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        file, label = self.files[index]
+        return _read_image(file, self._grey, self._image_size), label
 
 
 def _class_files(path: Path) -> dict[str, list[Path]]:

@@ -1,17 +1,27 @@
-"""Training of any ``nn.Module`` on images held as tensors; nothing here knows the zoo."""
+"""Training of any ``nn.Module`` on images; nothing here knows the zoo."""
 
-from cnnzoo.train.config import TrainConfig, list_recipes, recipe
+from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.display import TensorBoard
 from cnnzoo.train.evaluation import Evaluation, evaluate
+from cnnzoo.train.folder import record
+from cnnzoo.train.recipes import list_recipes, recipe
 from cnnzoo.train.run import Run
+from cnnzoo.train.studies import RateSearch, Repeat, lr_find, repeat
 from cnnzoo.train.trainer import Trainer, require_kind
 
 __all__ = [
     "Evaluation",
+    "RateSearch",
+    "Repeat",
     "Run",
+    "TensorBoard",
     "TrainConfig",
     "Trainer",
     "evaluate",
     "list_recipes",
+    "lr_find",
     "recipe",
+    "record",
+    "repeat",
     "require_kind",
 ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from cnnzoo.data import Batches, Split
-from cnnzoo.errors import InputError
+from cnnzoo.data import crops_of, feed_of, gives_samples, normalised
+from cnnzoo.data.scaling import CROPS, FITS
+from cnnzoo.device import cpu_info
+from cnnzoo.errors import InputError, unknown
+from cnnzoo.train.world import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,7 @@ class Evaluation:
         loss: Mean cross-entropy, in nats.
         confusion: int64 (classes, classes): rows are the true classes, columns the given ones.
         n: Number of images, each counted once.
-        crops: What was shown of each image: ``"whole"``.
+        crops: What was shown of each image: ``"whole"``, ``"ten"``, ...
     """
 
     top1: float
@@ -34,7 +37,9 @@ class Evaluation:
     crops: str = "whole"
 
     def __str__(self) -> str:
-        return f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, loss {self.loss:.4f} on {self.n:,} images"
+        return f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, loss {self.loss:.4f} on {self.n:,} images" + (
+            "" if self.crops == "whole" else f", {self.crops} crops each"
+        )
 
     def to_dict(self) -> dict[str, object]:
         """The figures as plain values."""
@@ -49,18 +54,17 @@ class Evaluation:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """``"bf16"`` or ``"fp32"``; ``"auto"`` is bf16 where the hardware multiplies in it."""
+    """``"bf16"``, ``"fp16"`` or ``"fp32"``; ``"auto"`` is bf16 where the hardware multiplies in it."""
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device.type == "cpu":
-        try:  # torch's own capability string says AVX512 for all of these
-            flags = Path("/proc/cpuinfo").read_text()
-        except OSError:
-            return "fp32"
-        return "bf16" if "amx_bf16" in flags or "avx512_bf16" in flags else "fp32"
+    if device.type == "cpu":  # torch's own capability string says AVX512 for both
+        return "bf16" if {"amx_bf16", "avx512_bf16"} & set(cpu_info().get("flags", "").split()) else "fp32"
     return "fp32"
+
+
+_LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def scores_of(model: nn.Module, x: torch.Tensor, precision: str, classes: int) -> torch.Tensor:
@@ -72,8 +76,8 @@ def scores_of(model: nn.Module, x: torch.Tensor, precision: str, classes: int) -
         InputError: If the module gives no score for each class.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    mixed = precision == "bf16" and dtype == torch.float32
-    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=mixed):
+    mixed = precision != "fp32" and dtype == torch.float32
+    with torch.autocast(x.device.type, dtype=_LOW.get(precision, torch.bfloat16), enabled=mixed):
         scores: torch.Tensor = model(x.to(dtype))
     if scores.dim() != 2 or scores.shape[1] < classes:
         raise InputError(
@@ -85,30 +89,45 @@ def scores_of(model: nn.Module, x: torch.Tensor, precision: str, classes: int) -
 
 def evaluate(
     model: nn.Module,
-    split: Split,
+    part: Any,
     *,
     classes: int,
     size: Sequence[int],
     mean: Sequence[float],
     std: Sequence[float],
+    fit: str = "resize",
+    crops: str = "whole",
     batch_size: int = 256,
     precision: str = "auto",
+    workers: int = 0,
+    world: World | None = None,
 ) -> Evaluation:
     """Shows every image to the network once, in eval mode, and leaves its mode as it was.
 
     Args:
         model: Any module that gives class scores (N, classes).
-        split: Images and labels.
+        part: What to show: a Split, a Dataset of samples, or an iterable of batches.
         classes: Number of classes.
         size: (height, width) that the network takes.
         mean: Mean of each channel, values in [0, 1].
         std: Standard deviation of each channel, values in [0, 1].
+        fit: How images of another size are made to fit: ``"resize"``, ``"crop"`` or ``"pad"``.
+        crops: What is shown of each image: ``"whole"``, ``"flip"``, ``"centre"``, ``"five"`` or ``"ten"`` (see
+            ``cnnzoo.data.crops_of``); the probabilities of several are averaged.
         batch_size: Images at a time.
-        precision: ``"fp32"``, ``"bf16"`` or ``"auto"``.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
+        workers: Processes that read a Dataset.
+        world: The processes that share the images; each image is counted once.
+
+    Raises:
+        UnknownNameError: If ``fit`` or ``crops`` is not known.
     """
+    for what, name, known in (("fit", fit, FITS), ("crops", crops, CROPS)):
+        if name not in known:
+            raise unknown(what, name, known)
+    world = world or World()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     precision = pick_precision(precision, device)
-    batches = Batches(split, batch_size, size=size, mean=mean, std=std, device=device)
     loss = torch.zeros((), device=device)
     top5 = torch.zeros((), dtype=torch.int64, device=device)
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
@@ -116,8 +135,16 @@ def evaluate(
     model.eval()
     try:
         with torch.inference_mode():
-            for x, y in batches.epoch():
+            for images, y in feed_of(part, classes, device, workers).batches(_shares(part, batch_size, world), 0):
+                if images.dtype == torch.uint8:
+                    shown = crops_of(images, size, crops, fit)
+                    x = normalised(shown.flatten(0, 1), mean, std)
+                else:
+                    x = images
                 scores = scores_of(model, x, precision, classes)
+                if len(scores) > len(y):  # several crops of each image
+                    p = scores.softmax(dim=1).reshape(len(y), -1, scores.shape[1]).mean(dim=1)
+                    scores = p.clamp(min=1e-30).log()
                 loss += nn.functional.cross_entropy(scores, y, reduction="sum")
                 best = scores.topk(min(5, scores.shape[1]), dim=1).indices
                 top5 += (best == y[:, None]).sum()
@@ -125,8 +152,16 @@ def evaluate(
     finally:
         for module, mode in modes.items():
             module.training = mode
+    world.add(loss, top5, confusion)
     table = confusion.reshape(classes, classes).cpu()
-    n = len(split)
+    n = int(table.sum())
     return Evaluation(
-        top1=int(table.trace()) / n, top5=int(top5) / n, loss=float(loss) / n, confusion=table, n=n
+        top1=int(table.trace()) / n, top5=int(top5) / n, loss=float(loss) / n, confusion=table, n=n, crops=crops
     )  # fmt: skip
+
+
+def _shares(part: Any, batch_size: int, world: World) -> Sequence[torch.Tensor]:
+    """Indices of this process's images, in batches; for ready-made batches, one of their numbers each."""
+    n = len(part)
+    mine, size = (world.share(n), batch_size) if gives_samples(part) else (slice(0, n), 1)
+    return [torch.arange(first, min(first + size, mine.stop)) for first in range(mine.start, mine.stop, size)]

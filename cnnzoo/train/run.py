@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from cnnzoo.measure.pictures import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +23,14 @@ class Run:
     """What training leaves: the trained module, its history, and the folder with its files.
 
     Attributes:
-        path: The folder: config.json, model.safetensors, train.json, history.jsonl, curves.png; None where
-            nothing was written.
+        path: The folder: config.json, model.safetensors, train.json, history.jsonl, metrics.json, curves.png; None
+            where nothing was written.
         history: One mapping per epoch: ``epoch, step, lr, loss, train_acc, test_acc`` (or ``held_out_acc``),
-            ``examples_per_sec, wall_examples_per_sec``.
-        metrics: The figures at the end: ``epochs, loss, train_acc, test_acc, examples_per_sec`` (the training
-            steps alone, as the lecture counts), ``wall_examples_per_sec`` (with the making of batches), ``device``,
-            ``precision``.
+            ``examples_per_sec, wall_examples_per_sec, data_share``.
+        metrics: The figures at the end: ``epochs, loss, train_acc, test_acc`` (and ``test_acc_ten``, ... where other
+            crops were asked for), ``examples_per_sec`` (the training steps alone, as the lecture counts),
+            ``wall_examples_per_sec`` (with the making of batches), ``data_share`` (of the time, spent waiting for
+            data), ``device``, ``precision``, ``processes``.
         interrupted: Whether it was stopped before its last epoch.
         model: The module, trained.
     """
@@ -40,9 +46,11 @@ class Run:
         if "loss" not in m:
             return "stopped before the end of the first epoch"
         accuracy = f"test acc {m['test_acc']:.3f}" if m.get("test_acc") is not None else "not tested yet"
+        others = [f", {key[9:]} crops {m[key]:.3f}" for key in m if key.startswith("test_acc_")]
         return (
-            f"loss {m['loss']:.3f}, train acc {m['train_acc']:.3f}, {accuracy}\n"
-            f"{m['examples_per_sec']:.1f} examples/sec on {m['device']}, {m['wall_examples_per_sec']:.1f} wall clock"
+            f"loss {m['loss']:.3f}, train acc {m['train_acc']:.3f}, {accuracy}{''.join(others)}\n"
+            f"{m['examples_per_sec']:.1f} examples/sec on {m['device']}, {m['wall_examples_per_sec']:.1f} wall clock, "
+            f"{100 * m['data_share']:.0f} % of it waiting for data"
         )
 
     def plot(self, path: str | PathLike[str]) -> None:
@@ -51,26 +59,53 @@ class Run:
         Raises:
             FileError: If the picture cannot be written.
         """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
+        save_figure(curves(self.history), path)
 
-        figure = Figure(figsize=(5.6, 3.6), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        axis = figure.subplots()
-        epochs = [entry["epoch"] for entry in self.history]
-        for key, style, label in (
-            ("loss", "-", "train loss"),
-            ("train_acc", "m--", "train acc"),
-            ("held_out_acc", "c-.", "held-out acc"),
-            ("test_acc", "g-.", "test acc"),
-        ):
-            points = [(e, entry[key]) for e, entry in zip(epochs, self.history, strict=True) if key in entry]
-            if points:
-                axis.plot(*zip(*points, strict=True), style, label=label, marker="o", markersize=3)
-        axis.set_xlabel("epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(True, linewidth=0.5, alpha=0.5)
-        if epochs:
-            axis.legend()
-        save_figure(figure, path)
+
+def curves(*histories: Sequence[Mapping[str, Any]]) -> Figure:
+    """The figure of loss and accuracy per epoch, of one run or of several with different seeds (their means)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for key, colour, style, label in (
+        ("loss", "C0", "-", "train loss"),
+        ("train_acc", "m", "--", "train acc"),
+        ("held_out_acc", "c", "-.", "held-out acc"),
+        ("test_acc", "g", "-.", "test acc"),
+    ):
+        values: dict[int, list[float]] = {}
+        for history in histories:
+            for entry in history:
+                if key in entry:
+                    values.setdefault(entry["epoch"], []).append(entry[key])
+        if values:
+            means = [statistics.fmean(of) for of in values.values()]
+            axis.plot(list(values), means, style, color=colour, label=label, marker="o", markersize=3)
+            if len(histories) > 1:
+                lowest, highest = ([pick(of) for of in values.values()] for pick in (min, max))
+                axis.fill_between(list(values), lowest, highest, color=colour, alpha=0.15, linewidth=0)
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(True, linewidth=0.5, alpha=0.5)
+    if any(histories):
+        axis.legend()
+    return figure
+
+
+# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal one is near enough
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+_NORMAL95 = 1.96
+
+
+def interval_95(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % confidence interval of the mean of some values, by Student's t; infinite for a single one."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    t = _T95[len(values) - 2] if len(values) - 2 < len(_T95) else _NORMAL95
+    half = t * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return mean - half, mean + half

@@ -1,51 +1,66 @@
 """The training loop: exact to resume, quiet, and for any ``nn.Module``.
 
-The order of the images is a function of (seed, epoch), dropout of (seed, step), the learning rate of the step:
-a checkpoint holds weights, optimizer state and sums, and needs neither random state nor replay.
+The order of the images is a function of (seed, epoch), augmentation and dropout of (seed, step), the learning rate of
+the step: a checkpoint holds weights, optimizer state and sums, and needs neither random state nor replay.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import signal
-import threading
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from cnnzoo.data import Batches, ImageData, epoch_order, load_data
-from cnnzoo.data.batches import mixed_seed
-from cnnzoo.device import pick_device
-from cnnzoo.errors import FileError, InputError, TrainingError
-from cnnzoo.init import initialise
-from cnnzoo.tensorfiles import (
-    CONFIG,
-    WEIGHTS,
-    atomic_write,
-    exists,
-    load_tensors,
-    read_header,
-    read_json,
-    remove_file,
-    save_model,
-    save_tensors,
-    write_json,
+from cnnzoo.data import (
+    Data,
+    ImageData,
+    StreamData,
+    epoch_order,
+    feed_of,
+    fitted,
+    gives_samples,
+    load_data,
+    mixed_seed,
+    normalised,
 )
+from cnnzoo.data.augment import augmented, draw
+from cnnzoo.data.feeds import Batch
+from cnnzoo.device import pick_device, reused_memory
+from cnnzoo.errors import InputError, TrainingError
+from cnnzoo.init import initialise
+from cnnzoo.tensorfiles import CONFIG, read_json
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.display import Display
-from cnnzoo.train.evaluation import evaluate, pick_precision, scores_of
+from cnnzoo.train.evaluation import Evaluation, evaluate, pick_precision, scores_of
+from cnnzoo.train.folder import CURVES, RunFolder
 from cnnzoo.train.run import Run
+from cnnzoo.train.stopping import Clock, Interrupt
+from cnnzoo.train.weighting import RunningMean, frozen, optimizer
+from cnnzoo.train.world import World
 
-TRAIN, HISTORY, CURVES, CHECKPOINT = "train.json", "history.jsonl", "curves.png", "checkpoint.safetensors"
-FILES = (CONFIG, WEIGHTS, TRAIN, HISTORY, CURVES, CHECKPOINT)
+
+class Part(NamedTuple):
+    """The images that one process takes at a time; a step has one part, or several one after the other.
+
+    Attributes:
+        indices: int64 (N,), or (2 N,) where each image has a partner to be mixed with.
+        at: Which images of the step's batch these are.
+        batch: Number of images in the step's batch, over all processes.
+        weight: What the mean loss of these images counts in the step.
+    """
+
+    indices: torch.Tensor
+    at: slice
+    batch: int
+    weight: float
 
 
 class Trainer:
@@ -54,20 +69,26 @@ class Trainer:
     Where the module offers ``describe()``, what it says goes into the folder's files; where it has a mapping
     ``notes``, class names, mean, std and provenance are entered there, so that the weights can be used alone.
 
+    Several processes that torchrun starts train together: each takes its share of every batch, and rank 0 writes.
+
     Args:
         model: Any module that gives class scores (N, classes) of images (N, C, H, W).
-        data: The data set; its images are scaled to what the module takes.
+        data: The data set; its images are made to fit what the module takes.
         config: Every knob; the default is ``TrainConfig()``.
         out: The run folder; None writes nothing.
         overwrite: Whether a run that is in the folder already may be replaced.
-        callbacks: Objects with any of ``on_start(trainer)``, ``on_step(trainer)``, ``on_epoch(trainer, entry)``,
-            ``on_end(trainer, run)``.
+        callbacks: Objects with any of ``on_start(trainer)``, ``on_step(trainer)``, ``on_eval(trainer, evaluation)``,
+            ``on_epoch(trainer, entry)``, ``on_end(trainer, run)``.
         show: Whether progress is shown on standard error.
 
     Attributes:
         step: Number of steps done.
         total_steps: Number of steps of the whole run.
+        history: What each epoch gave.
+        last_loss: The loss of the last step (of its last part), on the device.
+        rate_of: The learning rate of a step; by default what the config says.
         name: What the run is called in its lines.
+        world: Which of how many processes this is.
 
     Raises:
         InputError: If data and module do not fit.
@@ -77,7 +98,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        data: ImageData,
+        data: Data,
         config: TrainConfig | None = None,
         *,
         out: str | PathLike[str] | None = None,
@@ -89,25 +110,39 @@ class Trainer:
         for what in ("model", "data", "config"):
             require_kind(what, getattr(self, what))
         _require_trainable(model)
-        self.out = None if out is None else Path(out)
+        self.world = World.current()
         self.device = pick_device(self.config.device)
+        if str(self.device) == "cuda" and self.world.size > 1:
+            self.device = torch.device("cuda", self.world.local_rank)
         if self.device.type == "meta":
             raise InputError("nothing can be trained on the meta device; use device='auto'")
         self.precision = pick_precision(self.config.precision, self.device)
-        self.callbacks = [*([Display()] if show else []), *callbacks]
+        self.callbacks = [*([Display()] if show and self.world.rank == 0 else []), *callbacks]
         self.history: list[dict[str, Any]] = []
         self.step = 0
-        self._checkpoint: dict[str, torch.Tensor] | None = None
-        self._begun = False
+        self.rate_of: Callable[[int], float] = self._planned_rate
+        self.last_loss = torch.zeros(())
+        self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
+        self._begun = self._enough = False
+        self._mean: RunningMean | None = None
+        self._shows_mean = False
+        self._seconds = (0.0, 0.0, 0.0)  # of this epoch: in steps, waiting for data, in all
+        self._seen = 0  # images of this epoch
+        self._tested: dict[str, Evaluation] = {}
         described = self._described()
         self.name = described.get("architecture", type(model).__name__)
         self.size = _input_size(described, data)
         self._require_fit(described)
-        self._learn = data.held_out(self.config.held_out, self.config.seed) if self.config.held_out else data
-        self.steps_per_epoch = -(-len(self._learn.train) // self.config.batch_size)
+        self._learn = self._learned_from()
+        self._samples = gives_samples(self._learn.train)
+        self._require_possible()
+        n = len(self._learn.train)
+        self.steps_per_epoch = -(-n // self.config.batch_size) if self._samples else n
         self.total_steps = self.steps_per_epoch * self.config.epochs
-        if self.out is not None:
-            _require_free(self.out, overwrite)
+        frozen(model, self.config)
+        self.folder = None if out is None else RunFolder(Path(out))
+        if self.folder is not None and self.world.rank == 0:
+            self.folder.require_free(overwrite)
 
     @classmethod
     def resume(
@@ -115,7 +150,8 @@ class Trainer:
         out: str | PathLike[str],
         *,
         model: nn.Module | None = None,
-        data: ImageData | None = None,
+        data: Data | None = None,
+        config: TrainConfig | None = None,
         build: Callable[[Mapping[str, Any]], nn.Module] | None = None,
         callbacks: Sequence[object] = (),
         show: bool = True,
@@ -126,38 +162,38 @@ class Trainer:
             out: The run folder.
             model: The module, where the folder's config.json cannot say it; its weights are replaced.
             data: The data set, where it is not a named one.
+            config: The config, if it is to be made sure that it is the run's.
             build: Makes the module of what config.json says.
             callbacks: As for a new run.
             show: As for a new run.
 
         Raises:
             FileError: If the folder holds no run, or one that is finished.
-            InputError: If the model or the data cannot be had, or the data is not that of the run.
+            InputError: If the model or the data cannot be had, or the data or config is not that of the run.
         """
-        folder = Path(out)
-        if not exists(folder / TRAIN):
-            raise FileError(f"{folder} holds no run: there is no {TRAIN} in it")
-        told = read_json(folder / TRAIN)
-        began = told.get("data")
-        if not isinstance(began, dict) or not all(isinstance(began.get(key), str) for key in ("name", "sha256")):
-            raise FileError(f"{folder / TRAIN} is not that of a run: it does not say on what data it began")
-        if not (folder / CHECKPOINT).exists():
-            raise FileError(f"the run in {folder} has no checkpoint: it is finished, or was stopped before its first")
+        folder = RunFolder.opened(Path(out))
+        began = folder.told["data"]
+        tensors, about = folder.load_checkpoint()
+        of_run = TrainConfig.from_dict(about["config"])
+        for other, where in ((TrainConfig.from_dict(folder.told.get("config")), "its train.json"), (config, "config=")):
+            if other is not None and (changes := of_run.changed(other)):
+                raise InputError(
+                    f"the run in {folder.path} goes on as it began, and {where} says otherwise: {changes}. Put that "
+                    "back, or begin another run from its weights"
+                )
         if model is None:
             if build is None:
-                raise InputError(f"the model of {folder} cannot be built from its files alone; give model=")
-            model = build(read_json(folder / CONFIG))
+                raise InputError(f"the model of {folder.path} cannot be built from its files alone; give model=")
+            model = build(read_json(folder.path / CONFIG))
         data = data if data is not None else load_data(began["name"])
         if data.sha256 != began["sha256"]:
-            raise InputError(f"{data.name} is not the data that the run in {folder} began with (its checksum differs)")
-        trainer = cls(model, data, TrainConfig.from_dict(told.get("config")), callbacks=callbacks, show=show)
-        trainer.out = folder
-        _, about = read_header(folder / CHECKPOINT)
-        if not {"step", "history", "seconds"} <= set(about):
-            raise FileError(f"{folder / CHECKPOINT} is no checkpoint of a run")
-        trainer._checkpoint = load_tensors(folder / CHECKPOINT)
+            raise InputError(
+                f"{data.name} is not the data that the run in {folder.path} began with (its checksum differs)"
+            )
+        trainer = cls(model, data, of_run, callbacks=callbacks, show=show)
+        trainer.folder = folder
+        trainer._checkpoint = tensors, about
         trainer.step, trainer.history = about["step"], about["history"]
-        trainer._seconds = tuple(about["seconds"])
         return trainer
 
     # --- the loop ---
@@ -170,201 +206,344 @@ class Trainer:
         Raises:
             TrainingError: If the loss is no longer a number.
         """
-        config = self.config
-        if not self._begun:
-            self._begin_folder()
-        with _forked_random(self.device), _Interrupt() as interrupt:
+        with ExitStack() as stack:
+            for surrounding in (
+                self.world.joined(self.device),
+                _forked_random(self.device),
+                _deterministic(self.config.deterministic),
+                reused_memory(),
+            ):
+                stack.enter_context(surrounding)
+            interrupt = stack.enter_context(Interrupt())
+            if not self._begun:
+                self._begin_folder()
             self._begin()
             self._call("on_start")
             run = None
             try:
-                while self.step < self.total_steps and not interrupt.asked():
-                    epoch = self.step // self.steps_per_epoch
-                    order = epoch_order(len(self._learn.train), config.seed, epoch)
-                    start = self.step % self.steps_per_epoch
-                    began = time.perf_counter()
-                    for x, y in self._batches.epoch(order, start):
-                        self._clock.start()
-                        self._train_step(x, y)
-                        self._clock.stop()
-                        self.step += 1
-                        self._call("on_step")
-                        if self.step % config.log_every == 0 or interrupt.asked():
-                            self._require_finite()
-                        if interrupt.asked():
-                            break
-                        if config.checkpoint_every and self.step % config.checkpoint_every == 0:
-                            self._require_finite()
-                            self._save_checkpoint()
-                    self._require_finite()  # waits for the device, so that the clock below is true
-                    wall = time.perf_counter() - began
-                    self._seconds = (self._seconds[0] + self._clock.seconds(), self._seconds[1] + wall)
-                    if self.step % self.steps_per_epoch == 0:
-                        self._end_epoch()
-                    if self.step < self.total_steps:
-                        self._save_checkpoint()
+                while self.step < self.total_steps and not self._enough and not self._asked(interrupt):
+                    self._epoch(interrupt)
                 if self.step == 0:  # stopped before the first step: even so there is something to go on with
                     self._save_checkpoint()
-                run = self._finish(interrupted=self.step < self.total_steps)
+                run = self._finish(interrupted=self.step < self.total_steps and not self._enough)
             finally:
                 self._call("on_end", run)
         return run
 
-    def _begin(self) -> None:
-        """Weights, optimizer and sums as they stand at ``self.step``."""
-        config = self.config
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        self.model.train()
-        if self._begun:
-            return
-        if config.init is not None and self._checkpoint is None:
-            torch.manual_seed(mixed_seed("init", config.seed))
-            initialise(self.model, config.init)
-        decayed = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self._optimizer: torch.optim.Optimizer
-        if config.optimizer == "sgd":
-            self._optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
-        else:
-            self._optimizer = torch.optim.AdamW(groups, lr=config.lr)
-        self._clock = _Clock(self.device)
-        self._sums = {
-            "loss": torch.zeros((), device=self.device),
-            "right": torch.zeros((), dtype=torch.int64, device=self.device),
-            "seen": torch.zeros((), dtype=torch.int64, device=self.device),
-        }
-        if self._checkpoint is not None:
-            self._load_checkpoint(self._checkpoint)
-            self._checkpoint = None
-        self._batches = Batches(
-            self._learn.train,
-            config.batch_size,
-            size=self.size,
-            mean=self.data.mean,
-            std=self.data.std,
-            device=self.device,
-            channels_last=config.channels_last,
-        )
-        self._begun = True
+    def stop(self) -> None:
+        """Ends the run after the epoch that is under way, as if it had been the last."""
+        self._enough = True
 
-    def _train_step(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """One step on images (N, C, H, W) and labels (N,); nothing is read back from the device."""
+    def _epoch(self, interrupt: Interrupt) -> None:
+        """The rest of an epoch, or as much of it as there is time for."""
         config = self.config
-        torch.manual_seed(mixed_seed("step", config.seed, self.step))  # dropout
-        rate = config.learning_rate(self.step, self.steps_per_epoch)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        epoch, start = divmod(self.step, self.steps_per_epoch)
+        began = time.perf_counter()
+        waited, batches = 0.0, self._batches(epoch, start)
+        for parts in self._plan(epoch, start):
+            asked = time.perf_counter()
+            made = [self._made(part, next(batches)) for part in parts]
+            waited += time.perf_counter() - asked
+            self._clock.start()
+            self._train_step(made, [part.weight for part in parts])
+            self._clock.stop()
+            self._seen += parts[0].batch if self._samples else sum(len(y) for _, y, _ in made)
+            self.step += 1
+            self._call("on_step")
+            logs = self.step % config.log_every == 0
+            # several processes must agree, which costs a message: they ask each other less often
+            wanted = self._asked(interrupt) if logs or self.world.size == 1 else False
+            if logs or wanted:
+                self._require_finite()
+            if wanted:
+                break
+            if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+                self._require_finite()
+                self._save_checkpoint()
+        batches.close()
+        self._require_finite()  # waits for the device, so that the clock below is true
+        passed = (self._clock.seconds(), waited, time.perf_counter() - began)
+        self._seconds = tuple(a + b for a, b in zip(self._seconds, passed, strict=True))  # type: ignore[assignment]
+        if self.step % self.steps_per_epoch == 0:
+            self._end_epoch()
+        if self.step < self.total_steps and not self._enough:
+            self._save_checkpoint()
+
+    def _asked(self, interrupt: Interrupt) -> bool:
+        return self.world.any(interrupt.asked(), self.device)
+
+    def _plan(self, epoch: int, start: int) -> Iterator[list[Part]]:
+        """The parts of each step of an epoch, from the ``start``-th step on."""
+        if not self._samples:
+            yield from ([Part(torch.tensor([i]), slice(None), 0, 1.0)] for i in range(start, self.steps_per_epoch))
+            return
+        n = len(self._learn.train)
+        order = epoch_order(n, self.config.seed, epoch)
+        for first in range(start * self.config.batch_size, n, self.config.batch_size):
+            chosen = order[first : first + self.config.batch_size]
+            size = len(chosen)
+            mine = self.world.share(size)
+            count = mine.stop - mine.start
+            bounds = [mine.start + i * count // self.config.accumulate for i in range(self.config.accumulate + 1)]
+            pieces = [slice(a, b) for a, b in pairwise(bounds) if b > a]
+            partners = chosen.roll(-1)
+            yield [
+                Part(
+                    torch.cat([chosen[at], partners[at]]) if self.config.augmentation.mixup else chosen[at],
+                    at,
+                    size,
+                    (at.stop - at.start) * self.world.size / size if count else 0.0,
+                )
+                for at in pieces or [slice(0, 1)]  # a process without a sample joins all the same, for nothing
+            ]
+
+    def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
+        """Images as they are stored, and labels, for every part of the plan."""
+        wanted = (part.indices for parts in self._plan(epoch, start) for part in parts)
+        yield from self._feed.batches(wanted, mixed_seed("data", self.config.seed, epoch))
+
+    def _made(self, part: Part, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """What the network takes of a part: images, labels, and (N, classes) targets where images are mixed."""
+        images, labels = batch
+        augmentation, fit = self.config.augmentation, self.config.fit
+        target = place = partners = None
+        if images.dtype == torch.uint8:
+            if augmentation or fit == "crop":
+                n = part.batch or len(labels)
+                draws = draw(augmentation, n, images.shape[1:], mixed_seed("augment", self.config.seed, self.step)).at(
+                    part.at
+                )
+                place = draws.place
+                if augmentation.mixup:
+                    half = len(draws.share)
+                    others, partners = labels[half:], images[half:]
+                    if not self._samples:
+                        half, others, partners = len(labels), labels.roll(-1), images.roll(-1, 0)
+                    images, labels = images[:half], labels[:half]
+                    share = draws.share.to(self.device)[:, None]
+                    one_hot = [nn.functional.one_hot(y, len(self.data.classes)) for y in (labels, others)]
+                    target = one_hot[0] * share + one_hot[1] * (1 - share)
+                images = augmented(images, augmentation, draws, partners=partners, components=self._colours)
+            x = normalised(fitted(images, self.size, fit, place), self.data.mean, self.data.std)
+        else:
+            x = images
+        return x.to(memory_format=self._layout), labels, target
+
+    def _train_step(
+        self, parts: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]], weights: Sequence[float]
+    ) -> None:
+        """One step; nothing is read back from the device."""
+        config = self.config
+        torch.manual_seed(mixed_seed("step", config.seed, self.step, *([self.world.rank] if self.world.rank else [])))
+        rate = self.rate_of(self.step)
+        for group, factor in zip(self._optimizer.param_groups, self._factors, strict=True):
+            group["lr"] = rate * factor
+        self._optimizer.zero_grad(set_to_none=True)
+        for i, ((x, y, target), weight) in enumerate(zip(parts, weights, strict=True)):
+            with nullcontext() if i == len(parts) - 1 or self.world.size == 1 else self._net.no_sync():
+                scores = self._scores(x, len(y))
+                if target is not None and scores.shape[1] > target.shape[1]:
+                    target = nn.functional.pad(target, (0, scores.shape[1] - target.shape[1]))
+                loss = nn.functional.cross_entropy(
+                    scores, y if target is None else target, label_smoothing=config.label_smoothing
+                )
+                self._scaler.scale(loss if weight == 1 else loss * weight).backward()  # type: ignore[no-untyped-call]
+            if weight:
+                with torch.no_grad():
+                    self.last_loss = loss.detach()
+                    self._sums["loss"] += loss * len(y)
+                    self._sums["right"] += (scores.argmax(dim=1) == y).sum()
+        if config.clip_norm:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._mean is not None:
+            self._mean.update(self.step)
+
+    def _scores(self, x: torch.Tensor, n: int) -> torch.Tensor:
         try:
-            scores = scores_of(self.model, x, self.precision, len(self.data.classes))
+            return scores_of(self._net, x, self.precision, len(self.data.classes))
         except ValueError as problem:
             if "more than 1 value per channel" not in str(problem):
                 raise
             raise TrainingError(
-                f"{self.name}: batch norm of a single value in a batch of {len(y)}, the last one of an epoch of "
+                f"{self.name}: batch norm of a single value in a batch of {n}, the last one of an epoch of "
                 f"{len(self._learn.train)} images; choose a batch_size that leaves more for it"
             ) from None
-        loss = nn.functional.cross_entropy(scores, y, label_smoothing=config.label_smoothing)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        with torch.no_grad():
-            self._sums["loss"] += loss * len(y)
-            self._sums["right"] += (scores.argmax(dim=1) == y).sum()
-            self._sums["seen"] += len(y)
+
+    def _planned_rate(self, step: int) -> float:
+        return self.config.learning_rate(step, self.steps_per_epoch)
+
+    def _begin(self) -> None:
+        """Weights, optimizer and sums as they stand at ``self.step``."""
+        config = self.config
+        self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.model.to(self.device, memory_format=self._layout)  # type: ignore[call-overload]
+        self.model.train()
+        for module in _frozen_modules(self.model, frozen(self.model, config)):
+            module.eval()  # its statistics stay as they are, too
+        if self._begun:
+            if self._mean is not None and self._shows_mean:
+                self._mean.swap()
+                self._shows_mean = False
+            return
+        if config.init is not None and self._checkpoint is None:
+            torch.manual_seed(mixed_seed("init", config.seed))
+            initialise(self.model, config.init)
+        for name, parameter in self.model.named_parameters():
+            if name in frozen(self.model, config):
+                parameter.requires_grad_(False)
+        self._optimizer, self._factors = optimizer(self.model, config)
+        self._clock = Clock(self.device)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self._mean = RunningMean(self.model, config.ema) if config.ema else None
+        self._sums = {
+            "loss": torch.zeros((), device=self.device),
+            "right": torch.zeros((), dtype=torch.int64, device=self.device),
+        }
+        if self._checkpoint is not None:
+            self._load_checkpoint(*self._checkpoint)
+            self._checkpoint = None
+        self._net: Any = self.world.wrapped(self.model, self.device, config.compress_gradients)
+        if config.compile:
+            self._net = torch.compile(self._net)
+        self._feed = feed_of(self._learn.train, len(self.data.classes), self.device, config.workers)
+        self._colours = self.data.colours if config.augmentation.colour else None
+        self._begun = True
+
+    # --- tests ---
 
     def _end_epoch(self) -> None:
         """Reads the sums, tests where it is time, and enters the epoch in the history."""
         config = self.config
         epoch = self.step // self.steps_per_epoch
-        seen = int(self._sums["seen"])
-        step_seconds, wall_seconds = self._seconds
+        self.world.add(*self._sums.values())
+        steps, waited, wall = self._seconds
         entry: dict[str, Any] = {
             "epoch": epoch,
             "step": self.step,
-            "lr": config.learning_rate(self.step - 1, self.steps_per_epoch),
-            "loss": float(self._sums["loss"]) / seen,
-            "train_acc": int(self._sums["right"]) / seen,
+            "lr": self.rate_of(self.step - 1),
+            "loss": float(self._sums["loss"]) / self._seen,
+            "train_acc": int(self._sums["right"]) / self._seen,
         }
-        last = epoch == config.epochs
-        if config.held_out and (last or (config.eval_every and epoch % config.eval_every == 0)):
-            entry["held_out_acc"] = self._accuracy(self._learn)
-        if last or (not config.held_out and config.eval_every and epoch % config.eval_every == 0):
-            entry["test_acc"] = self._accuracy(self.data)
-        entry["examples_per_sec"] = seen / step_seconds
-        entry["wall_examples_per_sec"] = seen / wall_seconds
-        self._seconds = (0.0, 0.0)
+        with nullcontext() if self._mean is None else self._mean.shown():
+            due = config.eval_every and epoch % config.eval_every == 0
+            if config.held_out and (due or epoch == config.epochs):
+                entry["held_out_acc"] = self._test("held_out", self._learn).top1
+                self._judge([*(e.get("held_out_acc", 0) for e in self.history), entry["held_out_acc"]])
+            last = epoch == config.epochs or self._enough
+            if last or (due and not config.held_out):
+                entry["test_acc"] = self._test("test", self.data).top1
+            if last and config.crops != "whole":
+                entry[f"test_acc_{config.crops}"] = self._test(f"test_{config.crops}", self.data, config.crops).top1
+        entry["examples_per_sec"] = self._seen / steps
+        entry["wall_examples_per_sec"] = self._seen / wall
+        entry["data_share"] = waited / wall
+        self._seconds, self._seen = (0.0, 0.0, 0.0), 0
         for total in self._sums.values():
             total.zero_()
         self.history.append(entry)
-        self._write_history()
+        if self.folder is not None and self.world.rank == 0:
+            self.folder.write_history(self.history)
         self._call("on_epoch", entry)
 
-    def _accuracy(self, data: ImageData) -> float:
-        return evaluate(
+    def _judge(self, results: Sequence[float]) -> None:
+        """Keeps the weights if they are the best so far on held-out images; ends the run if that was long ago."""
+        best = results.index(max(results))
+        if self.config.keep_best and best == len(results) - 1 and self.folder is not None and self.world.rank == 0:
+            self.folder.save_best(self.model.state_dict(), self._described())
+        if self.config.patience and len(results) - 1 - best >= self.config.patience:
+            self._enough = True
+
+    def _test(self, name: str, data: Data, crops: str = "whole") -> Evaluation:
+        found = evaluate(
             self.model,
             data.test,
             classes=len(data.classes),
             size=self.size,
             mean=self.data.mean,
             std=self.data.std,
+            fit=self.config.fit,
+            crops=crops,
             batch_size=max(self.config.batch_size, 256),
             precision=self.precision,
-        ).top1
+            workers=self.config.workers,
+            world=self.world,
+        )
+        self._tested[name] = found
+        self._call("on_eval", found)
+        return found
 
     def _require_finite(self) -> None:
         """Reads the loss back from the device, and stops the run if it is no longer a number."""
-        if math.isfinite(float(self._sums["loss"])):
+        loss = self._sums["loss"].clone()
+        self.world.add(loss)
+        if math.isfinite(float(loss)):
             return
-        rate = self.config.learning_rate(self.step - 1, self.steps_per_epoch)
+        rate = self.rate_of(self.step - 1)
         kept = "no checkpoint was written yet"
-        if self.out is not None and (self.out / CHECKPOINT).exists():
-            kept = f"the last good checkpoint is {self.out / CHECKPOINT}"
+        if self.folder is not None and self.folder.has_checkpoint():
+            kept = f"the last good checkpoint is in {self.folder.path}"
         raise TrainingError(
-            f"{self.name}: the loss became {float(self._sums['loss'])} within the {self.config.log_every} steps before "
+            f"{self.name}: the loss became {float(loss)} within the {self.config.log_every} steps before "
             f"step {self.step} (learning rate {rate:g}); {kept}. Try a lower lr, such as {rate / 10:g}, or more warmup."
         )
 
     # --- files ---
 
-    _seconds: tuple[float, float] = (0.0, 0.0)  # of this epoch: in steps, and in all
-
     def _begin_folder(self) -> None:
-        if self.out is None:
+        if self.folder is None or self.world.rank != 0:
             return
         if self._checkpoint is None:
-            for name in FILES:
-                remove_file(self.out / name)
-            data = {"name": self.data.name, "sha256": self.data.sha256}
-            write_json(self.out / TRAIN, {"config": self.config.to_dict(), "data": data})
-            write_json(self.out / CONFIG, self._described())
-        self._write_history()
-
-    def _write_history(self) -> None:
-        if self.out is not None:
-            with atomic_write(self.out / HISTORY) as file:
-                file.write("".join(json.dumps(entry) + "\n" for entry in self.history).encode())
+            self.folder.begin(self.config, {"name": self.data.name, "sha256": self.data.sha256}, self._described())
+        else:
+            self.folder.resume(self.step)
+        self.folder.write_history(self.history)
 
     def _save_checkpoint(self) -> None:
-        if self.out is None:
+        if self.folder is None:
             return
-        tensors: dict[str, torch.Tensor] = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        tensors |= {f"sums.{name}": tensor for name, tensor in self._sums.items()}
-        for index, state in self._optimizer.state_dict()["state"].items():
-            for name, value in state.items():
+        sums = {name: tensor.clone() for name, tensor in self._sums.items()}
+        self.world.add(*sums.values())
+        if self.world.rank != 0:
+            return
+        state = self.model.state_dict()
+        if bad := [name for name, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]:
+            raise TrainingError(
+                f"{self.name}: at step {self.step} (learning rate {self.rate_of(self.step - 1):g}) the weights are no "
+                f"longer numbers ({bad[0]}, ...); the checkpoint before stays as it is. Try a lower lr, or clip_norm=1"
+            )
+        tensors: dict[str, torch.Tensor] = {f"model.{name}": t for name, t in state.items()}
+        tensors |= {f"sums.{name}": tensor for name, tensor in sums.items()}
+        if self._mean is not None:
+            tensors |= {f"mean.{name}": tensor for name, tensor in self._mean.values.items()}
+        for index, values in self._optimizer.state_dict()["state"].items():
+            for name, value in values.items():
                 if value is not None:  # sgd without momentum keeps None
                     tensors[f"optimizer.{index}.{name}"] = value
-        about = {"step": self.step, "history": self.history, "seconds": self._seconds}
-        save_tensors(self.out / CHECKPOINT, tensors, about)
+        about = {
+            "step": self.step,
+            "history": self.history,
+            "seconds": self._seconds,
+            "seen": self._seen,
+            "scaler": self._scaler.state_dict(),
+        }
+        self.folder.save_checkpoint(tensors, about)
 
-    def _load_checkpoint(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "sums": {}, "optimizer": {}}
+    def _load_checkpoint(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "sums": {}, "mean": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         self.model.load_state_dict(parts["model"])
-        self._sums = {name: tensor.to(self.device) for name, tensor in parts["sums"].items()}
+        self._seconds, self._seen = tuple(about["seconds"]), about["seen"]
+        if self.world.rank == 0:  # the sums are those of all processes together
+            self._sums = {name: tensor.to(self.device) for name, tensor in parts["sums"].items()}
+        if self._mean is not None:
+            self._mean.load(parts["mean"])
+        if about["scaler"]:
+            self._scaler.load_state_dict(about["scaler"])
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             index, _, key = name.partition(".")
@@ -373,22 +552,29 @@ class Trainer:
 
     def _finish(self, interrupted: bool) -> Run:
         metrics: dict[str, Any] = {"epochs": len(self.history), "device": _device_name(self.device)}
-        metrics["precision"] = self.precision
+        metrics["precision"], metrics["processes"] = self.precision, self.world.size
         if self.history:
             last = self.history[-1]
-            metrics |= {key: last[key] for key in ("loss", "train_acc", "held_out_acc", "test_acc") if key in last}
+            metrics |= {key: last[key] for key in last if key == "loss" or "_acc" in key}
             for key in ("examples_per_sec", "wall_examples_per_sec"):
                 # all examples over all seconds: the harmonic mean, since epochs are equally long
                 metrics[key] = len(self.history) / sum(1 / entry[key] for entry in self.history)
+            metrics["data_share"] = sum(entry["data_share"] for entry in self.history) / len(self.history)
+        if self._mean is not None and not self._shows_mean:
+            self._mean.swap()
+            self._shows_mean = True
+        if not interrupted and "test" not in self._tested:  # a callback ended the run
+            metrics["test_acc"] = self._test("test", self.data).top1
         self._note_on_model(metrics)
         # a layout of its own would change the last digits of the scores, against those of the saved weights
         self.model.to(memory_format=torch.contiguous_format)
-        run = Run(self.out, tuple(self.history), metrics, interrupted, self.model)
-        if self.out is not None:
-            save_model(self.out, self.model.state_dict(), self._described())
-            run.plot(self.out / CURVES)
-            if not interrupted:
-                remove_file(self.out / CHECKPOINT)
+        path = None if self.folder is None else self.folder.path
+        run = Run(path, tuple(self.history), metrics, interrupted, self.model)
+        if self.folder is not None and self.world.rank == 0:
+            tested = {name: evaluation.to_dict() for name, evaluation in self._tested.items()}
+            at_end = None if interrupted else {**metrics, "evaluations": tested}
+            run.plot(self.folder.path / CURVES)
+            self.folder.finish(self.model.state_dict(), self._described(), at_end)
         return run
 
     def _note_on_model(self, metrics: Mapping[str, Any]) -> None:
@@ -415,6 +601,35 @@ class Trainer:
         describe = getattr(self.model, "describe", None)
         return dict(describe()) if callable(describe) else {"architecture": type(self.model).__name__}
 
+    def _learned_from(self) -> Data:
+        """The data set whose training images are learned from, and whose test images are watched meanwhile."""
+        config, data = self.config, self.data
+        if config.overfit_batches:
+            few = epoch_order(len(data.train), config.seed, 0)[: config.overfit_batches * config.batch_size]
+            self.data = data.only(few)
+            return self.data
+        return data.held_out(config.held_out, config.seed) if config.held_out else data
+
+    def _require_possible(self) -> None:
+        """What the kind of data does not allow is said before the first step."""
+        config, name = self.config, self.data.name
+        stored = self.data.train.images.dtype if isinstance(self.data, ImageData) else self.data.dtype
+        if stored != torch.uint8 and (config.augmentation or config.fit == "crop"):
+            raise InputError(
+                f"{name} gives images of {stored}, which are taken as they are; augmentation and fit='crop' are for "
+                "images of bytes (uint8)"
+            )
+        if stored != torch.uint8 and self.data.shape[1:] != self.size:
+            raise InputError(
+                f"{self.name} takes images of {self.size[0]}x{self.size[1]} px, and {name} gives "
+                f"{self.data.shape[1]}x{self.data.shape[2]} ({stored}, which are taken as they are)"
+            )
+        if not self._samples and (self.world.size > 1 or config.accumulate > 1):
+            raise InputError(
+                f"{name} gives batches, which cannot be shared out among {self.world.size} processes nor cut into "
+                f"{config.accumulate} parts; give a Dataset of samples"
+            )
+
     def _require_fit(self, described: Mapping[str, Any]) -> None:
         channels, has = described.get("in_channels"), self.data.shape[0]
         if channels is not None and channels != has:
@@ -435,9 +650,9 @@ class Trainer:
                 told(self, *args)
 
 
-_KINDS: dict[str, tuple[str, type, str]] = {
+_KINDS: dict[str, tuple[str, Any, str]] = {
     "model": ("an nn.Module", nn.Module, "cnnzoo.create({!r}) makes one"),
-    "data": ("an ImageData", ImageData, "cnnzoo.load_data({!r}) loads one"),
+    "data": ("an ImageData or StreamData", (ImageData, StreamData), "cnnzoo.load_data({!r}) loads one"),
     "config": ("a TrainConfig", TrainConfig, "cnnzoo.recipe({!r}) gives one"),
 }
 
@@ -462,21 +677,19 @@ def _require_trainable(model: nn.Module) -> None:
         raise InputError("no parameter of the model wants a gradient, so there is nothing to train")
 
 
-def _input_size(described: Mapping[str, Any], data: ImageData) -> tuple[int, int]:
+def _frozen_modules(model: nn.Module, names: set[str]) -> list[nn.Module]:
+    """Modules of which every parameter stays as it is."""
+    return [
+        module
+        for prefix, module in model.named_modules()
+        if (own := [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]) and names.issuperset(own)
+    ]
+
+
+def _input_size(described: Mapping[str, Any], data: Data) -> tuple[int, int]:
     """(height, width) that the module takes: what it says of itself, else what the data has."""
     size = described.get("pretrained_cfg", {}).get("input_size") or data.shape
     return int(size[1]), int(size[2])
-
-
-def _require_free(folder: Path, overwrite: bool) -> None:
-    if exists(folder) and not folder.is_dir():
-        raise FileError(f"out={str(folder)!r} is a file; name a folder")
-    held = [name for name in FILES if (folder / name).exists()]
-    if held and not overwrite:
-        raise FileError(
-            f"{folder} holds a run already ({', '.join(held)}); go on with it (resume), name another folder, or say "
-            "overwrite=True (--overwrite)"
-        )
 
 
 def _device_name(device: torch.device) -> str:
@@ -491,57 +704,13 @@ def _forked_random(device: torch.device) -> Iterator[None]:
         yield
 
 
-class _Clock:
-    """Seconds spent between start and stop, without waiting for the device in between."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._pairs: list[tuple[Any, Any]] = []
-        self._total = 0.0
-
-    def start(self) -> None:
-        """Begins an interval."""
-        if self._cuda:
-            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            self._pairs.append((first, last))
-            self._pairs[-1][0].record()
-        else:
-            self._began = time.perf_counter()
-
-    def stop(self) -> None:
-        """Ends the interval."""
-        if self._cuda:
-            self._pairs[-1][1].record()
-        else:
-            self._total += time.perf_counter() - self._began
-
-    def seconds(self) -> float:
-        """The sum since it was last asked for; the device must have finished."""
-        total: float = self._total + sum(a.elapsed_time(b) for a, b in self._pairs) / 1000
-        self._total, self._pairs = 0.0, []
-        return total
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C into a wish that the loop fulfils after its step; the second one stops at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def asked(self) -> bool:
-        """Whether Ctrl-C was pressed."""
-        return self._asked
-
-    def __enter__(self) -> _Interrupt:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        signal.signal(signal.SIGINT, self._before)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before)
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
