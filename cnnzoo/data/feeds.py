@@ -72,6 +72,7 @@ class DatasetFeed:
             num_workers=min(self._workers, len(lists)),
             pin_memory=self._device.type == "cuda",
             collate_fn=_collated,
+            generator=torch.Generator(),  # of its own, so that the caller's random state stays as it is
         )
         for images, labels in loader:
             yield _sent(images, labels, self._classes, self._device)

@@ -5,7 +5,7 @@ from cnnzoo.train.display import TensorBoard
 from cnnzoo.train.evaluation import Evaluation, evaluate
 from cnnzoo.train.folder import record
 from cnnzoo.train.recipes import list_recipes, recipe
-from cnnzoo.train.run import Run
+from cnnzoo.train.run import Run, interval_95
 from cnnzoo.train.studies import RateSearch, Repeat, lr_find, repeat
 from cnnzoo.train.trainer import Trainer, require_kind
 
@@ -18,6 +18,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "evaluate",
+    "interval_95",
     "list_recipes",
     "lr_find",
     "recipe",

@@ -405,7 +405,9 @@ class Trainer:
         if self._checkpoint is not None:
             self._load_checkpoint(*self._checkpoint)
             self._checkpoint = None
-        self._net: Any = self.world.wrapped(self.model, self.device, config.compress_gradients)
+        self._net: Any = self.world.wrapped(
+            self.model, self.device, parts=config.accumulate, compress=config.compress_gradients
+        )
         if config.compile:
             self._net = torch.compile(self._net)
         self._feed = feed_of(self._learn.train, len(self.data.classes), self.device, config.workers)
@@ -549,6 +551,10 @@ class Trainer:
             index, _, key = name.partition(".")
             state.setdefault(int(index), {})[key] = tensor
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
+        for parameter, values in self._optimizer.state.items():
+            for key, value in values.items():
+                if value.shape == parameter.shape:  # a fused optimizer takes layouts to be equal, and does not look
+                    values[key] = torch.empty_like(parameter).copy_(value)
 
     def _finish(self, interrupted: bool) -> Run:
         metrics: dict[str, Any] = {"epochs": len(self.history), "device": _device_name(self.device)}

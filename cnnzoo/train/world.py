@@ -63,15 +63,22 @@ class World:
         distributed.all_reduce(flag, distributed.ReduceOp.MAX)
         return bool(flag)
 
-    def wrapped(self, model: nn.Module, device: torch.device, compress: bool) -> nn.Module:
-        """The module with its gradients averaged over all processes."""
+    def wrapped(self, model: nn.Module, device: torch.device, *, parts: int, compress: bool) -> nn.Module:
+        """The module with its gradients averaged over all processes.
+
+        Args:
+            model: The module.
+            device: Where it lives.
+            parts: How many backward passes a step has; only the last one is averaged.
+            compress: Whether gradients travel in bf16.
+        """
         if self.size == 1:
             return model
         wrapped = nn.parallel.DistributedDataParallel(
             model,
             device_ids=[device.index] if device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            static_graph=True,
+            static_graph=parts == 1,  # it does not go with no_sync,
         )
         if compress:
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook

@@ -1,0 +1,526 @@
+"""The trainer's knobs: each does what its line says, and none disturbs exact resuming."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import cnnzoo
+from cnnzoo.data import ImageData, StreamData, epoch_order, prepare
+from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
+from cnnzoo.tensorfiles import load_tensors, read_header, weights_sha256
+from cnnzoo.train import TensorBoard, interval_95
+
+PLAIN = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
+
+
+def plain_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def trained(data: Any, config: cnnzoo.TrainConfig, model: nn.Module | None = None, **more: Any) -> cnnzoo.Run:
+    return cnnzoo.Trainer(model or plain_net(), data, config, show=False, **more).fit()
+
+
+def parameters(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def steps_of(data: ImageData, config: cnnzoo.TrainConfig):
+    """The batches of a run, one after the other, as the plain loop of a book would take them."""
+    for epoch in range(config.epochs):
+        for chosen in epoch_order(len(data.train), config.seed, epoch).split(config.batch_size):
+            yield prepare(data.train.images[chosen], (8, 8), data.mean, data.std), data.train.labels[chosen]
+
+
+# --- schedules ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"schedule": "constant"}, lambda t: 1.0),
+        ({"schedule": "constant", "warmup": 2}, lambda t: min(1.0, t / 20)),
+        ({"schedule": "one_cycle"}, lambda t: t / 30 if t < 30 else (101 - t) / 71),
+        ({"schedule": "one_cycle", "warmup": 1}, lambda t: t / 10 if t < 10 else (101 - t) / 91),
+        ({"schedule": "step", "drops": [3, 7.5]}, lambda t: 1.0 if t <= 30 else 0.1 if t <= 75 else 0.01),
+        ({"schedule": "step", "drops": [5], "drop_factor": 0.5}, lambda t: 1.0 if t <= 50 else 0.5),
+    ],
+)
+def test_schedules(changes: dict, expected) -> None:
+    config = cnnzoo.TrainConfig(epochs=10, lr=1.0, **changes)
+    rates = [config.learning_rate(step, 10) for step in range(100)]
+    assert rates == pytest.approx([expected(step + 1) for step in range(100)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schedule": "step"}, "schedule='step' and drops go together"),
+        ({"drops": [3]}, "schedule='step' and drops go together"),
+        ({"schedule": "step", "drops": [5, 3]}, r"drops must rise, not \[5, 3\]"),
+        ({"drops": 3}, "drops must be a list of numbers, not 3"),
+        ({"drops": ["x"]}, "drops must be a list of numbers"),
+        ({"freeze": "conv1"}, "freeze must be a list of words, not 'conv1'"),
+        ({"lr_scale": {"conv1": -1}}, "lr_scale must be an object of numbers of at least 0 by word"),
+        ({"lr_scale": ["conv1"]}, "lr_scale must be an object"),
+        ({"patience": 2}, "patience and keep_best judge by held-out images.*held_out=5000"),
+        ({"keep_best": True}, "judge by held-out images"),
+        ({"accumulate": 300}, "a step of 128 images cannot be cut into 300 parts"),
+        ({"erase": 1.5}, "erase must be at most 1, not 1.5"),
+        ({"ema": 1.0}, "ema must be below 1"),
+        ({"momentum": 1.0}, "momentum must be below 1"),
+        ({"fit": "crops"}, "unknown fit 'crops'. Did you mean 'crop'"),
+        ({"crops": "tenn"}, "unknown crops 'tenn'. Did you mean 'ten'"),
+        ({"schedule": "onecycle"}, "Did you mean 'one_cycle'"),
+    ],
+)
+def test_knobs_are_checked(changes: dict, says: str) -> None:
+    with pytest.raises(cnnzoo.CnnzooError, match=says):
+        cnnzoo.TrainConfig(**changes)
+
+
+# --- what a step does ---
+
+
+def test_parts_of_a_step_add_up_to_it(tiny_data: ImageData) -> None:
+    whole, parts = (trained(tiny_data, PLAIN.edited(accumulate=n)) for n in (1, 3))
+    assert torch.allclose(parameters(whole.model), parameters(parts.model), atol=1e-6)
+    for a, b in zip(whole.history, parts.history, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5) and a["train_acc"] == b["train_acc"]
+
+
+def test_clipping_the_gradient(tiny_data: ImageData) -> None:
+    run = trained(tiny_data, PLAIN.edited(clip_norm=0.1, momentum=0.9))
+    model = plain_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for x, y in steps_of(tiny_data, PLAIN):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+    assert torch.allclose(parameters(run.model), parameters(model), atol=1e-6)
+
+
+def test_the_running_mean_is_tested_and_kept(tmp_path: Path, tiny_data: ImageData) -> None:
+    run = trained(tiny_data, PLAIN.edited(ema=0.8), out=tmp_path)
+    model = plain_net()
+    mean = parameters(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step, (x, y) in enumerate(steps_of(tiny_data, PLAIN)):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        decay = min(0.8, (1 + step) / (10 + step))
+        mean = decay * mean + (1 - decay) * parameters(model)
+    assert torch.allclose(parameters(run.model), mean, atol=1e-6)
+    assert not torch.allclose(mean, parameters(model), atol=1e-3)
+    kept = load_tensors(tmp_path / "model.safetensors")
+    assert weights_sha256(kept) == weights_sha256(run.model.state_dict())
+
+
+def test_mixed_images_have_mixed_targets(tiny_data: ImageData) -> None:
+    """With every share near one half, the loss of a net that knows nothing is that of two halves."""
+    run = trained(tiny_data, PLAIN.edited(mixup=0.4, lr=0.0, epochs=1))
+    plain = trained(tiny_data, PLAIN.edited(lr=0.0, epochs=1))
+    assert run.history[0]["loss"] != plain.history[0]["loss"]
+    config = PLAIN.edited(mixup=0.4, epochs=8, lr=0.2)
+    assert trained(tiny_data, config).metrics["test_acc"] > 0.9
+
+
+def test_freezing_by_label_and_by_name(tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    model = cnnzoo.create(tiny_spec, seed=0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trained(tiny_data, PLAIN.edited(freeze=["conv1", "classifier.0.bias"]), model)
+    same = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
+    conv1 = {name for name in before if name.startswith(("features.0.", "features.1."))}
+    assert same == conv1 | {"classifier.0.bias"}  # the statistics of a frozen normalisation rest, too
+    with pytest.raises(UnknownNameError, match="unknown label or parameter 'conv9'. Did you mean 'conv1'"):
+        cnnzoo.Trainer(cnnzoo.create(tiny_spec), tiny_data, PLAIN.edited(freeze=["conv9"]))
+
+
+def test_a_rate_for_each_part(tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    config = PLAIN.edited(epochs=1, batch_size=90, lr_scale={"*": 0.5, "conv*": 0.0})
+    moved = {}
+    for name, changes in (("scaled", config), ("plain", config.edited(lr_scale={}))):
+        model = cnnzoo.create(tiny_spec, seed=0)
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        trained(tiny_data, changes, model)
+        moved[name] = {n: p.detach() - before[n] for n, p in model.named_parameters()}
+    assert not moved["scaled"]["features.0.weight"].any() and moved["plain"]["features.0.weight"].any()
+    for key in ("classifier.0.weight", "classifier.3.bias"):
+        assert torch.allclose(moved["scaled"][key], 0.5 * moved["plain"][key], atol=1e-6)
+    with pytest.raises(UnknownNameError, match="unknown label or parameter 'convv'"):
+        trained(tiny_data, PLAIN.edited(lr_scale={"convv": 1.0}), cnnzoo.create(tiny_spec))
+
+
+@pytest.mark.parametrize("changes", [{"precision": "fp16"}, {"precision": "fp16", "clip_norm": 1.0}])
+def test_half_precision_trains(tmp_path: Path, tiny_data: ImageData, changes: dict) -> None:
+    config = PLAIN.edited(epochs=6, **changes)
+    whole = trained(tiny_data, config, out=tmp_path / "whole")
+    assert whole.metrics["test_acc"] > 0.8 and whole.metrics["precision"] == "fp16"
+    cut = trained(tiny_data, config, out=tmp_path / "cut", callbacks=[StopAt(13)])
+    assert cut.interrupted
+    _, about = read_header(tmp_path / "cut" / "checkpoint.safetensors")
+    assert about["scaler"]["scale"] > 1
+    rest = cnnzoo.Trainer.resume(tmp_path / "cut", model=plain_net(), data=tiny_data, show=False).fit()
+    assert weights_sha256(rest.model.state_dict()) == weights_sha256(whole.model.state_dict())
+
+
+def test_deterministic_operators_are_asked_for_and_given_back(tiny_data: ImageData) -> None:
+    class Watch:
+        def on_step(self, trainer) -> None:
+            self.seen = torch.are_deterministic_algorithms_enabled()
+
+    watch = Watch()
+    trained(tiny_data, PLAIN.edited(deterministic=True), callbacks=[watch])
+    assert watch.seen and not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.slow
+def test_a_compiled_net_ends_close_by(tiny_data: ImageData) -> None:
+    plain, compiled = (trained(tiny_data, PLAIN.edited(compile=value)) for value in (False, True))
+    assert torch.allclose(parameters(plain.model), parameters(compiled.model), atol=1e-4)
+
+
+# --- ends and results ---
+
+
+def test_overfitting_a_few_batches(tiny_data: ImageData) -> None:
+    noisy = ImageData("noise", tiny_data.train, tiny_data.test, tiny_data.classes)
+    config = PLAIN.edited(epochs=60, overfit_batches=1, flip=True, erase=1.0, momentum=0.9)
+    run = trained(noisy, config)
+    assert run.metrics["train_acc"] == 1.0 == run.metrics["test_acc"] and run.metrics["loss"] < 0.05
+
+
+def test_patience_ends_a_run_and_the_best_weights_are_kept(tmp_path: Path, tiny_data: ImageData) -> None:
+    class Spoil:
+        """Ruins the weights after the second epoch."""
+
+        def on_epoch(self, trainer, entry) -> None:
+            if entry["epoch"] == 1:
+                self.best = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+            for p in trainer.model.parameters():
+                p.data.mul_(-1.0)
+
+    spoil = Spoil()
+    config = PLAIN.edited(epochs=20, lr=1e-6, held_out=30, patience=3, keep_best=True)
+    net = plain_net()
+    trained(tiny_data, PLAIN.edited(epochs=8), net)  # good from the start
+    run = trained(tiny_data, config, net, out=tmp_path, callbacks=[spoil])
+    assert not run.interrupted and len(run.history) < 20
+    results = [entry["held_out_acc"] for entry in run.history]
+    assert results.index(max(results)) == len(results) - 4 and "test_acc" in run.history[-1]
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+    best = load_tensors(tmp_path / "best.safetensors")
+    if results.index(max(results)) == 0:
+        assert weights_sha256(best) == weights_sha256(spoil.best)
+
+
+def test_a_callback_may_end_a_run(tmp_path: Path, tiny_data: ImageData) -> None:
+    class Enough:
+        def on_epoch(self, trainer, entry) -> None:
+            trainer.stop()
+
+        def on_eval(self, trainer, found) -> None:
+            self.seen = found.top1
+
+    enough = Enough()
+    run = trained(tiny_data, PLAIN.edited(epochs=9), out=tmp_path, callbacks=[enough])
+    assert len(run.history) == 1 and not run.interrupted and run.metrics["test_acc"] == enough.seen
+    assert json.loads((tmp_path / "metrics.json").read_text())["test_acc"] == enough.seen
+
+
+def test_other_crops_are_reported_beside_the_plain_test(tmp_path: Path, tiny_data: ImageData) -> None:
+    run = trained(tiny_data, PLAIN.edited(crops="ten", fit="crop", flip=True, epochs=4), out=tmp_path)
+    assert {"test_acc", "test_acc_ten"} <= set(run.metrics) and ", ten crops 0." in str(run)
+    told = json.loads((tmp_path / "metrics.json").read_text())
+    assert told["evaluations"]["test_ten"]["crops"] == "ten" and told["evaluations"]["test"]["n"] == 30
+    assert told["evaluations"]["test_ten"]["top1"] == run.metrics["test_acc_ten"]
+    assert told["weights_sha256"] == weights_sha256(run.model.state_dict())
+
+
+def test_crops_average_probabilities(tiny_data: ImageData) -> None:
+    from cnnzoo.data import crops_of, normalised
+    from cnnzoo.train import evaluate
+
+    net = plain_net()
+    settings: dict = {"classes": 3, "size": (8, 8), "mean": tiny_data.mean, "std": tiny_data.std, "precision": "fp32"}
+    found = evaluate(net, tiny_data.test, crops="flip", **settings)
+    both = crops_of(tiny_data.test.images, (8, 8), "flip")
+    p = torch.stack([net(normalised(both[:, i], tiny_data.mean, tiny_data.std)).softmax(1) for i in (0, 1)]).mean(0)
+    assert found.top1 == (p.argmax(1) == tiny_data.test.labels).double().mean().item() and found.n == 30
+    assert found.loss == pytest.approx(nn.functional.nll_loss(p.log(), tiny_data.test.labels).item(), rel=1e-5)
+    with pytest.raises(UnknownNameError, match="unknown crops 'teen'. Did you mean 'ten'"):
+        evaluate(net, tiny_data.test, crops="teen", **settings)
+
+
+def test_three_honest_numbers(tiny_data: ImageData) -> None:
+    run = trained(tiny_data, PLAIN)
+    for entry in run.history:
+        assert 0 < entry["data_share"] < 1
+        assert entry["wall_examples_per_sec"] < entry["examples_per_sec"]
+        waiting = 1 - entry["wall_examples_per_sec"] / entry["examples_per_sec"]
+        assert entry["data_share"] <= waiting + 1e-6
+
+
+# --- data of other kinds ---
+
+
+def test_batches_that_something_else_makes_train(tmp_path: Path, tiny_data: ImageData) -> None:
+    x = prepare(tiny_data.train.images, (8, 8), tiny_data.mean, tiny_data.std)
+    batches = list(zip(x.split(20), tiny_data.train.labels.split(20), strict=True))
+    test = [(prepare(tiny_data.test.images, (8, 8), tiny_data.mean, tiny_data.std), tiny_data.test.labels)]
+    data = StreamData("ready", batches, test, tiny_data.classes)
+    whole = trained(data, PLAIN, out=tmp_path / "a")
+    assert whole.history[-1]["step"] == 10 and whole.metrics["test_acc"] > 0.5
+    assert json.loads((tmp_path / "a" / "metrics.json").read_text())["evaluations"]["test"]["n"] == 30
+    trained(data, PLAIN, out=tmp_path / "b", callbacks=[StopAt(7)])
+    rest = cnnzoo.Trainer.resume(tmp_path / "b", model=plain_net(), data=data, show=False).fit()
+    assert torch.equal(parameters(rest.model), parameters(whole.model))
+    for changes, says in (
+        ({"flip": True}, "taken as they are; augmentation and fit='crop' are for images of bytes"),
+        ({"accumulate": 2}, "gives batches, which cannot be shared out among 1 processes nor cut into 2 parts"),
+        ({"held_out": 3}, "gives batches, from which no samples can be picked"),
+    ):
+        with pytest.raises(InputError, match=says):
+            cnnzoo.Trainer(plain_net(), data, PLAIN.edited(**changes))
+    with pytest.raises(InputError, match="lenet takes images of 28x28 px, and ready gives 8x8"):
+        cnnzoo.Trainer(cnnzoo.create("lenet", num_classes=3), data, PLAIN)
+
+
+# --- stopping, resuming, and what is refused ---
+
+
+class StopAt:
+    """Presses Ctrl-C after a step."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.step, self.number = step, number
+
+    def on_step(self, trainer) -> None:
+        if trainer.step == self.step:
+            signal.raise_signal(self.number)
+
+
+EVERYTHING = """
+import os, signal, sys
+import cnnzoo
+data = cnnzoo.load_data("fashion_mnist_sample").only(__import__("torch").arange(700))
+class Kill:
+    def on_step(self, trainer):
+        if trainer.step == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+config = cnnzoo.TrainConfig(
+    epochs=3, batch_size=64, accumulate=2, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, clip_norm=2.0,
+    schedule="one_cycle", ema=0.9, label_smoothing=0.1, fit="crop", flip=True, shift=2, erase=0.3, mixup=0.2,
+    colour=0.1, crops="flip", deterministic=True, checkpoint_every=4, seed=3,
+)
+if sys.argv[2] == "resume":
+    trainer = cnnzoo.Trainer.resume(sys.argv[1], data=data, config=config)
+else:
+    model = cnnzoo.create("lenet", activation="relu", dropout=0.3, norm="batch", seed=0)
+    trainer = cnnzoo.Trainer(model, data, config, out=sys.argv[1], callbacks=[Kill()])
+trainer.fit()
+"""
+
+
+@pytest.mark.parametrize("step", [6, 11, 26])
+def test_with_everything_on_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, step: int) -> None:
+    def python(*arguments: object) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-c", EVERYTHING, *map(str, arguments)], capture_output=True, text=True)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert (done := python(whole, -1)).returncode == 0, done.stderr
+    assert python(cut, step).returncode == -signal.SIGKILL
+    assert (done := python(cut, "resume")).returncode == 0, done.stderr
+    assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
+    a, b = (json.loads((run / "metrics.json").read_text())["evaluations"] for run in (whole, cut))
+    assert a == b
+    told = json.loads((cut / "train.json").read_text())
+    assert [session["step"] for session in told["resumed"]] == [step // 4 * 4]
+
+
+def test_sigterm_saves_as_ctrl_c_does(tmp_path: Path, tiny_data: ImageData) -> None:
+    run = trained(tiny_data, PLAIN, out=tmp_path, callbacks=[StopAt(3, signal.SIGTERM)])
+    assert run.interrupted and (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_the_running_mean_goes_on_after_a_stop(tmp_path: Path, tiny_data: ImageData) -> None:
+    config = PLAIN.edited(ema=0.9, momentum=0.5)
+    whole = trained(tiny_data, config)
+    trainer = cnnzoo.Trainer(plain_net(), tiny_data, config, out=tmp_path, show=False, callbacks=[StopAt(4)])
+    assert trainer.fit().interrupted
+    again = trainer.fit()
+    assert torch.equal(parameters(again.model), parameters(whole.model))
+
+
+def test_a_changed_config_is_not_resumed(tmp_path: Path, tiny_data: ImageData) -> None:
+    trained(tiny_data, PLAIN, out=tmp_path, callbacks=[StopAt(3)])
+    settings: dict = {"model": plain_net(), "data": tiny_data}
+    with pytest.raises(InputError, match="config= says otherwise: lr was 0.1 and is 0.2, seed was 0 and is 1"):
+        cnnzoo.Trainer.resume(tmp_path, config=PLAIN.edited(lr=0.2, seed=1), **settings)
+    told = json.loads((tmp_path / "train.json").read_text())
+    told["config"]["epochs"] = 5
+    (tmp_path / "train.json").write_text(json.dumps(told))
+    with pytest.raises(InputError, match="its train.json says otherwise: epochs was 2 and is 5. Put that back"):
+        cnnzoo.Trainer.resume(tmp_path, **settings)
+
+
+def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path: Path, tiny_data: ImageData) -> None:
+    """The kernel refuses to let a file grow past a limit, as it does on a full disk."""
+    trained(tiny_data, PLAIN, out=tmp_path, callbacks=[StopAt(3)])
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    trainer = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(FileError, match=r"checkpoint.safetensors cannot be written: File too large"):
+            trainer.fit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before["checkpoint.safetensors"]
+    assert {file.name for file in tmp_path.iterdir()} == set(before)
+    rest = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False).fit()
+    assert torch.equal(parameters(rest.model), parameters(trained(tiny_data, PLAIN).model))
+
+
+def test_weights_that_are_no_numbers_do_not_replace_a_good_checkpoint(tmp_path: Path, tiny_data: ImageData) -> None:
+    class Spoil:
+        def on_step(self, trainer) -> None:
+            if trainer.step == 5:
+                next(trainer.model.parameters()).data[0, 0] = float("inf")
+
+    with pytest.raises(TrainingError, match="at step 5 .* the weights are no longer numbers .1.weight"):
+        trained(tiny_data, PLAIN.edited(checkpoint_every=5), out=tmp_path, callbacks=[Spoil()])
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+# --- studies ---
+
+
+def test_repeat_gives_mean_and_interval(tmp_path: Path) -> None:
+    data = cnnzoo.load_data("fashion_mnist_sample").only(torch.arange(300))
+    config = cnnzoo.TrainConfig(epochs=2, batch_size=50, lr=0.1, momentum=0.9)
+    found = cnnzoo.repeat("lenet", data, config, seeds=3, out=tmp_path, show=False, activation="relu")
+    accuracies = [run.metrics["test_acc"] for run in found.runs]
+    assert len(set(accuracies)) > 1 and found.mean() == pytest.approx(sum(accuracies) / 3)
+    low, high = found.interval()
+    deviation = torch.tensor(accuracies, dtype=torch.float64).std().item()
+    assert (high - low) / 2 == pytest.approx(4.303 * deviation / 3**0.5)
+    assert "mean" in str(found) and "95 %" in str(found)
+    told = json.loads((tmp_path / "repeat.json").read_text())
+    assert told["mean_test_acc"] == found.mean() and [run["seed"] for run in told["runs"]] == [0, 1, 2]
+    alone = cnnzoo.repeat("lenet", data, config, seeds=[2], show=False, activation="relu")
+    assert alone.runs[0].metrics["test_acc"] == accuracies[2]
+    with pytest.raises(FileError, match="holds a run already"):
+        cnnzoo.repeat("lenet", data, config, seeds=2, out=tmp_path)
+    with pytest.raises(InputError, match="seeds must be a number of at least 1, or different seeds"):
+        cnnzoo.repeat("lenet", data, config, seeds=[1, 1])
+
+
+def test_the_interval_is_students() -> None:
+    assert interval_95([1.0, 3.0]) == pytest.approx((2 - 12.706, 2 + 12.706))
+    assert interval_95([5.0]) == (-float("inf"), float("inf"))
+
+
+def test_lr_find_leaves_the_module_alone(tmp_path: Path, tiny_data: ImageData) -> None:
+    model = plain_net()
+    before = parameters(model)
+    found = cnnzoo.lr_find(model, tiny_data, PLAIN, low=1e-4, high=1e4, steps=100)
+    assert torch.equal(parameters(model), before)
+    assert 1e-3 < found.suggestion < 20 and found.rates[0] == 1e-4 and list(found.rates) == sorted(found.rates)
+    assert found.losses[found.rates.index(found.suggestion)] > min(found.losses)
+    assert str(found).startswith("the loss falls fastest at lr=")
+    found.plot(tmp_path / "rates.png")
+    assert (tmp_path / "rates.png").stat().st_size > 5000
+    with pytest.raises(InputError, match="0 < low < high"):
+        cnnzoo.lr_find(model, tiny_data, low=1.0, high=0.1)
+
+
+def test_a_record_is_made_of_finished_runs(tmp_path: Path, tiny_data: ImageData) -> None:
+    from cnnzoo.train import record
+
+    trained(tiny_data, PLAIN, out=tmp_path / "a")
+    trained(tiny_data, PLAIN.edited(seed=1), out=tmp_path / "b")
+    record([tmp_path / "a", tmp_path / "b"], tmp_path / "records" / "net.json")
+    told = json.loads((tmp_path / "records" / "net.json").read_text())
+    assert (tmp_path / "records" / "net.png").exists() and told["began"]["machine"]["torch"] == torch.__version__
+    assert [run["seed"] for run in told["runs"]] == [0, 1] and len(told["runs"][0]["history"]) == 2
+    assert told["test_acc"] == pytest.approx(sum(run["metrics"]["test_acc"] for run in told["runs"]) / 2)
+    assert told["test_acc_95"][0] <= told["test_acc"] <= told["test_acc_95"][1]
+    trained(tiny_data, PLAIN, out=tmp_path / "c", callbacks=[StopAt(3)])
+    with pytest.raises(FileError, match=r"the run in .*c is not finished: there is no metrics.json in it"):
+        record([tmp_path / "c"], tmp_path / "c.json")
+
+
+# --- what is shown ---
+
+
+def test_curves_grow_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tiny_data: ImageData) -> None:
+    shown: list[str] = []
+    cell = types.SimpleNamespace(update=lambda figure: shown.append(f"update {len(figure.axes[0].lines)}"))
+
+    def display(figure, display_id):
+        shown.append(f"display {len(figure.axes[0].lines)}")
+        return cell
+
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
+    module = types.ModuleType("IPython.display")
+    module.display = display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    cnnzoo.Trainer(plain_net(), tiny_data, PLAIN.edited(epochs=3)).fit()
+    assert shown == ["display 3", "update 3", "update 3"]
+
+
+def test_tensorboard_gets_each_epochs_figures(monkeypatch: pytest.MonkeyPatch, tiny_data: ImageData) -> None:
+    written: list[tuple] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            self.folder = folder
+
+        def add_scalar(self, *arguments: object) -> None:
+            written.append(arguments)
+
+        def close(self) -> None:
+            written.append(("closed",))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    run = trained(tiny_data, PLAIN, callbacks=[TensorBoard("logs")])
+    assert ("test_acc", run.history[1]["test_acc"], 10) in written and written[-1] == ("closed",)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="tensorboard is not installed; pip install tensorboard"):
+        TensorBoard("logs")
+
+
+# --- recipes ---
+
+
+def test_the_recipe_of_2012_is_the_papers(tiny_data: ImageData) -> None:
+    config = cnnzoo.recipe("krizhevsky2012")
+    assert (config.batch_size, config.momentum, config.weight_decay, config.lr) == (128, 0.9, 5e-4, 0.01)
+    assert (config.colour, config.crops, config.fit, config.flip) == (0.1, "ten", "crop", True)
+    rates = {round(config.learning_rate(step, 10), 10) for step in range(900)}
+    assert rates == {0.01, 0.001, 0.0001, 0.00001}
+    model = cnnzoo.create("alexnet_2012", width=0.05, num_classes=3, in_channels=1)
+    data = tiny_data.only(torch.arange(6))
+    run = cnnzoo.Trainer(model, data, config.edited(epochs=1, schedule="constant", drops=[]), show=False).fit()
+    assert "test_acc_ten" in run.metrics
