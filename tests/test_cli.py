@@ -109,6 +109,27 @@ def test_train_evaluate_and_resume(run) -> None:
     assert metrics["epochs"] == 1 and len(metrics["history"]) == 1
 
 
+def test_train_with_seeds_and_a_record(run, tmp_path: Path) -> None:
+    done = run("train", "lenet", *FAST, "--seeds", "2", "--out", "r", "--record", "kept/lenet.json")
+    assert done.exit_code == 0, done.stderr
+    assert "lenet, 2 seeds" in done.stdout and "95 %" in done.stdout
+    told = json.loads((tmp_path / "kept" / "lenet.json").read_text())
+    assert [one["seed"] for one in told["runs"]] == [0, 1] and (tmp_path / "kept" / "lenet.png").exists()
+    assert told["runs"][0]["metrics"]["evaluations"]["test"]["n"] == 1000
+
+
+def test_train_finds_a_rate(run, tmp_path: Path) -> None:
+    done = run("train", "lenet", *FAST, "--find-lr")
+    assert done.exit_code == 0 and done.stdout.startswith("the loss falls fastest at lr=")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_with_crops(run) -> None:
+    run("train", "lenet", *FAST, "--out", "r")
+    assert run("evaluate", "r", "--crops", "ten").stdout.endswith(", ten crops each\n")
+    assert "unknown crops 'tenn'. Did you mean 'ten'" in run("evaluate", "r", "--crops", "tenn").stderr
+
+
 def test_recipes(run) -> None:
     assert "d2l/alexnet" in run("recipes").stdout.splitlines()
     assert "learning rate, the highest one" in run("recipes", "quick").stdout
@@ -163,6 +184,9 @@ def test_a_run_on_a_folder_is_resumed(run, tmp_path: Path) -> None:
         (["train"], 2, "give either the NAME of a model, or --resume RUN"),
         (["train", "lenet", "--resume", "r"], 2, "give either the NAME"),
         (["train", "--resume", "r", "--set", "lr=1"], 2, "a run goes on as it began"),
+        (["train", "--resume", "r", "--seeds", "3"], 2, "a run goes on as it began"),
+        (["train", "lenet", "--seeds", "0"], 2, "0 is not in the range x>=1"),
+        (["train", "lenet", "--set", "patience=3"], 1, "set held_out too"),
         (["train", "--resume", "none"], 1, "none holds no run"),
         (["evaluate", "none"], 1, "none does not exist"),
         (["nothing"], 2, "No such command 'nothing'"),

@@ -35,6 +35,21 @@ def test_adding_a_model(capsys) -> None:
     assert re.search(r"1.3 million\s+1,3\d\d,\d\d\d\s+agrees", out)
 
 
+def test_the_page_on_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict = {"__name__": "page"}
+    text = (README.parent / "docs" / "training.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "training.md", "exec"), namespace)
+    out = capsys.readouterr().out
+    assert "ten crops each" in out and "the loss falls fastest at lr=" in out and "95 %" in out
+    named = re.findall(r"^\| `([\w./`, ]+)` \|", text, flags=re.MULTILINE)
+    recipes = {word.strip(" `") for row in named if "/" in row or "2012" in row for word in row.split(",")}
+    import cnnzoo
+
+    assert recipes | {"quick"} == set(cnnzoo.list_recipes())
+
+
 def test_two_commands() -> None:
     main, tests = (block.strip() for block in blocks("bash"))
     assert main.endswith("cnnzoo compare alexnet lenet --train")

@@ -221,9 +221,7 @@ def test_evaluate_counts_each_image_once(tiny_data: ImageData) -> None:
 
 
 def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
-    with pytest.raises(
-        InputError, match=r"data must be an ImageData or StreamData, not str; cnnzoo.load_data"
-    ):
+    with pytest.raises(InputError, match=r"data must be an ImageData or StreamData, not str; cnnzoo.load_data"):
         cnnzoo.evaluate(cnnzoo.create("lenet"), "mnist")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="on the meta device and has no weights"):
         cnnzoo.evaluate(cnnzoo.create("lenet", device="meta"), tiny_data)

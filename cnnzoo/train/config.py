@@ -69,6 +69,9 @@ class TrainConfig:
         "how images of another size fit the net: 'resize', 'crop' (a window, anywhere in training, in the middle else) "
         "or 'pad' (black around)",
     )
+    normalise: bool = _knob(
+        True, "whether images have mean 0 and deviation 1 in each channel; else their values lie in [0, 1]"
+    )
     flip: bool = _knob(False, "whether half of the training images are mirrored, left to right")
     shift: int = _knob(0, "most px (of the stored image) by which training images are moved; black comes in")
     erase: float = _knob(0.0, "share of training images in which a random rectangle is filled with noise")

@@ -87,6 +87,8 @@ class Trainer:
         history: What each epoch gave.
         last_loss: The loss of the last step (of its last part), on the device.
         rate_of: The learning rate of a step; by default what the config says.
+        mean: What is subtracted from each channel of the images, values in [0, 1].
+        std: What each channel is divided by.
         name: What the run is called in its lines.
         world: Which of how many processes this is.
 
@@ -133,6 +135,8 @@ class Trainer:
         self.name = described.get("architecture", type(model).__name__)
         self.size = _input_size(described, data)
         self._require_fit(described)
+        plain = (0.0,) * data.shape[0], (1.0,) * data.shape[0]
+        self.mean, self.std = (data.mean, data.std) if self.config.normalise else plain
         self._learn = self._learned_from()
         self._samples = gives_samples(self._learn.train)
         self._require_possible()
@@ -324,7 +328,7 @@ class Trainer:
                     one_hot = [nn.functional.one_hot(y, len(self.data.classes)) for y in (labels, others)]
                     target = one_hot[0] * share + one_hot[1] * (1 - share)
                 images = augmented(images, augmentation, draws, partners=partners, components=self._colours)
-            x = normalised(fitted(images, self.size, fit, place), self.data.mean, self.data.std)
+            x = normalised(fitted(images, self.size, fit, place), self.mean, self.std)
         else:
             x = images
         return x.to(memory_format=self._layout), labels, target
@@ -464,8 +468,8 @@ class Trainer:
             data.test,
             classes=len(data.classes),
             size=self.size,
-            mean=self.data.mean,
-            std=self.data.std,
+            mean=self.mean,
+            std=self.std,
             fit=self.config.fit,
             crops=crops,
             batch_size=max(self.config.batch_size, 256),
@@ -598,7 +602,7 @@ class Trainer:
         }
         provenance |= {key: metrics[key] for key in ("loss", "train_acc", "test_acc") if key in metrics}
         notes["label_names"] = list(self.data.classes)
-        notes["mean"], notes["std"] = list(self.data.mean), list(self.data.std)
+        notes["mean"], notes["std"] = list(self.mean), list(self.std)
         notes["provenance"] = provenance
 
     # --- small things ---

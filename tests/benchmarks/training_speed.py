@@ -1,0 +1,263 @@
+"""The trainer beside the book's, beside a loop written out, and beside Lightning and Accelerate: wall clock, one run.
+
+    pip install lightning accelerate pandas requests ipython matplotlib-inline && pip install --no-deps d2l==0.17.6
+    python tests/benchmarks/training_speed.py                  # everything: minutes
+    python tests/benchmarks/training_speed.py lenet-book alexnet-loop
+
+Each pair does the same work in turn, several times; the table gives the median of each and the median of their ratio.
+The book trains as it prints: its loader with four workers, float32, its own counting of accuracy; only its animation
+is left out. Asked: against the book at least 3.5 times (AlexNet, on a machine with bf16 matrix units) and 4 times
+(LeNet); against a loop with the same settings at most 2 % (AlexNet) and 5 % (LeNet) slower; faster than Lightning and
+Accelerate on LeNet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import cnnzoo
+from cnnzoo.data import epoch_order, prepare
+from cnnzoo.device import machine, reused_memory
+from cnnzoo.train.evaluation import pick_precision
+
+DATA = cnnzoo.load_data("fashion_mnist")
+PRECISION = pick_precision("auto", torch.device("cpu"))
+
+
+def part(images: int) -> Any:
+    return DATA if images == len(DATA.train) else DATA.only(torch.arange(images))
+
+
+def config(name: str) -> cnnzoo.TrainConfig:
+    """The book's settings, as fast as this machine does them: no tests in between."""
+    book = cnnzoo.recipe(f"d2l/{name}")
+    return book.edited(epochs=1, precision="auto", channels_last=True, eval_every=0)
+
+
+# --- the same work, done by each ---
+
+
+def ours(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], float]:
+    data = part(images)
+
+    def run() -> float:
+        model = cnnzoo.create(name, seed=0)
+        trainer = cnnzoo.Trainer(model, data, settings, show=False)
+        start = time.perf_counter()
+        trainer._test = lambda *arguments: _Tested()  # type: ignore[method-assign,assignment]  # training alone
+        trainer.fit()
+        return time.perf_counter() - start
+
+    return run
+
+
+class _Tested:
+    top1 = 0.0
+
+    def to_dict(self) -> dict:
+        return {}
+
+
+def book(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], float]:
+    from d2l import torch as d2l
+
+    folder = tempfile.mkdtemp()
+    raw = Path(folder) / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    from cnnzoo.data.sources import _IDX, IDX_FILES
+
+    for file in IDX_FILES:
+        content = gzip.decompress((Path(_IDX["fashion_mnist"].system[0]) / f"{file}.gz").read_bytes())
+        (raw / file).write_bytes(content)
+    (Path(folder) / "work").mkdir()
+
+    class Still:
+        """The book's animation, standing still."""
+
+        def __init__(self, **settings: Any) -> None: ...
+
+        def add(self, *point: Any) -> None: ...
+
+    d2l.Animator = Still
+
+    def run() -> float:
+        here = os.getcwd()
+        os.chdir(Path(folder) / "work")
+        try:
+            resize = {"resize": 224} if name == "alexnet" else {}
+            train, _ = d2l.load_data_fashion_mnist(settings.batch_size, **resize)
+        finally:
+            os.chdir(here)
+        model = _the_books_own(name)
+
+        class Some:
+            """As many batches as are wanted."""
+
+            def __len__(self) -> int:
+                return -(-images // settings.batch_size)
+
+            def __iter__(self) -> Iterator[Any]:
+                return itertools.islice(iter(train), len(self))
+
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            d2l.train_ch6(model, Some(), [], 1, settings.lr, torch.device("cpu"))
+        return time.perf_counter() - start
+
+    # tests are not timed: of an empty set they need a divisor
+    d2l.evaluate_accuracy_gpu = sys.modules["d2l.torch"].evaluate_accuracy_gpu = lambda net, data: 0.0
+    return run
+
+
+def _the_books_own(name: str) -> nn.Module:
+    """The printed layers; ours have the same shapes and order."""
+    spec = cnnzoo.create(name, seed=0)
+    return nn.Sequential(*spec.features, *spec.classifier)
+
+
+def loop(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], float]:
+    """What one would write by hand, with the same batches, precision, layout, optimizer and allocator."""
+    data = part(images)
+    size = cnnzoo.get_spec(name).input[1:]
+
+    def run() -> float:
+        model = cnnzoo.create(name, seed=0).to(memory_format=torch.channels_last)
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(module.weight)
+        optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr, fused=True)
+        loss_sum = right = torch.zeros(())
+        start = time.perf_counter()
+        with reused_memory():
+            for chosen in epoch_order(images, 0, 0).split(settings.batch_size):
+                x = prepare(data.train.images[chosen], size, (0.0,), (1.0,)).to(memory_format=torch.channels_last)
+                y = data.train.labels[chosen]
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=PRECISION == "bf16"):
+                    scores = model(x)
+                loss = nn.functional.cross_entropy(scores.float(), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                with torch.no_grad():
+                    loss_sum = loss_sum + loss * len(y)
+                    right = right + (scores.argmax(1) == y).sum()
+            float(loss_sum)
+        return time.perf_counter() - start
+
+    return run
+
+
+class _Batches:
+    """The same batches for the others."""
+
+    def __init__(self, images: int, settings: cnnzoo.TrainConfig, size: tuple[int, ...]) -> None:
+        self.data, self.images, self.settings, self.size = part(images), images, settings, size
+
+    def __len__(self) -> int:
+        return -(-self.images // self.settings.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for chosen in epoch_order(self.images, 0, 0).split(self.settings.batch_size):
+            x = prepare(self.data.train.images[chosen], self.size, (0.0,), (1.0,))
+            yield x.to(memory_format=torch.channels_last), self.data.train.labels[chosen]
+
+
+def lightning(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], float]:
+    import logging
+
+    import lightning as pl
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = cnnzoo.create(name, seed=0).to(memory_format=torch.channels_last)
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.net(batch[0]).float(), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=settings.lr, fused=True)
+
+    batches = _Batches(images, settings, cnnzoo.get_spec(name).input[1:])
+
+    def run() -> float:
+        trainer = pl.Trainer(
+            accelerator="cpu", max_epochs=1, precision="bf16-mixed" if PRECISION == "bf16" else "32-true", logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        module = Module()
+        start = time.perf_counter()
+        trainer.fit(module, batches)
+        return time.perf_counter() - start
+
+    return run
+
+
+def accelerate(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], float]:
+    from accelerate import Accelerator
+
+    batches = _Batches(images, settings, cnnzoo.get_spec(name).input[1:])
+
+    def run() -> float:
+        accelerator = Accelerator(cpu=True, mixed_precision="bf16" if PRECISION == "bf16" else "no")
+        net = cnnzoo.create(name, seed=0).to(memory_format=torch.channels_last)
+        model, optimizer = accelerator.prepare(net, torch.optim.SGD(net.parameters(), lr=settings.lr, fused=True))
+        start = time.perf_counter()
+        for x, y in batches:
+            optimizer.zero_grad()
+            accelerator.backward(nn.functional.cross_entropy(model(x).float(), y))
+            optimizer.step()
+        return time.perf_counter() - start
+
+    return run
+
+
+# name -> (model, images, rounds, the other, what is asked: at least so many times as fast as the other)
+PAIRS: dict[str, tuple[str, int, int, Callable[..., Callable[[], float]], float]] = {
+    "lenet-book": ("lenet", 60_000, 3, book, 4.0),
+    "lenet-loop": ("lenet", 60_000, 7, loop, 0.95),
+    "lenet-lightning": ("lenet", 60_000, 3, lightning, 1.0),
+    "lenet-accelerate": ("lenet", 60_000, 3, accelerate, 1.0),
+    "alexnet-book": ("alexnet", 2_560, 3, book, 3.5),
+    "alexnet-loop": ("alexnet", 2_560, 5, loop, 0.98),
+}
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    print(f"\n{'':18}{'images/s ours':>14}{'images/s theirs':>17}{'ratio':>8}{'asked':>8}")
+    for pair in sys.argv[1:] or PAIRS:
+        name, images, rounds, other, asked = PAIRS[pair]
+        settings = config(name)
+        sides = ours(name, images, settings), other(name, images, settings)
+        small = config(name).edited(overfit_batches=2)
+        ours(name, images, small)()  # warm: kernels are chosen on first use
+        seconds: list[list[float]] = [[], []]
+        for number in range(rounds):
+            for side in (0, 1) if number % 2 else (1, 0):
+                seconds[side].append(sides[side]())
+        rates = [images / statistics.median(one) for one in seconds]
+        ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
+        print(f"{pair:18}{rates[0]:14,.0f}{rates[1]:17,.0f}{ratio:8.2f}{asked:8.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
