@@ -33,6 +33,17 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def seed(device: torch.device, value: int) -> None:
+    """Seeds what is drawn on the CPU and on a device.
+
+    ``torch.manual_seed`` also notes down, with a stack trace each time, to seed GPUs that are not there yet.
+    """
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(value)
+
+
 def cpu_info() -> dict[str, str]:
     """What the kernel says of the first CPU (``model name``, ``flags``, ...); empty where it does not say."""
     try:

@@ -43,6 +43,11 @@ def test_all_ablations_of_alexnet(tmp_path: Path) -> None:
     assert len(re.findall(r"0\.\d{3}\s+0\.\d{3}$", out, flags=re.MULTILINE)) == 5
 
 
+def test_sizes(tmp_path: Path) -> None:
+    out = run("sizes.py", "--epochs", "1", cwd=tmp_path)
+    assert len(re.findall(r"^(resize|crop|pad) +(0\.\d{4} *){5}$", out, flags=re.MULTILINE)) == 3
+
+
 def test_pages_are_those_that_the_library_makes() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "docs" / "make_pages.py")], capture_output=True, text=True)
     assert done.returncode == 0, f"run python docs/make_pages.py --write; it would change:\n{done.stdout}{done.stderr}"

@@ -145,6 +145,7 @@ def test_freezing_by_label_and_by_name(tiny_spec: cnnzoo.Spec, tiny_data: ImageD
     trained(tiny_data, PLAIN.edited(freeze=["conv1", "classifier.0.bias"]), model)
     same = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
     conv1 = {name for name in before if name.startswith(("features.0.", "features.1."))}
+    assert all(p.requires_grad for p in model.parameters())
     assert same == conv1 | {"classifier.0.bias"}  # the statistics of a frozen normalisation rest, too
     with pytest.raises(UnknownNameError, match="unknown label or parameter 'conv9'. Did you mean 'conv1'"):
         cnnzoo.Trainer(cnnzoo.create(tiny_spec), tiny_data, PLAIN.edited(freeze=["conv9"]))

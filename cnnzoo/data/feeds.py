@@ -88,7 +88,7 @@ class LoaderFeed:
         """As many batches as are wanted, and which: the last ones, after those that were done before a stop."""
         lists = list(wanted)
         skipped = len(self._loader) - len(lists)  # type: ignore[arg-type]
-        torch.manual_seed(seed)  # a DataLoader that shuffles takes its order from here
+        torch.default_generator.manual_seed(seed)  # a DataLoader that shuffles takes its order from here
         for number, batch in enumerate(self._loader):
             if number < skipped:
                 continue
@@ -109,7 +109,7 @@ class _Seeded(torch.utils.data.Dataset[Batch]):
         kept = random.getstate()
         with torch.random.fork_rng(devices=[]):
             random.seed(seed)
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             try:
                 return self._dataset[index]
             finally:

@@ -33,9 +33,18 @@ def prepare(
 
 def normalised(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """float32 (N, C, H, W) of mean 0 and deviation 1 in each channel, of uint8 (N, C, H, W)."""
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(1, -1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).view(1, -1, 1, 1)
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     return images.float().mul_(scale).add_(shift)
+
+
+@lru_cache(maxsize=32)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factor and summand of each channel, (1, C, 1, 1)."""
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
 
 
 def fitted(images: torch.Tensor, size: Sequence[int], fit: str, place: torch.Tensor | None = None) -> torch.Tensor:
@@ -62,10 +71,10 @@ def fitted(images: torch.Tensor, size: Sequence[int], fit: str, place: torch.Ten
         around = (left, width - inner.shape[-1] - left, top, height - inner.shape[-2] - top)
         return torch.nn.functional.pad(inner, around)
     box = _covering(images, size)
-    spare = torch.tensor([box.shape[-2] - height, box.shape[-1] - width], device=images.device)
+    down, right = box.shape[-2] - height, box.shape[-1] - width
     if place is None:
-        top, left = (int(side) // 2 for side in spare)
-        return box[..., top : top + height, left : left + width]
+        return box[..., down // 2 : down // 2 + height, right // 2 : right // 2 + width]
+    spare = torch.tensor([down, right], device=images.device)
     corner = (place.to(images.device) * (spare + 1)).floor().long().minimum(spare)  # (N, 2)
     rows = corner[:, :1] + torch.arange(height, device=images.device)  # (N, height)
     columns = corner[:, 1:] + torch.arange(width, device=images.device)
@@ -133,7 +142,7 @@ def resize(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 def _scaled_width(images: torch.Tensor, width: int) -> torch.Tensor:
     before = images.shape[-1]
-    return images if before == width else _scaled(images, _coefficients(before, width))
+    return images if before == width else _scaled(images, _coefficients(before, width, images.device))
 
 
 def _scaled_height(images: torch.Tensor, height: int) -> torch.Tensor:
@@ -145,12 +154,12 @@ def _scaled(images: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
 
     The products need 30 bits: float64 holds them exactly, and unlike integers has a fast matrix product.
     """
-    sums = images.double() @ coefficients.to(images.device)
+    sums = images.double() @ coefficients
     return sums.add_(2 ** (PRECISION - 1)).mul_(2.0**-PRECISION).floor_().clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=32)
-def _coefficients(before: int, after: int) -> torch.Tensor:
+def _coefficients(before: int, after: int, device: torch.device) -> torch.Tensor:
     """(before, after): how much each old pixel gives to each new one, in 1 / 2**22, as PIL computes it."""
     scale = before / after
     spread = max(scale, 1.0)  # a triangle of this half-width; wider when shrinking
@@ -163,4 +172,4 @@ def _coefficients(before: int, after: int) -> torch.Tensor:
         total = sum(weights)
         for old, weight in zip(range(first, last), weights, strict=True):
             matrix[old, new] = int(weight / total * (1 << PRECISION) + 0.5)
-    return matrix
+    return matrix.to(device)

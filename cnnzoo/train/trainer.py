@@ -33,7 +33,7 @@ from cnnzoo.data import (
 )
 from cnnzoo.data.augment import augmented, draw
 from cnnzoo.data.feeds import Batch
-from cnnzoo.device import pick_device, reused_memory
+from cnnzoo.device import pick_device, reused_memory, seed
 from cnnzoo.errors import InputError, TrainingError
 from cnnzoo.init import initialise
 from cnnzoo.tensorfiles import CONFIG, read_json
@@ -290,10 +290,10 @@ class Trainer:
             count = mine.stop - mine.start
             bounds = [mine.start + i * count // self.config.accumulate for i in range(self.config.accumulate + 1)]
             pieces = [slice(a, b) for a, b in pairwise(bounds) if b > a]
-            partners = chosen.roll(-1)
+            partners = chosen.roll(-1) if self.config.augmentation.mixup else None
             yield [
                 Part(
-                    torch.cat([chosen[at], partners[at]]) if self.config.augmentation.mixup else chosen[at],
+                    chosen[at] if partners is None else torch.cat([chosen[at], partners[at]]),
                     at,
                     size,
                     (at.stop - at.start) * self.world.size / size if count else 0.0,
@@ -338,7 +338,8 @@ class Trainer:
     ) -> None:
         """One step; nothing is read back from the device."""
         config = self.config
-        torch.manual_seed(mixed_seed("step", config.seed, self.step, *([self.world.rank] if self.world.rank else [])))
+        own = [self.world.rank] if self.world.rank else []
+        seed(self.device, mixed_seed("step", config.seed, self.step, *own))  # dropout
         rate = self.rate_of(self.step)
         for group, factor in zip(self._optimizer.param_groups, self._factors, strict=True):
             group["lr"] = rate * factor
@@ -385,7 +386,11 @@ class Trainer:
         self._layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model.to(self.device, memory_format=self._layout)  # type: ignore[call-overload]
         self.model.train()
-        for module in _frozen_modules(self.model, frozen(self.model, config)):
+        names = frozen(self.model, config)
+        self._still = [p for name, p in self.model.named_parameters() if name in names and p.requires_grad]
+        for parameter in self._still:
+            parameter.requires_grad_(False)
+        for module in _frozen_modules(self.model, names):
             module.eval()  # its statistics stay as they are, too
         if self._begun:
             if self._mean is not None and self._shows_mean:
@@ -393,11 +398,8 @@ class Trainer:
                 self._shows_mean = False
             return
         if config.init is not None and self._checkpoint is None:
-            torch.manual_seed(mixed_seed("init", config.seed))
+            seed(self.device, mixed_seed("init", config.seed))
             initialise(self.model, config.init)
-        for name, parameter in self.model.named_parameters():
-            if name in frozen(self.model, config):
-                parameter.requires_grad_(False)
         self._optimizer, self._factors = optimizer(self.model, config)
         self._clock = Clock(self.device)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -573,8 +575,10 @@ class Trainer:
         if self._mean is not None and not self._shows_mean:
             self._mean.swap()
             self._shows_mean = True
-        if not interrupted and "test" not in self._tested:  # a callback ended the run
+        if not interrupted and "test_acc" not in metrics:  # a callback ended the run
             metrics["test_acc"] = self._test("test", self.data).top1
+        for parameter in self._still:
+            parameter.requires_grad_(True)
         self._note_on_model(metrics)
         # a layout of its own would change the last digits of the scores, against those of the saved weights
         self.model.to(memory_format=torch.contiguous_format)

@@ -56,10 +56,9 @@ def optimizer(model: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimi
     for pattern, value in config.lr_scale.items():
         factor |= dict.fromkeys(_matching(model, pattern), float(value))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    still = frozen(model, config)
     for decayed in (True, False):
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and name not in still and (parameter.dim() > 1) == decayed:
+            if parameter.requires_grad and (parameter.dim() > 1) == decayed:
                 decay = config.weight_decay if decayed else 0.0
                 groups.setdefault((factor[name], decay), []).append(parameter)
     listed = [{"params": parameters, "weight_decay": decay} for (_, decay), parameters in groups.items()]
