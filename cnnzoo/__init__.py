@@ -16,30 +16,58 @@ from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
     from cnnzoo import blocks, weights
-    from cnnzoo.api import Trainer, bench, compare, count, create, diff, draw, evaluate, summary
+    from cnnzoo.api import (
+        Trainer,
+        bench,
+        compare,
+        count,
+        create,
+        diff,
+        draw,
+        evaluate,
+        export,
+        list_models,
+        predict,
+        summary,
+    )
     from cnnzoo.audit import timeline, verify
     from cnnzoo.data import ImageData, list_data, load_data
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, Report
     from cnnzoo.network import CNN, features
+    from cnnzoo.prediction import transforms
     from cnnzoo.published import Deviation, Published
-    from cnnzoo.registry import get_spec, list_models, register
+    from cnnzoo.registry import get_spec, register
     from cnnzoo.spec import Spec, edit, insert, remove
     from cnnzoo.train import Run, TrainConfig, list_recipes, recipe
-    from cnnzoo.weights import load, save
+    from cnnzoo.weights import load, pull, push, save
 
 _ROOMS = {
-    "cnnzoo.api": ("Trainer", "bench", "compare", "count", "create", "diff", "draw", "evaluate", "summary"),
+    "cnnzoo.api": (
+        "Trainer",
+        "bench",
+        "compare",
+        "count",
+        "create",
+        "diff",
+        "draw",
+        "evaluate",
+        "export",
+        "list_models",
+        "predict",
+        "summary",
+    ),
     "cnnzoo.audit": ("timeline", "verify"),
     "cnnzoo.data": ("ImageData", "list_data", "load_data"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "Report"),
     "cnnzoo.network": ("CNN", "features"),
     "cnnzoo.published": ("Deviation", "Published"),
-    "cnnzoo.registry": ("get_spec", "list_models", "register"),
+    "cnnzoo.prediction": ("transforms",),
+    "cnnzoo.registry": ("get_spec", "register"),
     "cnnzoo.spec": ("Spec", "edit", "insert", "remove"),
     "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "recipe"),
-    "cnnzoo.weights": ("load", "save"),
+    "cnnzoo.weights": ("load", "pull", "push", "save"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -65,6 +93,7 @@ __all__ = [
     "draw",
     "edit",
     "evaluate",
+    "export",
     "features",
     "get_spec",
     "insert",
@@ -73,12 +102,16 @@ __all__ = [
     "list_recipes",
     "load",
     "load_data",
+    "predict",
+    "pull",
+    "push",
     "recipe",
     "register",
     "remove",
     "save",
     "summary",
     "timeline",
+    "transforms",
     "verify",
     "weights",
 ]

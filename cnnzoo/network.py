@@ -51,7 +51,7 @@ class CNN(nn.Module):
         features: The modules that make features of images.
         classifier: The modules that make class scores of features.
         notes: What else is known of this network and goes into its files: ``label_names``, ``mean``, ``std``,
-            ``provenance``.
+            ``crop_pct`` (share of the shorter side that its images show), ``provenance``.
 
     Raises:
         SpecError: If the rows do not fit each other, or the images are too small.
@@ -113,6 +113,7 @@ class CNN(nn.Module):
                 "input_size": list(self.spec.input),
                 "mean": self.notes.get("mean"),
                 "std": self.notes.get("std"),
+                **({"crop_pct": self.notes["crop_pct"]} if "crop_pct" in self.notes else {}),
                 "num_classes": self.spec.num_classes,
                 "first_conv": first,
                 "classifier": last,

@@ -174,7 +174,7 @@ def _edited(path: Path, change) -> Path:
         (lambda about: about["cnnzoo"]["spec"]["features"][0].update(row="Exec"), "unknown kind of row 'Exec'"),
         (lambda about: about["cnnzoo"]["spec"]["features"][0].update(out=10**12), "out must be a whole number from 1"),
         (lambda about: about["cnnzoo"]["spec"]["classifier"][0].update(out=2**24), "do not fit the network"),
-        (lambda about: about["cnnzoo"].update(weights_sha256="0" * 64), "the file is damaged"),
+        (lambda about: about["cnnzoo"].update(weights_sha256="0" * 64), "is damaged: its weights have checksum"),
         (lambda about: about["cnnzoo"].update(spec=3), "a Spec in JSON is an object"),
         (lambda about: about["cnnzoo"]["spec"].update(name="../../x"), "a Spec needs a name"),
         (lambda about: about.update(aliases=["x"]), "the aliases in its header"),
@@ -197,7 +197,7 @@ def test_damaged_files_are_refused(tmp_path: Path, net: cnnzoo.CNN) -> None:
     with pytest.raises(WeightsError, match="is no whole safetensors file"):
         cnnzoo.load(path)
     path.write_bytes(raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:])
-    with pytest.raises(WeightsError, match="the file is damaged"):
+    with pytest.raises(WeightsError, match="is damaged: its weights have checksum"):
         cnnzoo.load(path)
     path.write_bytes(b"")
     with pytest.raises(WeightsError, match="is no whole safetensors file"):
@@ -205,7 +205,7 @@ def test_damaged_files_are_refused(tmp_path: Path, net: cnnzoo.CNN) -> None:
     with pytest.raises(FileError, match="does not exist"):
         cnnzoo.load(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileError, match="model.safetensors does not exist"):
+    with pytest.raises(FileError, match="model.safetensors does not exist; the folder holds nothing"):
         cnnzoo.load(tmp_path / "empty")
 
 
