@@ -14,6 +14,7 @@ from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of what ``describe`` says; a reader refuses one that it does not know
 _LARGEST_TRIED = 4096  # px; no classic needs larger images
+_MOST_ROWS_TRIED = 1000  # each size that is tried builds them all: a file that claims more would hold its reader up
 
 
 def _expect_width(x: torch.Tensor, width: int, name: str, input_: Shape, where: str) -> torch.Tensor:
@@ -172,6 +173,8 @@ def least_size(spec: Spec, above: int = 0) -> int | None:
 
 def _missing_size(spec: Spec) -> int | None:
     """The smallest larger image that would do; None where size is not the matter: a slightly smaller one does."""
+    if sum(1 for _ in spec.rows()) > _MOST_ROWS_TRIED:
+        return None
     side = min(spec.input[1:])
     if any(_size_fits(spec, size) for size in range(max(1, side - 4), side)):
         return None

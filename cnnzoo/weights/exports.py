@@ -86,14 +86,15 @@ def _require_same(model: CNN, run: Any, target: Path, n: int) -> None:
         raise WeightsError(f"{target}: what was exported gives other scores than {model.spec.name} for {n} images")
 
 
-def _exported(model: CNN) -> torch.export.ExportedProgram:
-    batch = torch.export.Dim("batch")
-    return torch.export.export(model, (_images(model, 2),), dynamic_shapes=({0: batch},))
+def _any_number() -> Any:
+    return ({0: torch.export.Dim("batch")},)
 
 
 def _write_torch(model: CNN, path: Path) -> Any:
-    torch.export.save(_exported(model), path)
-    module = _exported(model).module()
+    exported = torch.export.export(model, (_images(model, 2),), dynamic_shapes=_any_number())
+    exported.example_inputs = None  # or they would be kept in the file, as a pickle
+    torch.export.save(exported, path)
+    module = torch.export.load(path).module()
     return lambda x: module(x).detach()
 
 
@@ -105,7 +106,7 @@ def _write_onnx(model: CNN, path: Path) -> Any:
             (_images(model, 2),),
             str(path),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=_any_number(),
             input_names=["images"],
             output_names=["scores"],
             external_data=False,
