@@ -126,7 +126,7 @@ def create(
             model = weights.adapted(trained, apply_knobs(trained.spec, **knobs), seed)
         elif pretrained:
             kept = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
-            trained = weights.pretrained_model(with_seed(resolve(source, **kept), seed), pretrained)
+            trained = weights.pretrained_model(resolve(source, **kept), pretrained, seed)
             model = weights.adapted(trained, resolve(source, **knobs), seed)
         else:
             model = with_seed(resolve(source, **knobs), seed)  # drawn on the CPU: the same on every device

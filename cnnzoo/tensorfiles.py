@@ -202,6 +202,8 @@ def save_tensors(
             file.write(_bytes_of(plain[name]))
         if sum_up is None:
             return None
+        file.flush()
+        os.fsync(file.fileno())  # the disk is busy while the sum is finished
         found = told[KEY]["weights_sha256"] = sum_up.result()
         file.seek(0)
         file.write(_head(path, {name: plain[name] for name in names}, told))

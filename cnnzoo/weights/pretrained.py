@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnzoo.errors import InputError
-from cnnzoo.network import CNN
+from cnnzoo.network import CNN, with_seed
 from cnnzoo.registry import get_entry, list_models
+from cnnzoo.spec import Spec
 from cnnzoo.weights.conversions import fetch_torchvision
 from cnnzoo.weights.files import read
 
@@ -31,17 +32,18 @@ def has_pretrained(name: str, pretrained: bool | str = True) -> bool:
     return pretrained == "torchvision" and get_entry(name).twin is not None
 
 
-def pretrained_model(random: CNN, pretrained: bool | str) -> CNN:
+def pretrained_model(spec: Spec, pretrained: bool | str, seed: int | None = None) -> CNN:
     """A registered network with weights that were trained, for the classes and images that these are for.
 
     Args:
-        random: The network as registered, into which torchvision's weights go.
+        spec: The network, for the classes and channels that torchvision's weights are for.
         pretrained: True for those that ship, ``"torchvision"`` for those of its twin.
+        seed: Decides what is not among torchvision's.
 
     Raises:
         InputError: If there are none.
     """
-    name = random.spec.name
+    name = spec.name
     if pretrained is True:
         if not shipped(name).is_file():
             twin = ", or pretrained='torchvision'" if has_pretrained(name, "torchvision") else ""
@@ -56,5 +58,6 @@ def pretrained_model(random: CNN, pretrained: bool | str) -> CNN:
             f"pretrained must be True, 'torchvision' or None, not {pretrained!r}; a file, a folder, a name on the Hub "
             "is create's first argument"
         )
-    fetch_torchvision(random)
-    return random
+    model = with_seed(spec, seed)
+    fetch_torchvision(model)
+    return model
