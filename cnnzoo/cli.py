@@ -323,11 +323,11 @@ def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
     """Say what the network MODEL (as for evaluate) sees on each IMAGE: the five likeliest classes."""
     from cnnzoo import api
 
-    found = dict(zip(images, api.predict(model, list(images)), strict=True))
+    found = list(zip(images, api.predict(model, list(images)), strict=True))
     if as_json:
-        click.echo(json.dumps({image: dict(one.top()) for image, one in found.items()}))
+        click.echo(json.dumps({image: dict(one.top()) for image, one in found}))
         return
-    for image, one in found.items():
+    for image, one in found:
         click.echo(f"{image}\n{one}" if len(found) > 1 else str(one))
 
 
