@@ -335,14 +335,12 @@ for verb, *arguments in (cnnzoo.push, "m", "ann/tiny-net"), (cnnzoo.pull, "ann/t
 
     def run(**more: str) -> list[str]:
         told = {"HF_ENDPOINT": one_hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home"), **more}
+        environment = {**os.environ, **told}
+        environment.pop("HF_HUB_DISABLE_PROGRESS_BARS")
         done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, **told},
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=True,
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path, check=True
         )
+        assert "%|" not in done.stderr  # progress bars are for a terminal
         return done.stdout.splitlines()
 
     commit, folder, other = run()
@@ -357,6 +355,17 @@ for verb, *arguments in (cnnzoo.push, "m", "ann/tiny-net"), (cnnzoo.pull, "ann/t
         "hf://ann/other is not in the cache, and HF_HUB_OFFLINE forbids to ask for it; unset it; or"
     )
     assert one_hub.requests == []
+
+
+@pytest.mark.slow
+def test_a_hub_that_does_not_know_xet(one_hub: LocalHub, tmp_path: Path) -> None:
+    pytest.importorskip("hf_xet")
+    cnnzoo.save(cnnzoo.create("lenet", seed=0), tmp_path / "m.safetensors")
+    command = [sys.executable, "-m", "cnnzoo", "push", "m.safetensors", REPO, "--endpoint", one_hub.url]
+    environment = {**os.environ, "HF_HUB_DISABLE_XET": "0", "HF_TOKEN": TOKEN}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    assert "if this Hub is one of your own, set HF_HUB_DISABLE_XET=1 first, since it may not know Xet" in done.stderr
 
 
 def test_in_a_shell(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

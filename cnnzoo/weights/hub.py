@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -279,7 +282,8 @@ def _answers(api: Any, place: Repository, done: str) -> Iterator[None]:
     site = api.endpoint
     login = "log in (hf auth login), set HF_TOKEN, or give token="
     try:
-        yield
+        with _bars_on_a_terminal_only():
+            yield
     except CnnzooError:
         raise
     except errors.GatedRepoError:
@@ -323,6 +327,22 @@ def _answers(api: Any, place: Repository, done: str) -> Iterator[None]:
         ) from problem
 
 
+@contextmanager
+def _bars_on_a_terminal_only() -> Iterator[None]:
+    from huggingface_hub import constants
+
+    utils: Any = import_module("huggingface_hub.utils")
+    told = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled()
+    if told or sys.stderr.isatty():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()
+
+
 def _line(problem: BaseException) -> str:
     text = " ".join(str(problem).split())
     return text[:300] or type(problem).__name__
@@ -330,8 +350,6 @@ def _line(problem: BaseException) -> str:
 
 def _xet(done: str) -> str:
     """The client's fast uploads fail on a server that does not know them, and say only that there is no connection."""
-    from importlib.util import find_spec
-
     from huggingface_hub import constants
 
     if done != "published" or find_spec("hf_xet") is None or getattr(constants, "HF_HUB_DISABLE_XET", True):
