@@ -41,8 +41,8 @@ class LocalHub:
 
     Attributes:
         mode: How files are uploaded: ``"lfs"`` or ``"regular"``.
-        faults: What goes wrong: ``"down"`` (500 to all), ``"commit"`` (500 to commits), ``"cut"`` (the connection dies
-            in mid-upload), ``"corrupt"`` (other bytes of the right size).
+        faults: What goes wrong: ``"down"`` (500 to all), ``"soon"`` (that, after the next listing), ``"commit"`` (500 to
+            commits), ``"cut"`` (the connection dies in mid-upload), ``"corrupt"`` (other bytes of the right size).
         requests: Every request as ``"GET /path"``.
     """
 
@@ -274,6 +274,8 @@ class _Handler(BaseHTTPRequestHandler):
     def info(self, body: bytes, id: str, revision: str = "main") -> None:
         repo = self._repo(id)
         commit = self._commit_of(repo, revision)
+        if "soon" in self.hub.faults:
+            self.hub.faults.add("down")
         siblings = [{"rfilename": path} for path in repo.commits[commit]]
         told = {"_id": id, "id": id, "modelId": id, "sha": commit, "private": repo.private}
         self._json({**told, "tags": [], "siblings": siblings})

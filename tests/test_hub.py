@@ -157,6 +157,8 @@ def test_branches_and_tags(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -
     assert pull(REPO).name == main and pull(REPO, revision="trial").name == trial
     with pytest.raises(HubError, match=rf"not as 'v1': that tag is at {main} already; choose another tag"):
         push(net, REPO, tag="v1")
+    with pytest.raises(InputError, match=r"say what is after the @ as tag='v2', or as revision= for a branch"):
+        push(net, f"{REPO}@v2")
     with pytest.raises(HubError, match="has moved on since the commit that you named as its parent; pull it"):
         push(cnnzoo.create(net.spec, seed=1), REPO, parent_commit=main)
     with pytest.raises(HubError, match=r"has no revision 'v9'; it has main, trial, v1, and commits by their hash"):
@@ -214,6 +216,9 @@ def test_the_server_is_down(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> N
     push(net, REPO)
     hub.faults.add("down")
     with pytest.warns(UserWarning, match=rf"answers 500 .* in the cache is used, which may be old: commit {old}"):
+        assert pull(REPO).name == old
+    hub.faults ^= {"down", "soon"}
+    with pytest.warns(UserWarning, match=rf"which could not be fetched; the copy in the cache is used: commit {old}"):
         assert pull(REPO).name == old
     with pytest.raises(HubError, match=r"is not in the cache, and .* answers 500 .*; try again later; or fetch it"):
         pull(REPO, cache_dir=tmp_path / "empty")

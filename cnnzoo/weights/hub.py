@@ -105,7 +105,7 @@ def pull(
         return folder if exists(folder / WEIGHTS) else None
 
     found = cached() if place.revision and _COMMIT.fullmatch(place.revision) else None
-    if found is None:
+    if found is None or not exists(found / CONFIG):  # a fetch that was cut short
         try:
             with _answers(api, place, "fetched"):
                 listed = api.model_info(place.id, revision=place.revision)
@@ -209,6 +209,8 @@ def push(
     if card not in ("keep", "replace"):
         raise InputError(f"card must be 'keep' or 'replace', not {card!r}")
     place = Repository.parse(repo, revision)
+    if place.revision != revision:
+        raise InputError(f"{repo!r}: say what is after the @ as tag={place.revision!r}, or as revision= for a branch")
     folder = None if isinstance(model, CNN) else Path(model)
     net = model if isinstance(model, CNN) else read(Path(model))
     extras = [folder / name for name in RUN if exists(folder / name)] if folder and folder.is_dir() else []
