@@ -41,8 +41,8 @@ class LocalHub:
 
     Attributes:
         mode: How files are uploaded: ``"lfs"`` or ``"regular"``.
-        faults: What goes wrong: ``"down"`` (500 to all), ``"soon"`` (that, after the next listing), ``"commit"`` (500 to
-            commits), ``"cut"`` (the connection dies in mid-upload), ``"corrupt"`` (other bytes of the right size).
+        faults: What goes wrong: ``"down"`` (500 to all), ``"soon"`` (that, after the next listing), ``"commit"`` (500
+            to commits), ``"cut"`` (the connection dies in mid-upload), ``"corrupt"`` (other bytes of the right size).
         requests: Every request as ``"GET /path"``.
     """
 

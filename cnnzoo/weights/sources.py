@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,34 +27,20 @@ def is_source(given: object) -> bool:
     return looks or given.startswith((*REMOTE, LOCAL)) or (len(given) < 256 and exists(Path(given)))
 
 
-def locate(
-    source: str | PathLike[str],
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    endpoint: str | None = None,
-    cache_dir: str | PathLike[str] | None = None,
-    verify: bool = False,
-) -> Path:
+def locate(source: str | PathLike[str], *, verify: bool = False, **hub: Any) -> Path:
     """The file or folder that a source stands for, fetched from the Hub where it lies there.
 
     Args:
         source: A path, ``local-dir:path``, or ``hf://user/repo@revision`` (``hf-hub:`` is the same).
-        revision: For the Hub: a branch, tag or commit.
-        token: For the Hub: as for ``pull``.
-        endpoint: For the Hub: as for ``pull``.
-        cache_dir: For the Hub: as for ``pull``.
-        verify: For the Hub: as for ``pull``.
+        verify: For the Hub: whether the weights are compared with their checksum.
+        **hub: For the Hub: ``revision``, ``token``, ``endpoint``, ``cache_dir``, as for ``pull``.
 
     Raises:
         InputError: If ``user/repo`` is meant to be on the Hub, and does not say so.
     """
     if isinstance(source, str) and source.startswith(REMOTE):
-        return pull(
-            source, revision=revision, token=token, endpoint=endpoint, cache_dir=cache_dir, verify=verify
-        )  # fmt: skip
-    given = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
-    if said := [name for name, value in given.items() if value is not None]:
+        return pull(source, verify=verify, **hub)
+    if said := [name for name, value in hub.items() if value is not None]:
         raise InputError(
             f"{', '.join(said)}= is for the Hub, and {str(source)!r} names nothing there; for a repository write "
             "'hf://user/repo'"
@@ -105,9 +92,8 @@ def load(
         WeightsError: If the file is damaged, does not describe a network, or its tensors do not fit it.
     """
     remote = isinstance(source, str) and source.startswith(REMOTE)
-    path = locate(
-        source, revision=revision, token=token, endpoint=endpoint, cache_dir=cache_dir, verify=verify
-    )  # fmt: skip
+    hub = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
+    path = locate(source, verify=verify, **hub)
     # what comes from the Hub is compared where it is fetched, and thrown away if it is damaged
     model = read(path, device=device, dtype=dtype, verify=verify and not remote, mmap=mmap or remote)
     if remote:
