@@ -16,30 +16,60 @@ from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
     from cnnzoo import blocks, weights
-    from cnnzoo.api import Trainer, bench, compare, count, create, diff, draw, evaluate, repeat, summary
+    from cnnzoo.api import (
+        Trainer,
+        bench,
+        compare,
+        count,
+        create,
+        diff,
+        draw,
+        evaluate,
+        export,
+        list_models,
+        predict,
+        repeat,
+        summary,
+    )
     from cnnzoo.audit import timeline, verify
     from cnnzoo.data import ImageData, StreamData, list_data, load_data
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, Report
     from cnnzoo.network import CNN, features
+    from cnnzoo.prediction import transforms
     from cnnzoo.published import Deviation, Published
-    from cnnzoo.registry import get_spec, list_models, register
+    from cnnzoo.registry import get_spec, register
     from cnnzoo.spec import Spec, edit, insert, remove
     from cnnzoo.train import Run, TrainConfig, list_recipes, lr_find, recipe
-    from cnnzoo.weights import load, save
+    from cnnzoo.weights import load, pull, push, save
 
 _ROOMS = {
-    "cnnzoo.api": ("Trainer", "bench", "compare", "count", "create", "diff", "draw", "evaluate", "repeat", "summary"),
+    "cnnzoo.api": (
+        "Trainer",
+        "bench",
+        "compare",
+        "count",
+        "create",
+        "diff",
+        "draw",
+        "evaluate",
+        "export",
+        "list_models",
+        "predict",
+        "repeat",
+        "summary",
+    ),
     "cnnzoo.audit": ("timeline", "verify"),
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "Report"),
     "cnnzoo.network": ("CNN", "features"),
     "cnnzoo.published": ("Deviation", "Published"),
-    "cnnzoo.registry": ("get_spec", "list_models", "register"),
+    "cnnzoo.prediction": ("transforms",),
+    "cnnzoo.registry": ("get_spec", "register"),
     "cnnzoo.spec": ("Spec", "edit", "insert", "remove"),
     "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "lr_find", "recipe"),
-    "cnnzoo.weights": ("load", "save"),
+    "cnnzoo.weights": ("load", "pull", "push", "save"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -66,6 +96,7 @@ __all__ = [
     "draw",
     "edit",
     "evaluate",
+    "export",
     "features",
     "get_spec",
     "insert",
@@ -75,6 +106,9 @@ __all__ = [
     "load",
     "load_data",
     "lr_find",
+    "predict",
+    "pull",
+    "push",
     "recipe",
     "register",
     "remove",
@@ -82,6 +116,7 @@ __all__ = [
     "save",
     "summary",
     "timeline",
+    "transforms",
     "verify",
     "weights",
 ]

@@ -6,40 +6,60 @@ import copy
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, overload
 
 import torch
 from torch import nn
 
-from cnnzoo import audit, measure, train, weights
+from cnnzoo import audit, measure, prediction, registry, train, weights
 from cnnzoo.data import Data
 from cnnzoo.device import pick_device
 from cnnzoo.difference import Difference, difference
 from cnnzoo.errors import InputError
 from cnnzoo.measure import Bench, Comparison, Report
 from cnnzoo.network import CNN, with_seed
+from cnnzoo.prediction import Image, Prediction
 from cnnzoo.registry import get_spec, is_model
 from cnnzoo.spec import Spec, apply_knobs, whole_number
 from cnnzoo.tensorfiles import atomic_write, exists
 from cnnzoo.train import Evaluation, Repeat, TrainConfig
 
-Source = str | Spec
+Source = str | PathLike[str] | Spec
 
 
 def resolve(source: Source, **knobs: Any) -> Spec:
-    """The Spec of a name or a Spec, with knobs applied.
+    """The Spec of a name, a Spec or a saved network, with knobs applied.
 
     Raises:
         UnknownNameError: If the name, or a knob, is not known.
-        InputError: If it is neither a name nor a Spec.
+        InputError: If it is none of them.
     """
     if isinstance(source, Spec):
         return apply_knobs(source, **knobs)
+    if _is_saved(source):
+        return apply_knobs(weights.read_spec(weights.locate(source)), **knobs)
     if not isinstance(source, str):
         raise InputError(f"a network is given by its name or its Spec, not by {type(source).__name__}")
-    if not is_model(source) and len(source) < 256 and exists(Path(source)):
-        raise InputError(f"{source!r} is a file or folder; cnnzoo.load({source!r}) builds the network that it holds")
     return get_spec(source, **knobs)
+
+
+def _is_saved(source: object) -> TypeGuard[str | PathLike[str]]:
+    """Whether this names a saved network: what is registered is meant by its name, ``./alexnet`` is a folder."""
+    return not (isinstance(source, str) and is_model(source)) and weights.is_source(source)
+
+
+def list_models(pattern: str = "*", *, pretrained: bool | str = False) -> list[str]:
+    """The names of the registered models, sorted.
+
+    Args:
+        pattern: A wildcard such as ``"alex*"``.
+        pretrained: Only those for which ``create(name, pretrained=...)`` has weights: True for what ships with cnnzoo,
+            ``"torchvision"`` for what torchvision has.
+    """
+    if pretrained not in (True, False, "torchvision"):
+        raise InputError(f"pretrained must be True, False or 'torchvision', not {pretrained!r}")
+    names = registry.list_models(pattern)
+    return [name for name in names if weights.has_pretrained(name, pretrained)] if pretrained else names
 
 
 def create(
@@ -49,52 +69,81 @@ def create(
     seed: int | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    pretrained: str | None = None,
+    pretrained: bool | str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+    cache_dir: str | PathLike[str] | None = None,
     **knobs: Any,
 ) -> CNN:
     """Builds a network, in train mode, as torch does.
 
+    A saved network, or one with ``pretrained=``, has its weights; where the knobs ask for other ``num_classes`` or
+    ``in_channels`` they are adapted, and a warning says how. Other weights are random.
+
     Args:
-        source: A registered name, or a Spec.
+        source: A registered name, a Spec, or a saved network: a file, a folder, ``hf://user/repo@revision``.
         seed: Decides the initial weights, the same on every device, and leaves the random state of the caller
             alone; by default they are drawn from it.
         device: Where the weights live.
         dtype: Their type.
-        pretrained: ``"torchvision"`` fetches what torchvision trained on ImageNet, for networks that it has; for
-            other ``num_classes`` or ``in_channels`` they are adapted, and a warning says how. By default the
-            weights are random.
+        pretrained: For a name: True takes the weights that ship with cnnzoo (``list_models(pretrained=True)``),
+            ``"torchvision"`` fetches what torchvision trained on ImageNet, for networks that it has.
+        revision: For the Hub: a branch, tag or commit.
+        token: For the Hub: an access token; by default the one that you logged in with, or ``HF_TOKEN``.
+        endpoint: For the Hub: its address, where it is another than ``HF_ENDPOINT`` says.
+        cache_dir: For the Hub: where to keep files, if not in its cache.
         **knobs: Parameters of the model function, or the generic knobs of every network: ``num_classes``,
             ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``, ``dropout``, ``width``.
 
     Raises:
         UnknownNameError: If the name, or a knob, is not known.
         SpecError: If the network cannot be built so, such as for images that are too small.
-        FileError: If pretrained weights cannot be fetched.
-        WeightsError: If they do not fit, such as for other classes or channels than they were trained for.
+        FileError: If weights cannot be read, or fetched.
+        HubError: If a repository on the Hub cannot be had.
+        WeightsError: If they do not fit, such as for other rows than they were trained for.
     """
-    spec = resolve(source, **knobs)
+    hub: dict[str, Any] = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
+    saved = _is_saved(source)
+    if saved and pretrained:
+        raise InputError(f"{str(source)!r} has its weights already; leave out pretrained=")
+    if not saved and (said := [name for name, value in hub.items() if value is not None]):
+        raise InputError(f"{', '.join(said)}= is for the Hub; name a repository there, such as 'hf://user/repo'")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise InputError(f"dtype must be one of torch, such as torch.float64, not {dtype!r}")
     if seed is not None and type(seed) is not int:
         raise InputError(f"seed must be a whole number or None, not {seed!r}")
-    if pretrained not in (None, "torchvision"):
-        raise InputError(f"pretrained must be 'torchvision' or None, not {pretrained!r}")
     place = None if device is None else pick_device(str(device))
     if place is not None and place.type == "meta":
-        if pretrained is not None:
+        if pretrained or saved:
             raise InputError("the meta device holds no weights; leave out pretrained= or device='meta'")
         with place:
-            model = CNN(spec)
+            model = CNN(resolve(source, **knobs))
     else:
-        model = with_seed(spec, seed)  # drawn on the CPU: the same on every device
-        if pretrained is not None:
+        if saved:
+            assert not isinstance(source, Spec)
+            trained = weights.load(source, **hub)
+            model = weights.adapted(trained, apply_knobs(trained.spec, **knobs), seed)
+        elif pretrained:
             kept = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
-            trained = model if kept == knobs else with_seed(resolve(source, **kept), seed)
-            weights.fetch_torchvision(trained)
-            model = weights.adapted(trained, spec, seed)
+            trained = weights.pretrained_model(resolve(source, **kept), pretrained, seed)
+            model = weights.adapted(trained, resolve(source, **knobs), seed)
+        else:
+            model = with_seed(resolve(source, **knobs), seed)  # drawn on the CPU: the same on every device
         if place is not None:
             model = model.to(place)
     return model if dtype is None else model.to(dtype)
+
+
+def _with_weights(model: CNN | str | PathLike[str]) -> CNN:
+    """A network that is built already, or saved somewhere, or whose weights ship under its name."""
+    if isinstance(model, CNN):
+        return model
+    if isinstance(model, str) and is_model(model) and not exists(Path(model)):
+        return create(model, pretrained=True)
+    if not isinstance(model, (str, PathLike)):
+        raise InputError(f"a trained network is given as such, or by its path, not by {type(model).__name__}")
+    return weights.load(model)
 
 
 def count(
@@ -108,7 +157,7 @@ def count(
     """Counts parameters and multiply-adds: exactly, per layer and in total, computing nothing.
 
     Args:
-        source: A registered name, a Spec, or any ``nn.Module``, on which no trace is left.
+        source: A registered name, a Spec, a saved network, or any ``nn.Module``, on which no trace is left.
         input_size: Shape of the input, batch included: (N, C, H, W). A network of the zoo takes one image of
             its own size by default.
         inputs: The input itself instead: a tensor, a tuple of arguments, or a mapping of them by name; only shapes
@@ -123,7 +172,7 @@ def count(
         if knobs:
             raise InputError(f"{', '.join(knobs)}: knobs are for a name or a Spec; this module is built already")
         model = getattr(source, "_orig_mod", source)  # a compiled network, without its compiler
-    elif isinstance(source, (str, Spec)):
+    elif isinstance(source, (str, Spec, PathLike)):
         with torch.device("meta" if meta else "cpu"):
             model = CNN(resolve(source, **knobs))
     else:
@@ -359,24 +408,25 @@ class Trainer(train.Trainer):
 
 
 def evaluate(
-    model: CNN | str | PathLike[str], data: Data, *, crops: str = "whole", fit: str = "resize", batch_size: int = 256
+    model: CNN | str | PathLike[str], data: Data, *, crops: str = "whole", fit: str | None = None, batch_size: int = 256
 ) -> Evaluation:
     """Shows every test image of a data set to a network once.
 
     Args:
-        model: A network of the zoo, or the path of a saved one.
+        model: A network of the zoo, the path of a saved one, ``hf://user/repo``, or a name whose weights ship.
         data: The data set.
         crops: What is shown of each image: ``"whole"``, ``"flip"`` (and its mirror image), ``"centre"``, ``"five"``
             or ``"ten"`` windows of it (the corners and the middle; the mirror images of these), whose
             probabilities are averaged.
-        fit: How whole images of another size are made to fit: ``"resize"``, ``"crop"`` or ``"pad"``.
+        fit: How whole images of another size are made to fit: ``"resize"``, ``"crop"`` or ``"pad"``; by default as
+            in training.
         batch_size: Images at a time.
 
     Raises:
         UnknownNameError: If ``crops`` or ``fit`` is not known.
         InputError: If the network tells other classes apart, or takes other channels.
     """
-    net = model if isinstance(model, CNN) else weights.load(model)
+    net = _with_weights(model)
     train.require_kind("data", data)
     if any(parameter.is_meta for parameter in net.parameters()):
         raise InputError(f"{net.spec.name} is on the meta device and has no weights; create it on another")
@@ -395,6 +445,51 @@ def evaluate(
         mean=net.notes.get("mean") or data.mean,
         std=net.notes.get("std") or data.std,
         crops=crops,
-        fit=fit,
+        fit=fit or net.notes.get("fit", "resize"),
         batch_size=whole_number("batch_size", batch_size),
     )
+
+
+@overload
+def predict(model: CNN | str | PathLike[str], images: list[Image]) -> list[Prediction]: ...
+
+
+@overload
+def predict(model: CNN | str | PathLike[str], images: Image) -> Prediction: ...
+
+
+def predict(model: CNN | str | PathLike[str], images: Image | list[Image]) -> Prediction | list[Prediction]:
+    """Says what is on an image, with the saved preprocessing and class names; ``print`` shows the top five.
+
+    Args:
+        model: A network of the zoo, the path of a saved one, ``hf://user/repo``, or a name whose weights ship.
+        images: A path, a PIL image or uint8 (C, H, W); or a list of them.
+
+    Returns:
+        A Prediction; for a list, a list of them.
+
+    Raises:
+        DataError: If a file cannot be read as an image.
+        InputError: If the network does not know how its images must look, or one is of other channels.
+    """
+    found = prediction.predict(_with_weights(model), images if isinstance(images, list) else [images])
+    return found if isinstance(images, list) else found[0]
+
+
+def export(model: CNN | str | PathLike[str], path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+    """Writes a network for other programs to run, for any number of images, in eval mode, and checks what it wrote.
+
+    Args:
+        model: A network of the zoo, the path of a saved one, ``hf://user/repo``, or a name whose weights ship.
+        path: A file name: ``.onnx`` for ONNX (needs ``pip install "cnnzoo[onnx]"``), ``.pt2`` for ``torch.export``.
+        overwrite: Whether a file that is there may be replaced.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        InputError: If the suffix is another, or what it takes is not installed.
+        FileError: If something is there already, or it cannot be written.
+        WeightsError: If what was written gives other scores.
+    """
+    return weights.export(_with_weights(model), path, overwrite=overwrite)

@@ -565,7 +565,9 @@ class Subsampling(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to (N, C, H / height, W / width)."""
-        return nn.functional.avg_pool2d(x, self.kernel_size, divisor_override=1) * self.weight + self.bias
+        height, width = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        # the window's sum as its mean times its size: the exporter to ONNX forgets a divisor_override
+        return nn.functional.avg_pool2d(x, self.kernel_size) * (self.weight * (height * width)) + self.bias
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""

@@ -76,6 +76,11 @@ _data_size = click.option("--image-size", type=int, help="Side in px to which th
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace a run that is there already.")
 
 
+def _hub(command: Any) -> Any:
+    """How to reach the Hub. A token is no option: what stands on a command line, others can read."""
+    return click.option("--endpoint", metavar="URL", help="The Hub's address, if not HF_ENDPOINT.")(command)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cnnzoo")
 def main() -> None:
@@ -84,12 +89,13 @@ def main() -> None:
 
 @main.command("list")
 @click.argument("pattern", default="*")
+@click.option("--pretrained", is_flag=True, help="Only those whose weights ship with cnnzoo.")
 @_json
-def list_(pattern: str, as_json: bool) -> None:
+def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
     """List the models whose names match PATTERN."""
-    from cnnzoo.registry import list_models
+    from cnnzoo.api import list_models
 
-    names = list_models(pattern)
+    names = list_models(pattern, pretrained=pretrained)
     click.echo(json.dumps(names) if as_json else "\n".join(names))
 
 
@@ -332,19 +338,83 @@ def _repeated(found: Repeat, as_json: bool, record: str | None) -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path())
+@click.argument("model")
 @_data
 @_data_size
 @click.option("--crops", default="whole", show_default=True, help="'whole', 'flip', 'centre', 'five' or 'ten'.")
-@click.option("--fit", default="resize", show_default=True, help="'resize', 'crop' or 'pad'.")
+@click.option("--fit", help="'resize', 'crop' or 'pad'; by default as in training.")
 @_json
-def evaluate(path: str, data: str, image_size: int | None, crops: str, fit: str, as_json: bool) -> None:
-    """Test the saved network in PATH (a file or a run folder) on a data set."""
+def evaluate(model: str, data: str, image_size: int | None, crops: str, fit: str | None, as_json: bool) -> None:
+    """Test the network MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on a data set."""
     from cnnzoo import api
     from cnnzoo.data import load_data
 
-    found = api.evaluate(path, load_data(data, image_size=image_size), crops=crops, fit=fit)
+    found = api.evaluate(model, load_data(data, image_size=image_size), crops=crops, fit=fit)
     click.echo(json.dumps(found.to_dict()) if as_json else str(found))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@_json
+def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
+    """Say what the network MODEL (as for evaluate) sees on each IMAGE: the five likeliest classes."""
+    from cnnzoo import api
+
+    found = list(zip(images, api.predict(model, list(images)), strict=True))
+    if as_json:
+        click.echo(json.dumps({image: dict(one.top()) for image, one in found}))
+        return
+    for image, one in found:
+        click.echo(f"{image}\n{one}" if len(found) > 1 else str(one))
+
+
+@main.command()
+@click.argument("model")
+@click.option("--onnx", metavar="FILE", help="Write ONNX, for any number of images: net.onnx.")
+@click.option("--torch-export", metavar="FILE", help="Write what torch.export.load reads: net.pt2.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bool) -> None:
+    """Write the network MODEL (as for evaluate) for other programs to run, and check what was written."""
+    from cnnzoo import api
+
+    if not onnx and not torch_export:
+        raise click.UsageError("say where to: --onnx FILE.onnx, --torch-export FILE.pt2, or both")
+    for option, path, suffix in (("--onnx", onnx, ".onnx"), ("--torch-export", torch_export, ".pt2")):
+        if path and not path.endswith(suffix):
+            raise click.UsageError(f"{option} names a file *{suffix}, not {path!r}")
+    for path in filter(None, (onnx, torch_export)):
+        click.echo(api.export(model, path, overwrite=overwrite))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("repo")
+@click.option("--tag", help="A name for this state, such as v1.")
+@click.option("--revision", help="The branch to commit to; by default the main branch.")
+@click.option("--message", help="What the commit says.")
+@click.option("--private/--public", default=None, help="Who may see a repository that is made here.")
+@click.option("--replace-card", is_flag=True, help="Write README.md anew, if there is one.")
+@click.option("--license", metavar="NAME", help="The licence of the weights, for the card: apache-2.0.")
+@_hub
+def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
+    """Publish the network in MODEL (a file or a run folder) as REPO (user/name) on the Hub."""
+    from cnnzoo import weights
+
+    commit = weights.push(model, repo, card="replace" if replace_card else "keep", **options)
+    click.echo(f"commit {commit}\ncnnzoo.create({f'hf://{repo}@{commit}'!r})")
+
+
+@main.command()
+@click.argument("repo")
+@click.option("--revision", help="A branch, tag or commit; by default the main branch.")
+@click.option("--cache-dir", metavar="FOLDER", help="Where to keep files, if not in the Hub's cache.")
+@_hub
+def pull(repo: str, **options: Any) -> None:
+    """Fetch the model REPO (user/name) from the Hub, and print the folder in which it lies."""
+    from cnnzoo import weights
+
+    click.echo(weights.pull(repo, **options))
 
 
 @main.command()

@@ -34,6 +34,10 @@ class WeightsError(CnnzooError, ValueError):
     """Weights that do not fit the network, or a weights file that is not one."""
 
 
+class HubError(CnnzooError, OSError):
+    """What the Hub does not have, does not let one have, or could not do."""
+
+
 class TrainingError(CnnzooError, RuntimeError):
     """A training run that cannot go on."""
 

@@ -14,6 +14,8 @@ from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of what ``describe`` says; a reader refuses one that it does not know
 _LARGEST_TRIED = 4096  # px; no classic needs larger images
+CROP_MODES = {"resize": "squash", "crop": "center", "pad": "border"}  # how images are made to fit: ours, timm's words
+_MOST_ROWS_TRIED = 1000  # each size that is tried builds them all: a file that claims more would hold its reader up
 
 
 def _expect_width(x: torch.Tensor, width: int, name: str, input_: Shape, where: str) -> torch.Tensor:
@@ -51,6 +53,7 @@ class CNN(nn.Module):
         features: The modules that make features of images.
         classifier: The modules that make class scores of features.
         notes: What else is known of this network and goes into its files: ``label_names``, ``mean``, ``std``,
+            ``fit`` (how images are made to fit), ``crop_pct`` (share of the shorter side that its images show),
             ``provenance``.
 
     Raises:
@@ -113,6 +116,8 @@ class CNN(nn.Module):
                 "input_size": list(self.spec.input),
                 "mean": self.notes.get("mean"),
                 "std": self.notes.get("std"),
+                **({"crop_mode": CROP_MODES[self.notes["fit"]]} if "fit" in self.notes else {}),
+                **({"crop_pct": self.notes["crop_pct"]} if "crop_pct" in self.notes else {}),
                 "num_classes": self.spec.num_classes,
                 "first_conv": first,
                 "classifier": last,
@@ -171,6 +176,8 @@ def least_size(spec: Spec, above: int = 0) -> int | None:
 
 def _missing_size(spec: Spec) -> int | None:
     """The smallest larger image that would do; None where size is not the matter: a slightly smaller one does."""
+    if sum(1 for _ in spec.rows()) > _MOST_ROWS_TRIED:
+        return None
     side = min(spec.input[1:])
     if any(_size_fits(spec, size) for size in range(max(1, side - 4), side)):
         return None

@@ -8,6 +8,7 @@ import json
 import math
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -226,7 +227,7 @@ def _row_from_dict(data: object, budget: list[int], depth: int) -> Block:
 def _labelled(sections: tuple[tuple[Block, ...], ...], name: str) -> tuple[tuple[Block, ...], ...]:
     """Fills the labels that are missing; weighted rows count up, the others take the number before them."""
     taken = [row.label for rows in sections for row in rows if row.label]
-    if twice := sorted({label for label in taken if taken.count(label) > 1}):
+    if twice := sorted(label for label, times in Counter(taken).items() if times > 1):
         raise SpecError(f"{name}: more than one row is labelled {', '.join(map(repr, twice))}; labels are unique")
     used = set(taken)
     depth = 0

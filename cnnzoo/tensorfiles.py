@@ -7,19 +7,25 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from cnnzoo.errors import FileError, WeightsError
+from cnnzoo.errors import CnnzooError, FileError, WeightsError
 from cnnzoo.version import __version__
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 KEY = "cnnzoo"  # our one key in the metadata of a safetensors file
+
+# What is said in a file is read before anything of it can be judged. A thousand convolutions say 200 kB of
+# themselves, and JSON that is all brackets takes thirty times its size in memory.
+MOST_TOLD = 3 * 2**19  # bytes of JSON: of config.json, or under our key
+MOST_HEADER = 4 * 2**20  # bytes of JSON before the tensors of a safetensors file
 
 DTYPES = {  # torch's types, as safetensors calls them
     torch.float64: "F64",
@@ -97,10 +103,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
 
     Raises:
-        FileError: If it is not there, or holds no JSON object.
+        FileError: If it is not there, is too large to be one of ours, or holds no JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(MOST_TOLD + 1)
+        if len(text) > MOST_TOLD:
+            raise FileError(f"{path} has more than {MOST_TOLD:,} bytes, and is no description of a network")
+        value = json.loads(text)
+    except FileError:
+        raise
     except OSError as problem:
         raise FileError(f"{path} cannot be read: {problem.strerror or problem}") from None
     except (ValueError, RecursionError) as problem:
@@ -123,17 +135,29 @@ def _dtype_name(name: str, tensor: torch.Tensor) -> str:
     return DTYPES[tensor.dtype]
 
 
-def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """Checksum of names, types, shapes and values, whatever stands in a file beside them."""
+def weights_sha256(state: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Checksum of names, types, shapes and values, whatever stands in a file beside them.
+
+    Args:
+        state: The tensors by name; or pairs of both, sorted by name, of which each is asked for while the one
+            before it is added up.
+    """
     digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name]
+
+    def add(name: str, tensor: torch.Tensor) -> None:
         digest.update(json.dumps([name, _dtype_name(name, tensor), list(tensor.shape)]).encode())
         digest.update(_bytes_of(tensor))
+
+    with ThreadPoolExecutor(max_workers=1) as pool:  # hashlib lets go of the interpreter
+        pending = [pool.submit(add, *pair) for pair in (sorted(state.items()) if isinstance(state, Mapping) else state)]
+    for done in pending:
+        done.result()
     return digest.hexdigest()
 
 
-def save_tensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any] | None = None) -> None:
+def save_tensors(
+    path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any] | None = None, *, checksum: bool = False
+) -> str | None:
     """Writes tensors and what is to be said about them as one safetensors file.
 
     Tensors that are the same object under several names are stored once, under the first; the others stand
@@ -143,47 +167,77 @@ def save_tensors(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[s
         path: Where to; an existing file is replaced at once and whole.
         state: The tensors by name.
         about: Plain values, kept under the metadata key ``cnnzoo`` as JSON.
+        checksum: Whether ``weights_sha256`` of the tensors is put into ``about["cnnzoo"]``.
+
+    Returns:
+        The checksum, where it is asked for.
 
     Raises:
-        WeightsError: If a tensor cannot be stored.
+        WeightsError: If a tensor, or what is to be said, cannot be stored.
         FileError: If the file cannot be written.
     """
-    first: dict[tuple[int, tuple[int, ...], torch.dtype], str] = {}
-    stored: dict[str, torch.Tensor] = {}
+    first: dict[tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype], str] = {}
+    plain: dict[str, torch.Tensor] = {}
     aliases: dict[str, str] = {}
     for name in sorted(state):
         tensor = state[name]
         _dtype_name(name, tensor)
-        same = (tensor.data_ptr(), tuple(tensor.shape), tensor.dtype)
-        if tensor.numel() and same in first and state[first[same]].stride() == tensor.stride():
+        same = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if tensor.numel() and same in first:
             aliases[name] = first[same]
+            plain[name] = plain[first[same]]
         else:
             first.setdefault(same, name)
-            stored[name] = tensor
+            plain[name] = tensor.detach().to("cpu").contiguous()
     told = {**(about or {}), **({"aliases": aliases} if aliases else {})}
-    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(told, sort_keys=True), "format": "pt"}}
+    if checksum:
+        told[KEY] = {**told.get(KEY, {}), "weights_sha256": "0" * 64}
     # the order of the stock writer: wide types first keeps every tensor aligned
-    names = sorted(stored, key=lambda name: (-stored[name].element_size(), name))
-    offset = 0
-    for name in names:
-        tensor = stored[name]
-        size = tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with atomic_write(path) as file:
-        file.write(struct.pack("<Q", len(text)))
-        file.write(text)
+    names = sorted(plain.keys() - aliases.keys(), key=lambda name: (-plain[name].element_size(), name))
+    head = _head(path, {name: plain[name] for name in names}, told)
+    with atomic_write(path) as file, ThreadPoolExecutor(max_workers=1) as pool:
+        sum_up = pool.submit(weights_sha256, plain) if checksum else None  # while the tensors are written
+        file.write(head)
         for name in names:
-            file.write(_bytes_of(stored[name]))
+            file.write(_bytes_of(plain[name]))
+        if sum_up is None:
+            return None
+        file.flush()
+        os.fsync(file.fileno())  # the disk is busy while the sum is finished
+        found = told[KEY]["weights_sha256"] = sum_up.result()
+        file.seek(0)
+        file.write(_head(path, {name: plain[name] for name in names}, told))
+    return found
 
 
-def read_header(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, Any]]:
+def _head(path: Path, tensors: Mapping[str, torch.Tensor], told: Mapping[str, Any]) -> bytes:
+    """What stands before the tensors of a safetensors file: its length, and what they are."""
+    try:
+        said = json.dumps(told, sort_keys=True)
+    except (TypeError, ValueError) as problem:
+        raise WeightsError(
+            f"{path} cannot say what its network's notes hold ({problem}); keep to numbers, words, lists and dicts"
+        ) from None
+    header: dict[str, Any] = {"__metadata__": {KEY: said, "format": "pt"}}
+    offset = 0
+    for name, tensor in tensors.items():
+        end = offset + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    if len(said) > MOST_TOLD or len(text) > MOST_HEADER:
+        raise WeightsError(
+            f"{path} would say {len(said):,} bytes of the network and {len(text):,} in all, more than the "
+            f"{MOST_TOLD:,} and {MOST_HEADER:,} that are read back; save its tensors with safetensors alone"
+        )
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+Kind = tuple[str, tuple[int, ...]]  # type and shape of a tensor, as in a header
+
+
+def read_header(path: Path) -> tuple[dict[str, Kind], dict[str, Any]]:
     """What a safetensors file holds, without reading its tensors.
 
     Returns:
@@ -194,34 +248,58 @@ def read_header(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dic
         WeightsError: If it is no whole safetensors file, or what is said in it is no JSON.
     """
     with _opened(path) as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, safe_open is no dict
-        tensors = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
-        metadata = file.metadata() or {}
+        slices = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118, safe_open is no dict
+        tensors = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices}
+        said = (file.metadata() or {}).get(KEY, "{}")
     try:
-        about = json.loads(metadata.get(KEY, "{}"))
+        about = json.loads(said) if len(said) <= MOST_TOLD else None
     except (ValueError, RecursionError) as problem:
         raise WeightsError(f"{path}: what the file says under {KEY!r} is no JSON: {problem}") from None
     if not isinstance(about, dict):
-        raise WeightsError(f"{path}: what the file says under {KEY!r} is no object")
+        raise WeightsError(f"{path}: what the file says under {KEY!r} is no object of at most {MOST_TOLD:,} bytes")
     return tensors, about
 
 
-def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file by name, aliases included, as copies in memory.
+def load_tensors(path: Path, *, mmap: bool = False) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file by name, aliases included.
+
+    Args:
+        path: The file.
+        mmap: Whether they stay in the file, and are read when they are used, instead of being copied. What is written
+            into them does not go to the file; who cuts the file short kills the process.
 
     Raises:
         FileError: If the file is not there.
         WeightsError: If it is no whole safetensors file.
     """
     _, about = read_header(path)
-    with _opened(path) as file:
-        state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, safe_open is no dict
+    return dict(each_tensor(path, aliases_in(path, about), mmap=mmap))
+
+
+def aliases_in(path: Path, about: Mapping[str, Any]) -> dict[str, str]:
+    """The names that stand for other names, as what is said in a file tells them.
+
+    Raises:
+        WeightsError: If they are none.
+    """
     aliases = about.get("aliases", {})
-    for name, of in aliases.items() if isinstance(aliases, dict) else ():
-        if of not in state:
-            raise WeightsError(f"{path}: {name!r} is an alias of {of!r}, which the file lacks")
-        state[name] = state[of]
-    return state
+    if not isinstance(aliases, dict) or not all(isinstance(of, str) for of in aliases.values()):
+        raise WeightsError(f"{path}: the aliases in its header are not names of tensors")
+    return aliases
+
+
+def each_tensor(path: Path, aliases: Mapping[str, str], *, mmap: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a safetensors file one after the other, sorted by name; see ``load_tensors``."""
+    held: dict[str, torch.Tensor] = {}
+    with _opened(path) as file:
+        stored = set(file.keys())
+        for name in sorted({*stored, *aliases}):
+            of = aliases.get(name, name)
+            if of not in stored:
+                raise WeightsError(f"{path}: {name!r} is an alias of {of!r}, which the file lacks")
+            if of not in held:
+                held[of] = file.get_tensor(of) if mmap else file.get_tensor(of).clone()
+            yield name, held[of]
 
 
 @contextmanager
@@ -229,12 +307,21 @@ def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with path.open("rb") as begin:
+            length = int.from_bytes(begin.read(8), "little")
+        if MOST_HEADER < length <= path.stat().st_size:
+            raise WeightsError(
+                f"{path} has a header of {length:,} bytes, and at most {MOST_HEADER:,} are read; no network of the zoo "
+                "says so much"
+            )
         with safe_open(path, framework="pt") as file:
             yield file
+    except CnnzooError:
+        raise
     except FileNotFoundError:
         raise FileError(f"{path} does not exist") from None
-    except OSError as problem:
-        raise FileError(f"{path} cannot be read: {problem}") from None
+    except (OSError, ValueError) as problem:
+        raise FileError(f"{path} cannot be read: {getattr(problem, 'strerror', None) or problem}") from None
     except SafetensorError as problem:
         raise WeightsError(f"{path} is no whole safetensors file: {problem}; save or fetch it again") from None
 
@@ -252,13 +339,11 @@ def save_model(path: Path, state: Mapping[str, torch.Tensor], description: Mappi
     Returns:
         The checksum of the weights.
     """
-    checksum = weights_sha256(state)
-    inner = {**description.get(KEY, {}), "weights_sha256": checksum}
-    about = {**description, KEY: inner}
-    if path.suffix == ".safetensors":
-        save_tensors(path, state, about)
-    else:
-        save_tensors(path / WEIGHTS, state, about)
+    single = path.suffix == ".safetensors"
+    checksum = save_tensors(path if single else path / WEIGHTS, state, description, checksum=True)
+    assert checksum is not None
+    if not single:
         # the version stands here alone: the weights file must not change with it
-        write_json(path / CONFIG, {**about, KEY: {**inner, "version": __version__}})
+        told = {**description.get(KEY, {}), "weights_sha256": checksum, "version": __version__}
+        write_json(path / CONFIG, {**description, KEY: told})
     return checksum

@@ -34,7 +34,7 @@ def main() -> None:
     print(f"test accuracy on {len(data.test):,} images of {data.name}\n{'fit':10}" + "".join(f"{c:>9}" for c in CROPS))
     if options.run:
         model = cnnzoo.load(options.run)
-        fit = model.notes["provenance"].get("config", {}).get("fit", "resize")
+        fit = model.notes["fit"]
         print(f"{fit:10}{tested(model, data, fit)}")
         return
     config = cnnzoo.recipe(options.recipe)

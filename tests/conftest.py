@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-import torch
+# The Hub's client reads these once, when it is imported: no test may reach the real one, or the user's cache.
+os.environ.update(HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1")
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
+    os.environ.pop(_name, None)
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cnnzoo-tests-")
 
-import cnnzoo
-from cnnzoo.blocks import AvgPool, Conv, Dense, Dropout, Flatten, Logits, Parallel
-from cnnzoo.data import ImageData, Split
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+import cnnzoo  # noqa: E402
+from cnnzoo.blocks import AvgPool, Conv, Dense, Dropout, Flatten, Logits, Parallel  # noqa: E402
+from cnnzoo.data import ImageData, Split  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 

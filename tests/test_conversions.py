@@ -108,7 +108,7 @@ def test_who_has_a_twin() -> None:
         cnnzoo.create("alexnet_owt", pretrained="torchvision", device="meta")
     with pytest.raises(InputError, match="lenet is on the meta device and has no weights"):
         ungrouped(cnnzoo.create("lenet", device="meta"))
-    with pytest.raises(InputError, match="pretrained must be 'torchvision' or None, not 'imagenet'"):
+    with pytest.raises(InputError, match="pretrained must be True, 'torchvision' or None, not 'imagenet'"):
         cnnzoo.create("alexnet_owt", pretrained="imagenet")
 
 

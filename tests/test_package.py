@@ -34,6 +34,7 @@ ARROWS: dict[str, tuple[set[str], set[str]]] = {
     "train": ({"data", "measure", "tensorfiles", "init", "device"}, {"torch"}),
     "difference": ({"blocks", "spec", "network", "measure"}, {"torch"}),
     "audit": ({"registry", "network", "spec", "measure", "published"}, {"torch"}),
+    "prediction": ({"network", "data"}, {"torch"}),
     "weights": ({"network", "spec", "blocks", "registry", "published", "measure", "tensorfiles", "device"}, {"torch"}),
 }
 ABOVE = {"api": set(ARROWS), "cli": {*ARROWS, "api"}, "__init__": {*ARROWS, "api"}, "__main__": {"cli"}}

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from hub import TOKEN, LocalHub
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
 def test_python_snippets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -48,6 +49,18 @@ def test_the_page_on_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     import cnnzoo
 
     assert recipes | {"quick"} == set(cnnzoo.list_recipes())
+
+
+def test_the_page_on_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnzoo.weights import hub as room
+
+    monkeypatch.chdir(tmp_path)
+    reach = room._api
+    with LocalHub("regular") as hub:
+        monkeypatch.setattr(room, "_api", lambda token, endpoint: reach(TOKEN, hub.url))
+        namespace: dict = {"__name__": "page"}
+        for block in blocks("python", README.parent / "docs" / "weights.md"):
+            exec(compile(block, "weights.md", "exec"), namespace)
 
 
 def test_two_commands() -> None:

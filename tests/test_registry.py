@@ -10,7 +10,7 @@ import pytest
 
 import cnnzoo
 from cnnzoo.blocks import Conv, Flatten, Logits
-from cnnzoo.errors import InputError, SpecError, UnknownNameError
+from cnnzoo.errors import FileError, InputError, SpecError, UnknownNameError
 from cnnzoo.published import Published
 
 
@@ -112,8 +112,9 @@ def test_unknown_model_names_the_nearest() -> None:
         cnnzoo.create(3)  # type: ignore[arg-type]
 
 
-def test_a_path_is_no_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a file or folder; cnnzoo.load"):
+def test_a_path_is_a_path(tmp_path: Path) -> None:
+    """What exists is a path, and has to hold a network."""
+    with pytest.raises(FileError, match="model.safetensors does not exist; the folder holds nothing"):
         cnnzoo.create(str(tmp_path))
 
 

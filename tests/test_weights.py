@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -174,7 +177,7 @@ def _edited(path: Path, change) -> Path:
         (lambda about: about["cnnzoo"]["spec"]["features"][0].update(row="Exec"), "unknown kind of row 'Exec'"),
         (lambda about: about["cnnzoo"]["spec"]["features"][0].update(out=10**12), "out must be a whole number from 1"),
         (lambda about: about["cnnzoo"]["spec"]["classifier"][0].update(out=2**24), "do not fit the network"),
-        (lambda about: about["cnnzoo"].update(weights_sha256="0" * 64), "the file is damaged"),
+        (lambda about: about["cnnzoo"].update(weights_sha256="0" * 64), "is damaged: its weights have checksum"),
         (lambda about: about["cnnzoo"].update(spec=3), "a Spec in JSON is an object"),
         (lambda about: about["cnnzoo"]["spec"].update(name="../../x"), "a Spec needs a name"),
         (lambda about: about.update(aliases=["x"]), "the aliases in its header"),
@@ -197,7 +200,7 @@ def test_damaged_files_are_refused(tmp_path: Path, net: cnnzoo.CNN) -> None:
     with pytest.raises(WeightsError, match="is no whole safetensors file"):
         cnnzoo.load(path)
     path.write_bytes(raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:])
-    with pytest.raises(WeightsError, match="the file is damaged"):
+    with pytest.raises(WeightsError, match="is damaged: its weights have checksum"):
         cnnzoo.load(path)
     path.write_bytes(b"")
     with pytest.raises(WeightsError, match="is no whole safetensors file"):
@@ -205,7 +208,7 @@ def test_damaged_files_are_refused(tmp_path: Path, net: cnnzoo.CNN) -> None:
     with pytest.raises(FileError, match="does not exist"):
         cnnzoo.load(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileError, match="model.safetensors does not exist"):
+    with pytest.raises(FileError, match="model.safetensors does not exist; the folder holds nothing"):
         cnnzoo.load(tmp_path / "empty")
 
 
@@ -280,3 +283,219 @@ def test_a_config_that_is_not_that_of_the_weights(tmp_path: Path, net: cnnzoo.CN
     with pytest.warns(UserWarning, match="config.json is not that of model.safetensors beside it"):
         loaded = cnnzoo.load(tmp_path / "m")
     assert weights_sha256(loaded.state_dict()) == weights_sha256(other.state_dict())
+
+
+def test_device_and_dtype(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    path = cnnzoo.save(net, tmp_path / "m.safetensors")
+    wide = cnnzoo.load(path, dtype=torch.float64)
+    assert all(t.dtype == torch.float64 for t in wide.state_dict().values() if t.is_floating_point())
+    assert torch.equal(wide.features[0].weight, net.features[0].weight.double())
+    half = cnnzoo.save(net.half(), tmp_path / "half.safetensors")  # a network in half precision is read as one
+    again = cnnzoo.load(half)
+    assert again.features[0].weight.dtype == torch.float16 and torch.equal(
+        again.features[0].weight, net.features[0].weight
+    )
+    for wrong in (torch.int8, "float64"):
+        with pytest.raises(InputError, match="dtype must be a floating type of torch, such as torch.bfloat16, not"):
+            cnnzoo.load(path, dtype=wrong)
+    with pytest.raises(InputError, match="the meta device holds no weights"):
+        cnnzoo.load(path, device="meta")
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    state = {name: tensor.int() for name, tensor in net.state_dict().items()}
+    save_tensors(tmp_path / "m.safetensors", state, net.describe(), checksum=True)
+    with pytest.raises(WeightsError, match=r"classifier.0.bias: file \(16,\) I32, model \(16,\) F32"):
+        cnnzoo.load(tmp_path / "m.safetensors")
+
+
+def test_mapped(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    """The weights stay in the file; what is written into them does not go there."""
+    path = cnnzoo.save(net, tmp_path / "m.safetensors")
+    before = path.read_bytes()
+    for verify in (True, False):
+        model = cnnzoo.load(path, mmap=True, verify=verify)
+        assert weights_sha256(model.state_dict()) == weights_sha256(net.state_dict())
+        model(torch.randn(2, 1, 8, 8)).sum().backward()
+        torch.optim.SGD(model.parameters(), lr=1.0).step()
+        assert not torch.equal(model.classifier[0].weight, net.classifier[0].weight)
+    assert path.read_bytes() == before
+    model = cnnzoo.load(path)
+    path.write_bytes(b"")  # a copy does not mind
+    assert torch.equal(model.classifier[0].weight, net.classifier[0].weight)
+
+
+def test_without_comparing(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    path = cnnzoo.save(net, tmp_path / "m.safetensors")
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(WeightsError, match="is damaged"):
+        cnnzoo.load(path)
+    assert cnnzoo.load(path, verify=False).spec == net.spec
+    save_tensors(path, net.state_dict(), net.describe())
+    with pytest.raises(WeightsError, match="says no checksum of its weights; verify=False loads it all the same"):
+        cnnzoo.load(path)
+    assert cnnzoo.load(path, verify=False).spec == net.spec
+
+
+def test_values_that_are_no_numbers(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    with torch.no_grad():
+        net.classifier[0].weight[0, 0] = torch.nan
+        net.features[0].bias[1] = -torch.inf
+        net.classifier[3].weight[:] = 3e38  # large, but numbers
+    path = cnnzoo.save(net, tmp_path / "m.safetensors")
+    with pytest.warns(
+        UserWarning, match=r"values are numbers \(NaN or infinite\): classifier.0.weight, features.0.bias$"
+    ):
+        cnnzoo.load(path)
+
+
+def test_tied_weights_stay_tied(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Twice(Block):
+        """One convolution, under two names."""
+
+        def unroll(self, shape):
+            conv = torch.nn.Conv2d(shape[0], shape[0], 3, padding=1)
+            return [conv, torch.nn.ReLU(), conv]
+
+    model = cnnzoo.create(cnnzoo.Spec("twice", (2, 4, 4), (Twice(), Flatten()), (Logits(2),)), seed=0)
+    path = cnnzoo.save(model, tmp_path / "m.safetensors")
+    tensors, about = read_header(path)
+    assert "features.2.weight" not in tensors and about["aliases"]["features.2.weight"] == "features.0.weight"
+    again = cnnzoo.load(path)
+    assert again.features[0].weight is again.features[2].weight
+    assert torch.equal(again(x := torch.randn(1, 2, 4, 4)), model(x))
+
+
+def test_notes_that_no_file_can_hold(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    net.notes["label_names"] = {1, 2}
+    with pytest.raises(WeightsError, match="cannot say what its network's notes hold .* keep to numbers, words, lists"):
+        cnnzoo.save(net, tmp_path / "m")
+    net.notes["label_names"] = ["x" * 2_000_000]
+    with pytest.raises(WeightsError, match="more than the 1,572,864 and 4,194,304 that are read back"):
+        cnnzoo.save(net, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_has_a_card(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    cnnzoo.save(net, tmp_path / "m")
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: cnnzoo\n") and "Initial weights: the network is not trained." in card
+    report = cnnzoo.count(net)
+    assert f"| parameters | {report.params.total:,} |" in card and report.to_markdown().strip() in card
+    assert weights_sha256(net.state_dict()) in card
+    (tmp_path / "n").mkdir()
+    (tmp_path / "n" / "README.md").write_text("mine")
+    cnnzoo.save(net, tmp_path / "n")
+    assert (tmp_path / "n" / "README.md").read_text() == "mine"
+    cnnzoo.save(net, tmp_path / "n", overwrite=True)
+    assert (tmp_path / "n" / "README.md").read_text() != "mine"
+    lenet = cnnzoo.create("lenet", seed=0)
+    cnnzoo.save(lenet, tmp_path / "lenet")
+    card = (tmp_path / "lenet" / "README.md").read_text()
+    assert "## Where it departs from its source" in card and "1.7159 tanh(2x/3) | sigmoid" in card
+    assert "Dive into Deep Learning, lecture 24" in card and "LeNet as taught" in card
+    assert "Its rows, classes or images are other" not in card
+    cnnzoo.save(cnnzoo.create("lenet", num_classes=3), tmp_path / "three")
+    assert "Its rows, classes or images are other" in (tmp_path / "three" / "README.md").read_text()
+
+
+NESTED, NESTED_DEEPER = "nested 100 deep", "nested 10,000 deep"
+HOSTILE = {
+    "10^12 parameters": lambda spec: spec.update(
+        classifier=[{"row": "Dense", "out": 2**20, "label": f"huge{i}"} for i in (1, 2)]
+    ),
+    "a million rows": lambda spec: spec.update(features=[{"row": "Act"}] * 10**6),
+    "rows within the limit of bytes": lambda spec: spec.update(features=[{"row": "Act"}] * 80_000),
+    "nested": lambda spec: spec.update(features=NESTED),
+    "nested deeper": lambda spec: spec.update(features=NESTED_DEEPER),
+    "a name of another folder": lambda spec: spec.update(name="../../etc/passwd"),
+    "a label of another folder": lambda spec: spec["features"][0].update(label="../x"),
+    "a kernel as large as the world": lambda spec: spec["features"][0].update(kernel=2**40),
+}
+MEASURED = """
+import resource, sys, time
+import cnnzoo, cnnzoo.api, safetensors
+cnnzoo.load(sys.argv[1])
+before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+for verb in (cnnzoo.load, cnnzoo.count):
+    try:
+        verb(sys.argv[2])
+    except cnnzoo.CnnzooError as problem:
+        print(len(str(problem)), str(problem)[:200].replace(chr(10), " "))
+print(time.process_time() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def hostile(path: Path, net: cnnzoo.CNN, change, *, text: str | None = None) -> Path:
+    """A folder whose config.json says something hostile, beside weights that say nothing of themselves."""
+    cnnzoo.save(net, path)
+    safetensors.torch.save_file(dict(net.state_dict()), path / "model.safetensors")
+    config = json.loads((path / "config.json").read_text())
+    if text is None:
+        change(config["cnnzoo"]["spec"])
+        text = json.dumps(config)
+        for word, depth in ((NESTED, 100), (NESTED_DEEPER, 10_000)):
+            rows = '[{"row":"Parallel","paths":[' * depth + "[]" + "]}]" * depth
+            text = text.replace(json.dumps(word), rows)
+    (path / "config.json").write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("what", [*HOSTILE, "ten thousand brackets", "all brackets"])
+def test_hostile_descriptions(tmp_path: Path, net: cnnzoo.CNN, what: str) -> None:
+    good = cnnzoo.save(net, tmp_path / "good.safetensors")
+    text = {"ten thousand brackets": "[" * 10**4 + "]" * 10**4, "all brackets": f"[{'[],' * 500_000}[]]"}.get(what)
+    bad = hostile(tmp_path / "m", net, HOSTILE.get(what), text=text)
+    done = subprocess.run([sys.executable, "-c", MEASURED, good, bad], capture_output=True, text=True, check=True)
+    *said, measured = done.stdout.splitlines()
+    assert len(said) == 2 or what.startswith("10^12"), said  # the Spec alone can be counted, on no memory
+    assert str(bad) in said[0]
+    seconds, megabytes = map(float, measured.split())
+    assert seconds < 2 and megabytes < 200, measured  # two refusals
+
+
+def test_a_kill_while_saving(tmp_path: Path) -> None:
+    """The old file or the new one, whole, whenever the process dies."""
+    _killed(tmp_path, times=4)
+
+
+@pytest.mark.slow
+def test_fifty_kills_while_saving(tmp_path: Path) -> None:
+    _killed(tmp_path, times=50)
+
+
+SAVING = """
+import sys, cnnzoo
+models = [cnnzoo.create("lenet", seed=seed, width=4) for seed in (0, 1)]
+print("ready", flush=True)
+for i in range(10**6):
+    cnnzoo.save(models[i % 2], sys.argv[1], overwrite=True)
+"""
+
+
+def _killed(tmp_path: Path, times: int) -> None:
+    sums = {weights_sha256(cnnzoo.create("lenet", seed=seed, width=4).state_dict()) for seed in (0, 1)}
+    generator = random.Random(0)
+    for name in ("m.safetensors", "folder"):
+        cnnzoo.save(cnnzoo.create("lenet", seed=0, width=4), tmp_path / name)
+        for _ in range(times // 2):
+            process = subprocess.Popen([sys.executable, "-c", SAVING, tmp_path / name], stdout=subprocess.PIPE)
+            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+            time.sleep(generator.uniform(0.0, 0.2))
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*is not that of model.safetensors beside it")
+                assert weights_sha256(cnnzoo.load(tmp_path / name).state_dict()) in sums
+
+
+@pytest.mark.slow
+def test_a_large_file(tmp_path: Path) -> None:
+    model = cnnzoo.create("alexnet_owt", seed=0)
+    path = cnnzoo.save(model, tmp_path / "m.safetensors")
+    for how in ({}, {"verify": False}, {"mmap": True, "verify": False}):
+        again = cnnzoo.load(path, **how)
+        assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))

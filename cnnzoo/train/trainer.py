@@ -67,7 +67,7 @@ class Trainer:
     """Trains a module on a data set and leaves a run folder.
 
     Where the module offers ``describe()``, what it says goes into the folder's files; where it has a mapping
-    ``notes``, class names, mean, std and provenance are entered there, so that the weights can be used alone.
+    ``notes``, class names, mean, std, fit and provenance are entered there, so that the weights can be used alone.
 
     Several processes that torchrun starts train together: each takes its share of every batch, and rank 0 writes.
 
@@ -606,7 +606,7 @@ class Trainer:
         }
         provenance |= {key: metrics[key] for key in ("loss", "train_acc", "test_acc") if key in metrics}
         notes["label_names"] = list(self.data.classes)
-        notes["mean"], notes["std"] = list(self.mean), list(self.std)
+        notes["mean"], notes["std"], notes["fit"] = list(self.mean), list(self.std), self.config.fit
         notes["provenance"] = provenance
 
     # --- small things ---

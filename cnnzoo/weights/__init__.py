@@ -1,6 +1,26 @@
-"""Models as files and folders that describe themselves."""
+"""Models as files, as folders and on the Hub; each describes itself."""
 
 from cnnzoo.weights.conversions import adapted, fetch_torchvision, load_torchvision, ungrouped
-from cnnzoo.weights.files import build, load, save
+from cnnzoo.weights.exports import export
+from cnnzoo.weights.files import build, read_spec, save
+from cnnzoo.weights.hub import pull, push
+from cnnzoo.weights.pretrained import has_pretrained, pretrained_model
+from cnnzoo.weights.sources import is_source, load, locate
 
-__all__ = ["adapted", "build", "fetch_torchvision", "load", "load_torchvision", "save", "ungrouped"]
+__all__ = [
+    "adapted",
+    "build",
+    "export",
+    "fetch_torchvision",
+    "has_pretrained",
+    "is_source",
+    "load",
+    "load_torchvision",
+    "locate",
+    "pretrained_model",
+    "pull",
+    "push",
+    "read_spec",
+    "save",
+    "ungrouped",
+]

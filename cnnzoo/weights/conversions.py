@@ -19,7 +19,7 @@ from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.network import CNN, ends, label_of, with_seed
 from cnnzoo.published import Twin
 from cnnzoo.registry import get_entry, is_model, list_models
-from cnnzoo.spec import Spec
+from cnnzoo.spec import Spec, align, changed_fields
 from cnnzoo.weights.files import assign, kinds_of, require_fit
 
 
@@ -105,6 +105,7 @@ def fetch_torchvision(model: CNN) -> None:
         "label_names": list(weights.meta["categories"]),
         "mean": list(mean),
         "std": list(std),
+        "crop_pct": preset.crop_size[0] / preset.resize_size[0],
         "provenance": {"kind": "torchvision", "weights": str(weights), "url": weights.url},
     }
 
@@ -159,11 +160,22 @@ def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
     model.load_state_dict(given)
     model.notes = {name: value for name, value in trained.notes.items() if name == "provenance"}
     if now == then:
-        model.notes |= {name: trained.notes[name] for name in ("mean", "std") if name in trained.notes}
+        model.notes |= {name: trained.notes[name] for name in ("mean", "std", "crop_pct") if name in trained.notes}
     if spec.num_classes == trained.spec.num_classes and "label_names" in trained.notes:
         model.notes["label_names"] = trained.notes["label_names"]
+    if spec.input[1:] != trained.spec.input[1:]:
+        said.append("images of {}x{} px instead of {}x{}".format(*spec.input[1:], *trained.spec.input[1:]))
+    if other := [
+        label
+        for now_, then_ in align(spec, trained.spec)
+        for label in [(now_ or then_ or ("",))[0]]
+        if not (now_ and then_) or any(name != "classes" for name, *_ in changed_fields(then_[1], now_[1]))
+    ]:
+        said.append(f"other than in training: {', '.join(other)}")
     if said:
         origin = trained.notes.get("provenance")
+        if source := trained.notes.get("source"):
+            origin = {**(origin or {}), "source": source}
         model.notes["provenance"] = {"kind": "adapted", "how": "; ".join(said), "from": origin}
         warnings.warn(f"{spec.name}: {'; '.join(said)}", stacklevel=3)
     return model

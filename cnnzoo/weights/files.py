@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cnnzoo.device import pick_device
 from cnnzoo.errors import FileError, InputError, SpecError, UnknownNameError, WeightsError
-from cnnzoo.network import CNN, FORMAT_VERSION, with_seed
+from cnnzoo.network import CNN, CROP_MODES, FORMAT_VERSION, with_seed
 from cnnzoo.spec import Spec
 from cnnzoo.tensorfiles import (
     CONFIG,
     DTYPES,
     KEY,
     WEIGHTS,
+    Kind,
+    aliases_in,
+    atomic_write,
+    each_tensor,
     exists,
-    load_tensors,
     read_header,
     read_json,
     save_model,
     weights_sha256,
 )
+from cnnzoo.weights.card import CARD, card
 
 
-def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False, readme: bool = True) -> Path:
     """Saves a network so that ``load`` needs nothing else.
 
     Args:
         model: A network of the zoo.
-        path: A file name that ends in ``.safetensors``, or a folder (config.json and model.safetensors).
-        overwrite: Whether what is there may be replaced.
+        path: A file name that ends in ``.safetensors``, or a folder (config.json, model.safetensors and a README.md,
+            which is the model's card).
+        overwrite: Whether what is there may be replaced; without it a README.md that is there is kept.
+        readme: Whether a folder gets a README.md.
 
     Returns:
         Where it was saved.
@@ -46,13 +53,17 @@ def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) -> P
     if not isinstance(model, CNN):
         raise InputError(f"save takes a network of the zoo, not {type(model).__name__}; build it with cnnzoo.create")
     target = Path(path)
-    held = [target] if target.suffix == ".safetensors" else [target / CONFIG, target / WEIGHTS]
+    single = target.suffix == ".safetensors"
+    held = [target] if single else [target / CONFIG, target / WEIGHTS]
     there = [str(file) for file in held if exists(file)]
     if there and not overwrite:
         raise FileError(f"{' and '.join(there)} exists already; name another place, or say overwrite=True")
-    if target.suffix != ".safetensors" and target.is_file():
+    if not single and target.is_file():
         raise FileError(f"{target} is a file; a single file of weights ends in .safetensors")
-    save_model(target, model.state_dict(), model.describe())
+    checksum = save_model(target, model.state_dict(), model.describe())
+    if not single and readme and (overwrite or not exists(target / CARD)):
+        with atomic_write(target / CARD) as file:
+            file.write(card(model, checksum).encode())
     return target
 
 
@@ -86,8 +97,18 @@ def build(description: Mapping[str, Any]) -> CNN:
         fits = isinstance(values, list) and len(values) == model.spec.input[0]
         if values is not None and not (fits and all(_is_moment(value, name) for value in values)):
             raise WeightsError(f"{name} is {values!r}, and must be a number for each of {model.spec.input[0]} channels")
+    labels, crop, mode = description.get("label_names"), told.get("crop_pct"), told.get("crop_mode")
+    fits_of = {theirs: ours for ours, theirs in CROP_MODES.items()}
+    if mode is not None and mode not in fits_of:
+        raise WeightsError(f"crop_mode must be one of {', '.join(fits_of)}, not {mode!r}")
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise WeightsError(f"label_names must be a list of words, not {labels!r}")
+    if crop is not None and not (isinstance(crop, (int, float)) and 0 < crop <= 1):
+        raise WeightsError(f"crop_pct must be a number above 0 and at most 1, not {crop!r}")
     notes = {
-        "label_names": description.get("label_names"),
+        "label_names": labels,
+        "fit": fits_of.get(mode),
+        "crop_pct": crop,
         "mean": told.get("mean"),
         "std": told.get("std"),
         "provenance": inner.get("provenance"),
@@ -102,54 +123,119 @@ def _is_moment(value: object, name: str) -> bool:
     return abs(value) < 1e6 and (name == "mean" or value > 0)
 
 
-def load(path: str | PathLike[str], *, device: str | torch.device | None = None) -> CNN:
-    """Builds the network that a file or folder describes, with its weights.
+def read(
+    path: Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    verify: bool = True,
+    mmap: bool = False,
+) -> CNN:
+    """Builds the network that a file or folder describes, with its weights; ``load`` says what the arguments are."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"dtype must be a floating type of torch, such as torch.bfloat16, not {dtype!r}")
+    place = None if device is None else pick_device(str(device))
+    if place is not None and place.type == "meta":
+        raise InputError("the meta device holds no weights; cnnzoo.get_spec and cnnzoo.count need none")
+    file, tensors, about = _described(path)
+    with torch.device("meta"):
+        model = _built(file, about)
+    aliases = aliases_in(file, about)
+    if lost := [f"{name!r} of {of!r}" for name, of in aliases.items() if of not in tensors]:
+        raise WeightsError(f"{file}: the aliases in its header are not those of its tensors: {', '.join(lost)}")
+    held = {**tensors, **{name: tensors[of] for name, of in aliases.items()}}
+    require_fit(str(file), held, kinds_of(model.state_dict()))
+    noted = _checksum(about)
+    if verify and noted is None:
+        raise WeightsError(f"{file} says no checksum of its weights; verify=False loads it all the same")
+    if verify:
+        state, found = summed(file, aliases, mmap=mmap)
+        if found != noted:
+            raise WeightsError(
+                f"{file} is damaged: its weights have checksum {found}, and {noted} is written; save or fetch it again"
+            )
+    else:
+        state = dict(each_tensor(file, aliases, mmap=mmap))
+    assign(model, state)
+    if place is not None:
+        model = model.to(place)
+    return model if dtype is None else model.to(dtype)
 
-    Args:
-        path: What ``save`` or a training run left: a ``.safetensors`` file, or a folder.
-        device: Where the weights go; the default is the CPU, ``"auto"`` a GPU where there is one.
 
-    Returns:
-        The network in train mode, as torch does; call ``eval()`` before you use its scores.
+def summed(file: Path, aliases: Mapping[str, str], *, mmap: bool) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors of a file with their checksum; a warning names those whose values are not all numbers."""
+    state: dict[str, torch.Tensor] = {}
+    unreal: list[str] = []
+
+    def each() -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in each_tensor(file, aliases, mmap=mmap):
+            state[name] = tensor
+            yield name, tensor
+            # the sum is quick, and no number where one of them is none (or where halves add up to too much)
+            if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
+                unreal.append(name)
+
+    found = weights_sha256(each())
+    if unreal:
+        warnings.warn(f"{file}: not all values are numbers (NaN or infinite): {', '.join(unreal)}", stacklevel=4)
+    return state, found
+
+
+def read_spec(path: Path) -> Spec:
+    """The Spec that a file or folder describes; a folder needs no weights for it.
 
     Raises:
         FileError: If the path does not exist.
-        WeightsError: If the file is damaged, does not describe a network, or its tensors do not fit it.
+        WeightsError: If it does not describe a network.
     """
-    given = Path(path)
-    if not exists(given):
-        raise FileError(f"{given} does not exist")
-    file = given / WEIGHTS if given.is_dir() else given
+    with torch.device("meta"):
+        if path.is_dir() and not exists(path / WEIGHTS) and exists(path / CONFIG):
+            return _built(path / CONFIG, read_json(path / CONFIG)).spec
+        file, _, about = _described(path)
+        return _built(file, about).spec
+
+
+def _described(path: Path) -> tuple[Path, dict[str, Kind], dict[str, Any]]:
+    """The weights file of a file or folder, what it holds, and what is said of it there."""
+    if not exists(path):
+        raise FileError(f"{path} does not exist")
+    file = path / WEIGHTS if path.is_dir() else path
+    if path.is_dir() and not exists(file):
+        others = sorted(other.name for other in path.iterdir())
+        raise FileError(
+            f"{file} does not exist; the folder holds {', '.join(others[:9]) or 'nothing'}. A folder that "
+            f"cnnzoo.save or a finished training run left has a {WEIGHTS}; other formats are not read"
+        )
     tensors, about = read_header(file)
-    if given.is_dir() and (given / CONFIG).exists():
-        config = read_json(given / CONFIG)
+    if path.is_dir() and exists(path / CONFIG):
+        config = read_json(path / CONFIG)
         if not about:
             about = config
         elif _checksum(config) != _checksum(about):
             # a kill between the two writes; the weights file is whole and describes itself
-            warnings.warn(
-                f"{given / CONFIG} is not that of {WEIGHTS} beside it; the weights file is used", stacklevel=2
-            )
+            warnings.warn(f"{path / CONFIG} is not that of {WEIGHTS} beside it; the weights file is used", stacklevel=4)
+    return file, tensors, about
+
+
+def _built(file: Path, about: Mapping[str, Any]) -> CNN:
     try:
-        with torch.device("meta"):
-            model = build(about)
+        return build(about)
     except WeightsError as problem:
         raise WeightsError(f"{file}: {problem}") from None
-    aliases = about.get("aliases", {})
-    if not isinstance(aliases, dict) or not all(isinstance(of, str) and of in tensors for of in aliases.values()):
-        raise WeightsError(f"{file}: the aliases in its header are not those of its tensors")
-    names = {*tensors, *aliases}
-    require_fit(str(file), {name: tensors[aliases.get(name, name)] for name in names}, kinds_of(model.state_dict()))
-    state = load_tensors(file)
-    if (noted := _checksum(about)) not in (None, found := weights_sha256(state)):
-        raise WeightsError(f"{file}: the weights have checksum {found}, and {noted} is written; the file is damaged")
-    assign(model, state)
-    return model if device is None else model.to(pick_device(str(device)))
 
 
 def assign(model: CNN, state: Mapping[str, torch.Tensor]) -> None:
-    """Gives a network on the meta device its weights, and makes the buffers that are no part of them."""
-    model.load_state_dict(state, assign=True)
+    """Gives a network on the meta device its weights, and makes the buffers that are no part of them.
+
+    A tensor that stands under several names becomes one parameter.
+    """
+    made: dict[int, nn.Parameter] = {}
+    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters(remove_duplicate=False)}
+    given = {
+        name: made.setdefault(id(tensor), nn.Parameter(tensor, wanted[name])) if name in wanted else tensor
+        for name, tensor in state.items()
+    }
+    model.load_state_dict(given, assign=True)
     if left := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
         fresh = with_seed(model.spec, 0)
         for name in left:
@@ -163,16 +249,18 @@ def _checksum(description: Mapping[str, Any]) -> Any:
     return inner.get("weights_sha256") if isinstance(inner, dict) else None
 
 
-Kind = tuple[str, tuple[int, ...]]  # type and shape of a tensor
-
-
 def kinds_of(state: Mapping[str, torch.Tensor]) -> dict[str, Kind]:
     """Name -> type and shape of each tensor."""
     return {name: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in state.items()}
 
 
+_FLOATING = {word for dtype, word in DTYPES.items() if dtype.is_floating_point}
+
+
 def require_fit(source: str, held: Mapping[str, Kind], wanted: Mapping[str, Kind]) -> None:
     """Every tensor that does not fit, in one error.
+
+    Any floating type fits any other: a network in half precision is read as one.
 
     Args:
         source: Where the tensors come from.
@@ -180,8 +268,11 @@ def require_fit(source: str, held: Mapping[str, Kind], wanted: Mapping[str, Kind
         wanted: What the network needs.
 
     Raises:
-        WeightsError: If they differ in names or shapes.
+        WeightsError: If they differ in names, shapes or sorts of number.
     """
+
+    def like(tensor: Kind | None) -> object:
+        return None if tensor is None else ("F" if tensor[0] in _FLOATING else tensor[0], tensor[1])
 
     def shown(tensor: Kind | None) -> str:
         return "none" if tensor is None else f"{tensor[1]} {tensor[0]}"
@@ -189,7 +280,7 @@ def require_fit(source: str, held: Mapping[str, Kind], wanted: Mapping[str, Kind
     unfit = [
         f"{name}: file {shown(held.get(name))}, model {shown(wanted.get(name))}"
         for name in sorted({*held, *wanted})
-        if name not in held or name not in wanted or held[name][1] != wanted[name][1]
+        if like(held.get(name)) != like(wanted.get(name))
     ]
     if unfit:
         raise WeightsError(f"{source}: {len(unfit)} tensors do not fit the network: {'; '.join(unfit)}")

@@ -1,0 +1,364 @@
+"""A Hub on this machine, for the tests: what the real client asks of the real one, from the standard library."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+OWNER = "ann"
+TOKEN = "hf_ann_may_write"
+READ = "hf_guest_reads"
+
+
+def _id_of(number: int) -> str:
+    return hashlib.sha1(str(number).encode()).hexdigest()
+
+
+@dataclass
+class Repo:
+    private: bool = False
+    gated: bool = False
+    commits: dict[str, dict[str, str]] = field(default_factory=dict)  # commit -> path -> sha256
+    branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def commit_at(self, revision: str) -> str | None:
+        revision = revision.removeprefix("refs/heads/")
+        named = self.branches.get(revision) or self.tags.get(revision)
+        return named or (revision if revision in self.commits else None)
+
+
+class LocalHub:
+    """The server; a context manager.
+
+    Attributes:
+        mode: How files are uploaded: ``"lfs"`` or ``"regular"``.
+        faults: What goes wrong: ``"down"`` (500 to all), ``"soon"`` (that, after the next listing), ``"commit"`` (500
+            to commits), ``"cut"`` (the connection dies in mid-upload), ``"corrupt"`` (other bytes of the right size).
+        requests: Every request as ``"GET /path"``.
+    """
+
+    def __init__(self, mode: str = "lfs") -> None:
+        self.mode, self.faults, self.requests = mode, set[str](), list[str]()
+        self.repos: dict[str, Repo] = {}
+        self.blobs: dict[str, bytes] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> LocalHub:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.faults.add("gone")  # connections that are still open, too
+        if self._server.fileno() != -1:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def add(self, id_: str, files: dict[str, bytes | None], branch: str = "main", message: str = "") -> str:
+        """A commit: files with their content, None for one that goes."""
+        repo = self.repos.setdefault(id_, Repo())
+        tree = dict(repo.commits.get(repo.branches.get(branch, ""), {}))
+        for path, content in files.items():
+            if content is None:
+                tree.pop(path, None)
+            else:
+                tree[path] = self.keep(content)
+        commit = _id_of(sum(len(r.commits) for r in self.repos.values()))
+        repo.commits[commit] = tree
+        repo.branches[branch] = commit
+        repo.messages.append(message)
+        return commit
+
+    def keep(self, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        self.blobs[digest] = content
+        return digest
+
+    def read(self, id_: str, path: str, revision: str = "main") -> bytes:
+        repo = self.repos[id_]
+        return self.blobs[repo.commits[repo.commit_at(revision) or ""][path]]
+
+
+def _git_sha1(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+class _Stop(Exception):
+    """The answer is given."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: LocalHub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    do_HEAD = do_POST = do_PUT = do_GET
+
+    # --- answers ---
+
+    def _send(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        raise _Stop
+
+    def _json(self, value: Any, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def _error(self, status: int, code: str, text: str = "") -> None:
+        body = json.dumps({"error": text or code}).encode()
+        self._send(status, body, {"X-Error-Code": code, "X-Error-Message": text or code})
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            parts = []
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def _answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{self.command} {path}")
+        cut = "cut" in self.hub.faults and self.command == "PUT"
+        if cut or "gone" in self.hub.faults:
+            self.rfile.read(100 * cut)
+            self.close_connection = True
+            self.connection.close()
+            return
+        body = self._body()
+        try:
+            if "down" in self.hub.faults:
+                self._error(500, "", "the database is away")
+            for pattern, answer in self.routes:
+                if match := re.fullmatch(pattern, f"{self.command} {path}"):
+                    answer(self, body, **match.groupdict())
+            self._error(404, "EntryNotFound", f"no such address: {path}")
+        except _Stop:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    # --- who may do what ---
+
+    @property
+    def _token(self) -> str:
+        return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+
+    def _repo(self, id: str, write: bool = False) -> Repo:
+        if self._token not in ("", TOKEN, READ):
+            self._send(401, b'{"error": "Invalid credentials in Authorization header"}')
+        repo = self.hub.repos.get(id)
+        if repo is None or (repo.private and self._token != TOKEN):
+            self._error(404 if self._token else 401, "RepoNotFound", "Repository not found")
+        if repo.gated and self._token != TOKEN:
+            self._error(403, "GatedRepo", f"Access to model {id} is restricted")
+        if write and self._token != TOKEN:
+            self._error(403, "", "You don't have the rights to write here")
+        return repo
+
+    def _commit_of(self, repo: Repo, revision: str) -> str:
+        commit = repo.commit_at(revision)
+        if commit is None:
+            self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return commit
+
+    # --- requests ---
+
+    def whoami(self, body: bytes) -> None:
+        if self._token != TOKEN:
+            self._send(401, b'{"error": "Invalid credentials"}')
+        self._json({"type": "user", "name": OWNER, "orgs": [], "auth": {}})
+
+    def validate(self, body: bytes) -> None:
+        self._json({"errors": [], "warnings": []})
+
+    def create(self, body: bytes) -> None:
+        if self._token != TOKEN:
+            self._send(401, b'{"error": "Invalid username or password."}')
+        asked = json.loads(body)
+        id_ = f"{asked.get('organization') or OWNER}/{asked['name']}"
+        if not id_.startswith(f"{OWNER}/"):
+            self._error(403, "", f"You don't have the rights to create a model under {id_.partition('/')[0]!r}")
+        answer = {"url": f"{self.hub.url}/{id_}", "name": id_, "id": id_}
+        if id_ in self.hub.repos:
+            self._json({**answer, "error": "You already created this model repo"}, 409)
+        self.hub.add(id_, {".gitattributes": b"*.safetensors filter=lfs\n"})
+        self.hub.repos[id_].private = bool(asked.get("private")) or asked.get("visibility") == "private"
+        self._json(answer)
+
+    def preupload(self, body: bytes, id: str, revision: str) -> None:
+        repo = self._repo(id, write=True)
+        tree = repo.commits[self._commit_of(repo, revision)]
+        files = []
+        for file in json.loads(body)["files"]:
+            lfs = self.hub.mode == "lfs" and file["path"].endswith((".safetensors", ".png"))
+            held = tree.get(file["path"])
+            oid = held and (held if lfs else _git_sha1(self.hub.blobs[held]))
+            files.append(
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if lfs else "regular",
+                    "shouldIgnore": False,
+                    **({"oid": oid} if oid else {}),
+                }
+            )
+        self._json({"files": files})
+
+    def batch(self, body: bytes, id: str) -> None:
+        self._repo(id, write=True)
+        objects = []
+        for asked in json.loads(body)["objects"]:
+            oid, size = asked["oid"], asked["size"]
+            actions = {
+                "upload": {"href": f"{self.hub.url}/lfs/{oid}", "header": {}},
+                "verify": {"href": f"{self.hub.url}/verify", "header": {}},
+            }
+            objects.append({"oid": oid, "size": size, **({} if oid in self.hub.blobs else {"actions": actions})})
+        self._json({"transfer": "basic", "objects": objects})
+
+    def put(self, body: bytes, oid: str) -> None:
+        assert self.hub.keep(body) == oid
+        self._send(200)
+
+    def verify(self, body: bytes) -> None:
+        asked = json.loads(body)
+        self._send(200 if len(self.hub.blobs.get(asked["oid"], b"")) == asked["size"] else 404)
+
+    def commit(self, body: bytes, id: str, revision: str) -> None:
+        if "commit" in self.hub.faults:
+            self._error(500, "", "the commit failed")
+        repo = self._repo(id, write=True)
+        head = self._commit_of(repo, revision)
+        files: dict[str, bytes | None] = {}
+        message = ""
+        for line in filter(None, body.split(b"\n")):
+            entry = json.loads(line)
+            value = entry["value"]
+            if entry["key"] == "header":
+                message = value["summary"]
+                if value.get("parentCommit") not in (None, head):
+                    self._error(412, "", "A commit has happened since. Please refresh and try again.")
+            elif entry["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "lfsFile":
+                files[value["path"]] = self.hub.blobs[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                files[value["path"]] = None
+        commit = self.hub.add(id, files, revision, message)
+        self._json({"commitOid": commit, "commitUrl": f"{self.hub.url}/{id}/commit/{commit}", "success": True})
+
+    def info(self, body: bytes, id: str, revision: str = "main") -> None:
+        repo = self._repo(id)
+        commit = self._commit_of(repo, revision)
+        if "soon" in self.hub.faults:
+            self.hub.faults.add("down")
+        siblings = [{"rfilename": path} for path in repo.commits[commit]]
+        told = {"_id": id, "id": id, "modelId": id, "sha": commit, "private": repo.private}
+        self._json({**told, "tags": [], "siblings": siblings})
+
+    def tree(self, body: bytes, id: str, revision: str) -> None:
+        repo = self._repo(id)
+        entries = []
+        for path, digest in repo.commits[self._commit_of(repo, revision)].items():
+            content = self.hub.blobs[digest]
+            size, oid = len(content), _git_sha1(content)
+            lfs = {"lfs": {"oid": digest, "size": size, "pointerSize": 130}} if self._lfs(path) else {}
+            entries.append({"type": "file", "path": path, "oid": oid, "size": size, **lfs})
+        self._json(entries)
+
+    def paths(self, body: bytes, id: str, revision: str) -> None:
+        self.tree(body, id, revision)
+
+    def _lfs(self, path: str) -> bool:
+        return self.hub.mode == "lfs" and path.endswith((".safetensors", ".png"))
+
+    def refs(self, body: bytes, id: str) -> None:
+        repo = self._repo(id)
+
+        def listed(named: dict[str, str], kind: str) -> list[dict[str, str]]:
+            return [{"name": n, "ref": f"refs/{kind}/{n}", "targetCommit": c} for n, c in named.items()]
+
+        self._json({
+            "branches": listed(repo.branches, "heads"), "tags": listed(repo.tags, "tags"), "converts": [],
+        })  # fmt: skip
+
+    def tag(self, body: bytes, id: str, revision: str) -> None:
+        repo = self._repo(id, write=True)
+        name = json.loads(body)["tag"]
+        if name in repo.tags:
+            self._error(409, "", "Tag reference exists already")
+        repo.tags[name] = self._commit_of(repo, revision)
+        self._send(200)
+
+    def branch(self, body: bytes, id: str, name: str) -> None:
+        repo = self._repo(id, write=True)
+        if name in repo.branches:
+            self._error(409, "", "Reference already exists")
+        start = json.loads(body or b"{}").get("startingPoint") or "main"
+        repo.branches[name] = self._commit_of(repo, start)
+        self._send(200)
+
+    def resolve(self, body: bytes, id: str, revision: str, path: str) -> None:
+        repo = self._repo(id)
+        commit = self._commit_of(repo, revision)
+        if path not in repo.commits[commit]:
+            self._error(404, "EntryNotFound", f"{path} does not exist")
+        digest = repo.commits[commit][path]
+        content = self.hub.blobs[digest]
+        etag = digest if self._lfs(path) else _git_sha1(content)
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        if self._lfs(path):
+            headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content))}
+        if "corrupt" in self.hub.faults and path.endswith(".safetensors"):
+            content = content[:-4] + bytes(4)
+        if self.command == "HEAD":
+            self._send(200, b"", {**headers, "Content-Length": str(len(content))})
+        if span := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
+            start, end = int(span[1]), int(span[2] or len(content) - 1)
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
+            self._send(206, content[start : end + 1], headers)
+        self._send(200, content, headers)
+
+    _ID = r"(?P<id>[\w.-]+/[\w.-]+)"
+    _REV = r"(?P<revision>[^/]+)"
+    routes = (
+        (r"GET /api/whoami-v2", whoami),
+        (r"POST /api/validate-yaml", validate),
+        (r"POST /api/repos/create", create),
+        (rf"POST /api/models/{_ID}/preupload/{_REV}", preupload),
+        (rf"POST /{_ID}\.git/info/lfs/objects/batch", batch),
+        (r"PUT /lfs/(?P<oid>\w+)", put),
+        (r"POST /verify", verify),
+        (rf"POST /api/models/{_ID}/commit/{_REV}", commit),
+        (rf"GET /api/models/{_ID}", info),
+        (rf"GET /api/models/{_ID}/revision/{_REV}", info),
+        (rf"GET /api/models/{_ID}/tree/{_REV}/?", tree),
+        (rf"GET /api/models/{_ID}/refs", refs),
+        (rf"POST /api/models/{_ID}/tag/{_REV}", tag),
+        (rf"POST /api/models/{_ID}/branch/(?P<name>[^/]+)", branch),
+        (rf"(?:GET|HEAD) /{_ID}/resolve/{_REV}/(?P<path>.+)", resolve),
+    )

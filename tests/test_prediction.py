@@ -1,0 +1,258 @@
+"""From an image to a class, weights that ship, and networks in other formats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import cnnzoo
+from cnnzoo.cli import main
+from cnnzoo.data import ImageData, load_data
+from cnnzoo.errors import DataError, FileError, InputError, WeightsError
+from cnnzoo.weights.pretrained import MOST_BYTES, shipped
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return load_data("fashion_mnist_sample")
+
+
+@pytest.fixture
+def trouser(tmp_path: Path, data: ImageData) -> Path:
+    index = int((data.test.labels == data.classes.index("Trouser")).nonzero()[0])
+    Image.fromarray(data.test.images[index, 0].numpy()).save(tmp_path / "trouser.png")
+    return tmp_path / "trouser.png"
+
+
+SHIPPED = cnnzoo.list_models(pretrained=True)
+
+
+# --- weights that ship ---
+
+
+def test_what_ships() -> None:
+    assert SHIPPED == ["lenet", "lenet5_1998"]
+    assert cnnzoo.list_models("alex*", pretrained=True) == []
+    assert "alexnet_owt" in cnnzoo.list_models(pretrained="torchvision")
+    assert CliRunner().invoke(main, ["list", "--pretrained"]).stdout.split() == SHIPPED
+    with pytest.raises(InputError, match="pretrained must be True, False or 'torchvision', not 'imagenet'"):
+        cnnzoo.list_models(pretrained="imagenet")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_are_what_they_say(name: str) -> None:
+    """Trained here on the full set, by a recipe that is told; and as good as they say."""
+    assert shipped(name).stat().st_size <= MOST_BYTES
+    model = cnnzoo.create(name, pretrained=True)
+    assert model.spec == cnnzoo.get_spec(name) and model.training
+    told = model.notes["provenance"]
+    assert (told["kind"], told["data"]) == ("trained", "fashion_mnist")
+    cnnzoo.TrainConfig.from_dict(told["config"])
+    found = cnnzoo.evaluate(name, load_data("fashion_mnist_sample"))
+    assert abs(found.top1 - told["test_acc"]) < 0.03  # 1,000 of the 10,000 test images
+
+
+def test_shipped_weights_for_other_classes() -> None:
+    with pytest.warns(UserWarning, match="lenet: classifier.4 is new, for 3 classes instead of 10; features.0 sees 3"):
+        model = cnnzoo.create("lenet", pretrained=True, num_classes=3, in_channels=3, seed=0)
+    assert model(torch.randn(2, 3, 28, 28)).shape == (2, 3)
+    assert model.notes["provenance"]["from"]["kind"] == "trained"
+    with pytest.warns(UserWarning, match="other than in training: conv1, conv2, fc3, fc4$"):
+        model = cnnzoo.create("lenet", pretrained=True, activation="relu")
+    assert model.notes["provenance"]["how"] == "other than in training: conv1, conv2, fc3, fc4"
+    with pytest.raises(WeightsError, match=r"classifier.0.weight: file \(120, 400\) F32, model \(120, 784\) F32"):
+        cnnzoo.create("lenet", pretrained=True, image_size=36)
+
+
+def test_where_nothing_ships() -> None:
+    with pytest.raises(InputError) as problem:
+        cnnzoo.create("alexnet_owt", pretrained=True)
+    assert str(problem.value) == (
+        "no weights of alexnet_owt ship with cnnzoo; those that do: lenet, lenet5_1998. Instead, create takes a file, "
+        "a folder, or a name on the Hub, such as create('runs/alexnet_owt') or create('hf://user/alexnet_owt'), or "
+        "pretrained='torchvision'"
+    )
+    with pytest.raises(InputError, match=r"no weights of alexnet ship .*create\('hf://user/alexnet'\)$"):
+        cnnzoo.create("alexnet", pretrained=True)
+
+
+def test_a_saved_network_has_its_weights(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
+    path = str(cnnzoo.save(cnnzoo.create(tiny_spec, seed=0), tmp_path / "m"))
+    assert cnnzoo.count(path).params == cnnzoo.count(tiny_spec).params
+    assert cnnzoo.create(Path(path), dtype=torch.float64).features[0].weight.dtype == torch.float64
+    with pytest.raises(InputError, match="has its weights already; leave out pretrained="):
+        cnnzoo.create(path, pretrained=True)
+    with pytest.raises(InputError, match="the meta device holds no weights"):
+        cnnzoo.create(path, device="meta")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    assert cnnzoo.count(path).macs == cnnzoo.count(tiny_spec).macs  # a count needs no weights
+    with pytest.raises(FileError, match="model.safetensors does not exist; the folder holds README.md, config.json"):
+        cnnzoo.create(path)
+
+
+# --- predict ---
+
+
+def test_predict(trouser: Path, data: ImageData) -> None:
+    found = cnnzoo.predict("lenet", str(trouser))
+    assert found.label == "Trouser" and found.probabilities.shape == (10,)
+    assert found.probabilities.sum().item() == pytest.approx(1)
+    top = found.top()
+    assert len(top) == 5 and [p for _, p in top] == sorted((p for _, p in top), reverse=True)
+    assert str(found).splitlines()[0].split() == ["Trouser", f"{top[0][1]:.2%}"]
+    model = cnnzoo.create("lenet", pretrained=True)
+    many = cnnzoo.predict(
+        model, [trouser, Image.open(trouser), Image.open(trouser).convert("RGB"), data.test.images[0]]
+    )
+    assert model.training and [one.label for one in many[:3]] == ["Trouser"] * 3
+    assert torch.equal(many[0].probabilities, many[1].probabilities)
+
+
+def test_predict_sees_what_evaluate_sees(data: ImageData) -> None:
+    model = cnnzoo.create("lenet5_1998", pretrained=True)  # 28 px scaled to 32
+    found = cnnzoo.predict(model, list(data.test.images[:200]))
+    right = sum(one.label == data.classes[label] for one, label in zip(found, data.test.labels[:200], strict=True))
+    some = ImageData("some", data.train, data.test[:200], data.classes)
+    assert right / 200 == cnnzoo.evaluate(model, some).top1
+
+
+def test_transforms_are_those_of_torchvision() -> None:
+    model = cnnzoo.create("alexnet_owt", width=0.1)
+    preset = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.transforms()
+    model.notes.update(mean=list(preset.mean), std=list(preset.std), crop_pct=0.875)
+    for size in ((300, 400), (500, 333), (100, 100), (257, 1000)):
+        image = Image.fromarray(torch.randint(0, 256, (*size, 3), dtype=torch.uint8).numpy())
+        torch.testing.assert_close(cnnzoo.transforms(model)(image), preset(image), rtol=0, atol=1e-5)
+
+
+def test_the_crop_is_saved(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
+    model = cnnzoo.create(tiny_spec, seed=0)
+    model.notes.update(mean=[0.5], std=[0.5], crop_pct=0.8)
+    cnnzoo.save(model, tmp_path / "m")
+    again = cnnzoo.load(tmp_path / "m")
+    assert again.notes == model.notes and cnnzoo.transforms(again).crop_pct == 0.8
+    assert "80.0% of the shorter side" in (tmp_path / "m" / "README.md").read_text()
+    assert cnnzoo.transforms(again)(torch.zeros(1, 9, 13, dtype=torch.uint8)).shape == (1, 8, 8)
+    assert cnnzoo.predict(again, torch.zeros(1, 9, 13, dtype=torch.uint8)).classes == ["0", "1", "2"]
+
+
+def test_what_is_no_image(trouser: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("no image")
+    with pytest.raises(DataError, match="x.png cannot be read as an image"):
+        cnnzoo.predict("lenet", tmp_path / "x.png")
+    with pytest.raises(DataError, match="none.png cannot be read as an image: .*No such file"):
+        cnnzoo.predict("lenet", "none.png")
+    with pytest.raises(InputError, match=r"an image is uint8 \(1, H, W\), not torch.float32 \(1, 28, 28\)"):
+        cnnzoo.predict("lenet", torch.zeros(1, 28, 28))
+    with pytest.raises(InputError, match=r"not torch.uint8 \(2, 1, 28, 28\); a batch is given as a list of images"):
+        cnnzoo.predict("lenet", torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+    with pytest.raises(InputError, match="a path, a PIL image or a uint8 tensor, not int"):
+        cnnzoo.predict("lenet", 3)
+    with pytest.raises(InputError, match="more than 8 bits"):
+        cnnzoo.predict("lenet", Image.new("I", (28, 28)))
+    model = cnnzoo.create("lenet")
+    with pytest.raises(InputError, match=r"lenet does not know the mean and std of its images: .* model.notes.update"):
+        cnnzoo.predict(model, trouser)
+    model.notes.update(mean=[0.1, 0.2], std=[1.0, 1.0])
+    with pytest.raises(InputError, match=r"lenet takes 1 channels, and its notes have mean \[0.1, 0.2\]"):
+        cnnzoo.transforms(model)
+    with pytest.raises(InputError, match="transforms takes a network of the zoo, not Linear"):
+        cnnzoo.transforms(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="by its path, not by Linear"):
+        cnnzoo.predict(torch.nn.Linear(1, 1), trouser)  # type: ignore[call-overload]
+    two = cnnzoo.create("lenet", in_channels=2)
+    two.notes.update(mean=[0.1, 0.2], std=[1.0, 1.0])
+    with pytest.raises(InputError, match=r"takes images of 2 channels; give tensors, uint8 \(2, H, W\)"):
+        cnnzoo.predict(two, trouser)
+
+
+# --- export ---
+
+
+@pytest.mark.parametrize("name", ["lenet", "lenet5_1998"])
+def test_onnx(tmp_path: Path, name: str) -> None:
+    """Any number of images, and the network's scores; the connection table, the sums of windows and the codes too."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = cnnzoo.create(name, pretrained=True)
+    path = cnnzoo.export(model, tmp_path / "net.onnx")
+    assert model.training and [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for n in (1, 7):
+        x = torch.randn(n, *model.spec.input)
+        (scores,) = session.run(["scores"], {"images": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(scores), model.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def test_torch_export(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
+    model = cnnzoo.create(tiny_spec, seed=0)
+    path = cnnzoo.export(model, tmp_path / "net.pt2")
+    x = torch.randn(7, 1, 8, 8)
+    torch.testing.assert_close(torch.export.load(path).module()(x), model.eval()(x))
+
+
+def test_an_export_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnzoo.weights.exports._write_torch", lambda model, path: lambda x: torch.zeros(len(x), 10))
+    with pytest.raises(WeightsError, match="net.pt2: what was exported gives other scores than lenet for 1 images"):
+        cnnzoo.export("lenet", tmp_path / "net.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exports_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.pt2").write_text("")
+    with pytest.raises(FileError, match=r"net.pt2 exists already; name another file, or say overwrite=True"):
+        cnnzoo.export("lenet", tmp_path / "net.pt2")
+    with pytest.raises(InputError, match=r"net.pt: name the file \*.onnx for ONNX, or \*.pt2 for torch.export"):
+        cnnzoo.export("lenet", tmp_path / "net.pt")
+    with pytest.raises(InputError, match="is on the meta device"):
+        cnnzoo.export(cnnzoo.create("lenet", device="meta"), tmp_path / "x.pt2")
+    with pytest.raises(FileError, match="cannot be written"):
+        cnnzoo.export("lenet", "/proc/none/net.pt2")
+    monkeypatch.setattr("cnnzoo.weights.exports.find_spec", lambda name: None)
+    with pytest.raises(
+        InputError, match=r'ONNX needs onnx and onnxscript, not installed here: pip install "cnnzoo\[onnx'
+    ):
+        cnnzoo.export("lenet", tmp_path / "net.onnx")
+
+
+# --- in a shell ---
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments)
+
+    return invoke
+
+
+def test_predict_in_a_shell(run, trouser: Path) -> None:
+    done = run("predict", "lenet", "trouser.png")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("Trouser") and len(done.stdout.splitlines()) == 5
+    two = run("predict", "lenet", "trouser.png", "trouser.png").stdout
+    assert two == f"trouser.png\n{done.stdout}" * 2
+    found = json.loads(run("predict", "lenet", "trouser.png", "--json").stdout)
+    assert max(found["trouser.png"], key=found["trouser.png"].get) == "Trouser"
+    assert run("predict", "lenet").exit_code == 2
+    assert "none.png cannot be read as an image" in run("predict", "lenet", "none.png").stderr
+    cnnzoo.save(cnnzoo.create("lenet", seed=0), "lenet")  # what exists is a path
+    assert "does not know the mean and std" in run("predict", "lenet", "trouser.png").stderr
+
+
+def test_export_in_a_shell(run) -> None:
+    done = run("export", "lenet", "--torch-export", "net.pt2")
+    assert (done.exit_code, done.stdout) == (0, "net.pt2\n"), done.stderr
+    assert "exists already" in run("export", "lenet", "--torch-export", "net.pt2").stderr
+    assert run("export", "lenet", "--torch-export", "net.pt2", "--overwrite").exit_code == 0
+    assert run("export", "lenet").exit_code == 2
+    done = run("export", "lenet", "--onnx", "net.pt2")
+    assert done.exit_code == 2 and "--onnx names a file *.onnx, not 'net.pt2'" in done.stderr
+    assert list(Path().iterdir()) == [Path("net.pt2")]
