@@ -107,7 +107,7 @@ def build(description: Mapping[str, Any]) -> CNN:
         raise WeightsError(f"crop_pct must be a number above 0 and at most 1, not {crop!r}")
     notes = {
         "label_names": labels,
-        "fit": fits_of.get(mode),
+        "fit": fits_of.get(str(mode)),
         "crop_pct": crop,
         "mean": told.get("mean"),
         "std": told.get("std"),
