@@ -1,4 +1,4 @@
-"""Writes the pages that the library itself can say: the lineages, and the table of them in the README.
+"""Writes what the library itself can say: the lineages, the table of them in the README, the records of training.
 
 python docs/make_pages.py            # says which files would change, and exits with 1 if any would
 python docs/make_pages.py --write
@@ -7,16 +7,18 @@ python docs/make_pages.py --write
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import cnnzoo
 from cnnzoo.registry import get_entry
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- lineages: made by docs/make_pages.py -->", "<!-- end of lineages -->"
+RECORDS = ROOT / "docs" / "records"
 
 # the order in which lineages and their nets are told, from what came first; the others follow by name
 ORDER = {"lenet": ("lenet5_1998", "lenet", "lenet_caffe"), "alexnet": ("alexnet_2012", "caffenet", "alexnet_owt")}
@@ -67,15 +69,48 @@ def lineages_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def within(page: str, part: str, made: str) -> str:
+    """A page with one part of it, which stands between two marks, made anew."""
+    begin, end = f"<!-- {part}: made by docs/make_pages.py -->", f"<!-- end of {part} -->"
+    before, rest = (ROOT / page).read_text().split(begin)
+    return f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
+
+
 def readme() -> str:
-    """README.md with its table of lineages made anew."""
-    text = (ROOT / "README.md").read_text()
-    before, rest = text.split(BEGIN)
+    """README.md with its table of lineages."""
     told = {lineage: names for lineage, names in lineages().items() if lineage in ORDER}
-    return f"{before}{BEGIN}\n{table(told)}\n{END}{rest.split(END)[1]}"
+    return within("README.md", "lineages", table(told))
 
 
-PAGES = {"docs/lineages.md": lineages_page, "README.md": readme}
+def records() -> str:
+    """What each record says, a row each, and its command below."""
+    lines = [
+        "| record | net | test accuracy | seeds | train | loss | images/s, steps alone | wall clock |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    commands = []
+    for file in sorted(RECORDS.glob("*.json")):
+        told = json.loads(file.read_text())
+        metrics = [run["metrics"] for run in told["runs"]]
+        mean = {key: fmean(m[key] for m in metrics) for key in metrics[0] if isinstance(metrics[0][key], float)}
+        half = f" +- {told['test_acc_95'][1] - told['test_acc']:.4f}" if "test_acc_95" in told else ""
+        lines.append(
+            f"| [{file.stem}](records/{file.name}) | `{told['architecture']}` | {told['test_acc']:.4f}{half} | "
+            f"{len(metrics)} | {mean['train_acc']:.4f} | {mean['loss']:.3f} | {mean['examples_per_sec']:,.0f} | "
+            f"{mean['wall_examples_per_sec']:,.0f} |"
+        )
+        machine = told["began"]["machine"]
+        where = f"{machine['cores']} cores of {machine['cpu']}, {', '.join(machine['gpus']) or machine['bf16']}"
+        commands += [f"- {file.stem}, on {where}, torch {machine['torch']}:", f"  `{told['began']['command']}`"]
+    return "\n".join([*lines, "", *commands])
+
+
+def training() -> str:
+    """docs/training.md with its records."""
+    return within("docs/training.md", "records", records())
+
+
+PAGES = {"docs/lineages.md": lineages_page, "README.md": readme, "docs/training.md": training}
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def test_the_page_on_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         exec(compile(block, "training.md", "exec"), namespace)
     out = capsys.readouterr().out
     assert "ten crops each" in out and "the loss falls fastest at lr=" in out and "95 %" in out
-    named = re.findall(r"^\| `([\w./`, ]+)` \|", text, flags=re.MULTILINE)
+    named = re.findall(r"^\| `([\w./`, -]+)` \|", text, flags=re.MULTILINE)
     recipes = {word.strip(" `") for row in named if "/" in row or "2012" in row for word in row.split(",")}
     import cnnzoo
 
