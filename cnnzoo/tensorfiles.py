@@ -99,17 +99,21 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, most: int = MOST_TOLD) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
+
+    Args:
+        path: The file.
+        most: How many bytes are read at most; by default what a description of a network may have.
 
     Raises:
         FileError: If it is not there, is too large to be one of ours, or holds no JSON object.
     """
     try:
         with path.open("rb") as file:
-            text = file.read(MOST_TOLD + 1)
-        if len(text) > MOST_TOLD:
-            raise FileError(f"{path} has more than {MOST_TOLD:,} bytes, and is no description of a network")
+            text = file.read(most + 1)
+        if len(text) > most:
+            raise FileError(f"{path} has more than {most:,} bytes, and is none of ours")
         value = json.loads(text)
     except FileError:
         raise

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnzoo.errors import InputError
 from cnnzoo.measure.report import Report
-from cnnzoo.measure.tables import Shown, Table, Value, human, page, ratio_text
+from cnnzoo.measure.tables import Shown, Table, Value, human, page, paper, ratio_text, wide
 
 _COUNTS: tuple[tuple[str, Callable[[Report], int]], ...] = (
     ("parameters", lambda report: report.params.total),
@@ -123,7 +123,8 @@ class Comparison(Shown):
         from cnnzoo.measure.pictures import layers_svg
 
         picture = layers_svg(self.reports, baseline=self.baseline, results=self.results)
-        return page(self.table().title, [picture, self.to_html(), *(report.to_html() for report in self.reports)])
+        layers = [wide(report.to_html(), f"layers of {report.name}") for report in self.reports]
+        return page(self.table().title, [paper(picture), wide(self.to_html(), "side by side"), *layers])
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws the networks layer by layer on one logarithmic scale, and their training where there was one.

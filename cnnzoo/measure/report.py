@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Any
 
 from cnnzoo.errors import unknown
-from cnnzoo.measure.tables import Shown, Table, human, page, shape_text
+from cnnzoo.measure.tables import Shown, Table, human, page, paper, shape_text, wide
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class Report(Shown):
         """A whole HTML page with table and picture, which needs nothing else to be viewed."""
         from cnnzoo.measure.pictures import layers_svg
 
-        return page(self.name, [layers_svg([self]), self.to_html()])
+        return page(self.name, [paper(layers_svg([self])), wide(self.to_html(), "layers")])
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws where parameters, MACs and activation bytes sit, layer by layer, into a picture file.

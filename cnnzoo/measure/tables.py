@@ -156,8 +156,9 @@ _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; }
-figure { margin: 0; overflow-x: auto; background: white; border-radius: 6px; }
+figure { margin: 0; }
 figure svg { max-width: 100%; height: auto; }
+.paper { overflow-x: auto; background: white; border-radius: 6px; }
 div.wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1.5rem 0 .5rem; font-variant-numeric: tabular-nums; font-size: .9rem; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
@@ -167,16 +168,30 @@ p { white-space: pre-wrap; margin: .2rem 0; font-size: .9rem; }
 """
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """A whole HTML page: pictures (SVG) and fragments, with nothing to be fetched."""
-    body = "\n".join(
-        f"<figure>{part}</figure>" if part.startswith("<svg") else f'<div class="wide">{part}</div>' for part in parts
-    )
+def page(title: str, parts: Sequence[str], *, style: str = "") -> str:
+    """A whole HTML page of fragments, with nothing to be fetched.
+
+    Args:
+        title: Its title and first heading.
+        parts: Fragments of HTML; what may be wider than a phone is given through ``wide``.
+        style: CSS of their own.
+    """
+    body = "\n".join(parts)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
+        f"<style>{_STYLE}{style}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
     )
+
+
+def paper(svg: str) -> str:
+    """A picture whose colours are for white paper, as a part of a page."""
+    return f'<figure class="paper">{svg}</figure>'
+
+
+def wide(fragment: str, about: str) -> str:
+    """A part of a page that scrolls inside where it is wider than the page, also by keyboard."""
+    return f'<div class="wide" role="region" tabindex="0" aria-label="{html.escape(about)}">{fragment}</div>'
 
 
 class Shown:

@@ -33,6 +33,7 @@ from cnnzoo.train.run import curves, interval_95
 
 TRAIN, HISTORY, METRICS, CURVES = "train.json", "history.jsonl", "metrics.json", "curves.png"
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
+MOST_MEASURED = 64 * 2**20  # bytes of metrics.json: a table of a thousand classes by a thousand has 14 MB
 FILES = (CONFIG, WEIGHTS, BEST, TRAIN, HISTORY, METRICS, CURVES, CHECKPOINT)
 
 
@@ -79,7 +80,7 @@ class RunFolder:
                 "say overwrite=True (--overwrite)"
             )
 
-    def begin(self, config: TrainConfig, data: Mapping[str, str], description: Mapping[str, Any]) -> None:
+    def begin(self, config: TrainConfig, data: Mapping[str, Any], description: Mapping[str, Any]) -> None:
         """Says what the run is, before its first step."""
         for name in FILES:
             remove_file(self.path / name)
@@ -181,6 +182,6 @@ def _recorded(folder: Path) -> dict[str, Any]:
         "architecture": described.get("architecture"),
         "parameters": described.get("cnnzoo", {}).get("param_count"),
         **told,
-        "metrics": read_json(folder / METRICS),
+        "metrics": read_json(folder / METRICS, MOST_MEASURED),
         "history": [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()],
     }

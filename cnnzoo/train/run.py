@@ -62,6 +62,19 @@ class Run:
         save_figure(curves(self.history), path)
 
 
+def summed_up(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of a history: those of its last epoch, and rates and share of waiting over all of it."""
+    last = history[-1] if history else {}
+    found = {key: last[key] for key in last if key == "loss" or "_acc" in key}
+    for key in ("examples_per_sec", "wall_examples_per_sec"):
+        if history and all(entry.get(key) for entry in history):
+            # all examples over all seconds: the harmonic mean, since epochs are equally long
+            found[key] = len(history) / sum(1 / entry[key] for entry in history)
+    if history and all("data_share" in entry for entry in history):
+        found["data_share"] = sum(entry["data_share"] for entry in history) / len(history)
+    return found
+
+
 def curves(*histories: Sequence[Mapping[str, Any]]) -> Figure:
     """The figure of loss and accuracy per epoch, of one run or of several with different seeds (their means)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

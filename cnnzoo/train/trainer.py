@@ -41,7 +41,7 @@ from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.display import Display
 from cnnzoo.train.evaluation import Evaluation, evaluate, pick_precision, scores_of
 from cnnzoo.train.folder import CURVES, RunFolder
-from cnnzoo.train.run import Run
+from cnnzoo.train.run import Run, summed_up
 from cnnzoo.train.stopping import Clock, Interrupt
 from cnnzoo.train.weighting import RunningMean, frozen, optimizer
 from cnnzoo.train.world import World
@@ -504,7 +504,8 @@ class Trainer:
         if self.folder is None or self.world.rank != 0:
             return
         if self._checkpoint is None:
-            self.folder.begin(self.config, {"name": self.data.name, "sha256": self.data.sha256}, self._described())
+            data = {"name": self.data.name, "sha256": self.data.sha256, "classes": list(map(str, self.data.classes))}
+            self.folder.begin(self.config, data, self._described())
         else:
             self.folder.resume(self.step)
         self.folder.write_history(self.history)
@@ -565,13 +566,7 @@ class Trainer:
     def _finish(self, interrupted: bool) -> Run:
         metrics: dict[str, Any] = {"epochs": len(self.history), "device": _device_name(self.device)}
         metrics["precision"], metrics["processes"] = self.precision, self.world.size
-        if self.history:
-            last = self.history[-1]
-            metrics |= {key: last[key] for key in last if key == "loss" or "_acc" in key}
-            for key in ("examples_per_sec", "wall_examples_per_sec"):
-                # all examples over all seconds: the harmonic mean, since epochs are equally long
-                metrics[key] = len(self.history) / sum(1 / entry[key] for entry in self.history)
-            metrics["data_share"] = sum(entry["data_share"] for entry in self.history) / len(self.history)
+        metrics |= summed_up(self.history)
         if self._mean is not None and not self._shows_mean:
             self._mean.swap()
             self._shows_mean = True
