@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         list_models,
         predict,
         repeat,
+        report,
         summary,
     )
     from cnnzoo.audit import timeline, verify
@@ -57,6 +58,7 @@ _ROOMS = {
         "list_models",
         "predict",
         "repeat",
+        "report",
         "summary",
     ),
     "cnnzoo.audit": ("timeline", "verify"),
@@ -113,6 +115,7 @@ __all__ = [
     "register",
     "remove",
     "repeat",
+    "report",
     "save",
     "summary",
     "timeline",

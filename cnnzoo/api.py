@@ -396,6 +396,36 @@ def repeat(
     )
 
 
+def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, overwrite: bool = False) -> Path:
+    """Writes one HTML page of training runs: results, curves, confusions, filters, counts, settings, origin.
+
+    The page needs nothing else to be read. What a run does not tell, because it is not finished or lost a file, is
+    left out.
+
+    Args:
+        *runs: Run folders, or the folders of several that ``compare`` and ``repeat`` leave. Runs that differ in their
+            seed alone are shown together.
+        out: The file; by default ``report.html`` in the folder, where one is given, else in the current one.
+        overwrite: Whether a file that is there may be replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If no run is given.
+        FileError: If a folder holds no run, or the file is there already or cannot be written.
+    """
+    for run in runs:
+        if not isinstance(run, (str, PathLike)):
+            raise InputError(f"a run is given by its folder, such as run.path, not by {type(run).__name__}")
+    target = None if out is None else Path(out)
+    return train.report(list(map(Path, runs)), target, build=weights.build, diff=_diff, overwrite=overwrite)
+
+
+def _diff(a: nn.Module, b: nn.Module) -> Difference | None:
+    return difference(a.spec, b.spec) if isinstance(a, CNN) and isinstance(b, CNN) else None
+
+
 class Trainer(train.Trainer):
     """The trainer, which builds a network of the zoo again when a run is resumed. See ``cnnzoo.train.Trainer``."""
 

@@ -338,6 +338,17 @@ def _repeated(found: Repeat, as_json: bool, record: str | None) -> None:
 
 
 @main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", metavar="FILE", help="The page; by default report.html in RUN, of several in this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
+    """Write one HTML page of the runs in the folders RUN: results, curves, confusions, filters, counts, settings."""
+    from cnnzoo import api
+
+    click.echo(api.report(*runs, out=out, overwrite=overwrite))
+
+
+@main.command()
 @click.argument("model")
 @_data
 @_data_size

@@ -4,6 +4,7 @@ from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.display import TensorBoard
 from cnnzoo.train.evaluation import Evaluation, evaluate
 from cnnzoo.train.folder import record
+from cnnzoo.train.page import report
 from cnnzoo.train.recipes import list_recipes, recipe
 from cnnzoo.train.run import Run, interval_95
 from cnnzoo.train.studies import RateSearch, Repeat, lr_find, repeat
@@ -24,5 +25,6 @@ __all__ = [
     "recipe",
     "record",
     "repeat",
+    "report",
     "require_kind",
 ]

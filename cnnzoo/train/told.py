@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ from cnnzoo.tensorfiles import (
 )
 from cnnzoo.train.folder import CHECKPOINT, HISTORY, METRICS, MOST_MEASURED, TRAIN, RunFolder
 from cnnzoo.train.run import summed_up
+
+_MOST = 1e300  # above it stands infinity, in a float and in a whole number
 
 Build = Callable[[Mapping[str, Any]], nn.Module]
 
@@ -194,9 +195,10 @@ class Told:
     def report(self) -> Report | None:
         """Its counts for one image, where its files can build it again."""
         module = self.module
-        if module is None:
+        describe = getattr(module, "describe", None)
+        if module is None or not callable(describe):
             return None
-        size = self.description["pretrained_cfg"]["input_size"]
+        size = describe()["pretrained_cfg"]["input_size"]
         return self._read(lambda: count(module, (1, *size), name=self.name), None)  # type: ignore[no-any-return]
 
     # --- the weights ---
@@ -206,7 +208,8 @@ class Told:
         """The file of the weights (or of the last checkpoint), what their names begin with, and its header."""
         for name, prefix in ((WEIGHTS, ""), (CHECKPOINT, "model.")):
             file = self.path / name
-            if exists(file) and (header := self._read(lambda file=file: read_header(file), None)):
+            header = self._read(partial(read_header, file), None) if exists(file) else None
+            if header is not None:
                 return file, prefix, {k: kind for k, kind in header[0].items() if k.startswith(prefix)}, header[1]
         return self.path / WEIGHTS, "", {}, {}
 
@@ -235,10 +238,12 @@ class Told:
 
         Where the network does not say which it is, that is the first by name of the tensors with four dimensions.
         """
-        file, prefix, _, about = self._file
+        file, prefix, *_ = self._file
         told = self.description.get("pretrained_cfg")
         first = f"{told.get('first_conv')}.weight" if isinstance(told, dict) else ""
-        four = sorted((name for name, shape in self.weights.items() if len(shape) == 4 and math.prod(shape)), key=_natural)
+        four = sorted(
+            (name for name, shape in self.weights.items() if len(shape) == 4 and 0 not in shape), key=_natural
+        )
         if not four:
             return None
         name = first if first in four else four[0]
@@ -253,4 +258,4 @@ def _one_tensor(file: Path, name: str) -> torch.Tensor:
 
 def is_number(value: object) -> bool:
     """Whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST
