@@ -33,7 +33,7 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 38
 MOST_DOTS = 40  # of a line; more hide it
 MOST = 1e15  # what is larger, or no number, is not drawn
 
-TILE, GAP = 36, 4  # px of a tile's longer side, between two tiles
+TILE, GAP = 44, 4  # px of a tile's longer side, between two tiles
 MOST_COLUMNS, MOST_TILES = 16, 256
 
 
@@ -88,7 +88,7 @@ def line_chart(what: str, lines: Sequence[Line], *, across: str = "epoch") -> st
     parts = []
     for tick in y_ticks:
         x, y = place(left, tick)
-        text = human(tick) if abs(tick) >= 10_000 else f"{tick:g}"
+        text = human(tick) if abs(tick) >= 1e6 else f"{tick:,g}"
         parts.append(f'<path class="grid" d="M{x} {y}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{x - 7}" y="{y + 4}" text-anchor="end">{text}</text>')
     for tick in x_ticks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import statistics
@@ -111,9 +112,15 @@ def grouped(runs: Sequence[Told]) -> list[Group]:
     ]  # fmt: skip
     names = short_names(places)
     return [
-        Group(name, COLOURS[i % len(COLOURS)], of)
+        Group(name, COLOURS[i % len(COLOURS)], _alike(of))
         for i, (name, of) in enumerate(zip(names, members.values(), strict=True))
     ]
+
+
+def _alike(runs: Mapping[str, Told]) -> dict[str, Told]:
+    """The runs of a group, the labels of all with as many parts as one of them needs."""
+    most = 1 + max(label.count("/") for label in runs)
+    return {"/".join(run.path.resolve().parts[-most:]): run for run in runs.values()}
 
 
 def page_of(runs: Sequence[Told], diff: Diff) -> str:
@@ -155,7 +162,7 @@ def _card(group: Group) -> str:
     said = "not tested yet"
     if len(accuracies) > 1:
         low, high = interval_95(accuracies)
-        said = f"<b>{statistics.fmean(accuracies):.4f}</b> test accuracy, &plusmn; {(high - low) / 2:.4f}"
+        said = f"<b>{statistics.fmean(accuracies):.4f}</b> &plusmn; {(high - low) / 2:.4f} test accuracy"
     elif is_number(accuracy := run.metrics.get("test_acc")):
         said = f"<b>{accuracy:.4f}</b> test accuracy"
     elif is_number(accuracy := run.metrics.get("held_out_acc")):
@@ -163,7 +170,9 @@ def _card(group: Group) -> str:
     about = [run.name]
     if run.report is not None:
         about += [f"{run.report.params.total:,} parameters", f"{run.report.macs:,} MACs"]
-    about.append(f"{len(group.runs)} seeds" if len(group.runs) > 1 else f"{run.epochs} epochs")
+    about.append(
+        f"{len(group.runs)} seeds" if len(group.runs) > 1 else f"{run.epochs} epoch{'s' * (run.epochs != '1')}"
+    )
     about += [] if all(one.finished for one in group.runs.values()) else ["not finished"]
     return f"<strong>{_esc(group.label)}</strong><span>{said}</span><small>{_esc(', '.join(about))}</small>"
 
@@ -189,19 +198,20 @@ def _results_table(groups: Sequence[Group]) -> Table:
     figures = list(_FIGURES)
     figures[1:1] = [(f"test accuracy, {key[9:]} crops", key, ".4f") for key in crops]
     rows: list[list[str]] = [
-        [what, *(_figure(run.metrics.get(key), form) for _, run in columns), *_means(groups, key, form)]
+        [what, *_means(groups, key, form), *(_figure(run.metrics.get(key), form) for _, run in columns)]
         for what, key, form in figures
     ]
+    none = [""] * len(_several(groups))
     tests = sorted({name for _, run in columns for name in run.evaluations})
     for name in tests:
         for what, key, form in (("top-5", "top5", ".4f"), ("loss", "loss", ".4f"), ("images", "n", ",")):
-            about = f"{what}, {name.replace('_', ' ', 1)}"
+            about = f"{name.replace('_', ' ')} {what}"
             values = [_figure(run.evaluations.get(name, {}).get(key), form) for _, run in columns]
-            rows.append([about, *values, *[""] * len(_several(groups))])
+            rows.append([about, *none, *values])
     for what, of in (("epochs", "epochs"), ("state", "state"), ("parameters", ""), ("multiply-adds (MACs)", "")):
         values = [_counted(run, what) if not of else str(getattr(run, of)) for _, run in columns]
-        rows.append([what, *values, *[""] * len(_several(groups))])
-    headers = ["", *(label for label, _ in columns), *(f"{group.label}, mean" for group in _several(groups))]
+        rows.append([what, *none, *values])
+    headers = ["", *(f"{group.label}, mean" for group in _several(groups)), *(label for label, _ in columns)]
     notes = ["Means are those of finished runs, plus or minus half of the 95 % interval."] if _several(groups) else []
     return Table("At the end", headers, [row for row in rows if any(row[1:])], notes=notes)
 
@@ -254,7 +264,7 @@ def _curves(groups: Sequence[Group]) -> str:
         "Curves",
         f'<ul class="legend">{legend}</ul><div class="plots">{"".join(figures)}</div>',
         several if any(len(group.runs) > 1 for group in groups) else "",
-        *(_folded(f"Every epoch of {label}", _epochs(label, run)) for g in groups for label, run in g.runs.items()),
+        _folded("Every epoch", *(_epochs(label, run) for g in groups for label, run in g.runs.items() if run.history)),
     )
 
 
@@ -274,7 +284,7 @@ def _line(group: Group, key: str, what: str, dash: str) -> charts.Line | None:
 def _epochs(label: str, run: Told) -> Table:
     keys = list(dict.fromkeys(key for entry in run.history for key in entry))
     rows = [[_value(entry.get(key, "")) for key in keys] for entry in run.history]
-    return Table(f"{label}, epoch by epoch", [key.replace("_", " ") for key in keys], rows)
+    return Table(label, [key.replace("_", " ") for key in keys], rows)
 
 
 def _confusions(groups: Sequence[Group]) -> str:
@@ -287,12 +297,11 @@ def _confusions(groups: Sequence[Group]) -> str:
         tables = [run.confusion for run in group.runs.values() if run.confusion is not None]
         summed = f", summed over {len(tables)} seeds" if len(tables) > 1 else ""
         parts.append(f'<h3 class="of" style="--of:{group.colour}">{_esc(group.label)}</h3>')
+        shown = f"<p>{len(table):,} classes are too many for a table to be read.</p>"
         if len(table) <= MOST_CLASSES:
-            shaded = _shaded(table, classes, f"Test images{summed}: the true class down, the given one across")
-            parts.append(wide(shaded, f"confusions of {group.label}"))
-        else:
-            parts.append(f"<p>{len(table):,} classes are too many for a table to be read.</p>")
-        parts.append(_wide(_pairs(table, classes)))
+            caption = f"Test images{summed}: the true class down, the given one across"
+            shown = wide(_shaded(table, classes, caption), f"confusions of {group.label}")
+        parts.append(f'<div class="beside">{shown}{_wide(_pairs(table, classes))}</div>')
     return _section("confusions", "What is taken for what", *parts) if parts else ""
 
 
@@ -356,7 +365,9 @@ def _counts(groups: Sequence[Group], diff: Diff) -> str:
     counted = [(group, found) for group in nets.values() if (found := group.first.report) is not None]
     parts = []
     if len(counted) > 1:
-        parts.append(_wide(Comparison([found for _, found in counted]).table()))
+        named = [dataclasses.replace(found, name=group.label) for group, found in counted]
+        smallest = min(range(len(named)), key=lambda i: named[i].macs)
+        parts.append(_wide(Comparison(named, smallest).table()))
     for a, b in ((a, b) for i, (b, _) in enumerate(counted) for a, _ in counted[:i] if a.first.name == b.first.name):
         one, other = a.first.module, b.first.module
         if one is not None and other is not None and (change := diff(one, other)):
@@ -429,7 +440,7 @@ def _origin(groups: Sequence[Group]) -> str:
         values = tuple("; ".join(dict.fromkeys(_value(m[key]) for m in each if key in m)) for key in keys)
         shown.setdefault(values, []).append(label)
     if keys:
-        headers = ["", *(_listed(labels) for labels in shown)]
+        headers = ["", *(_listed(labels) for labels in shown.values())]
         rows = [[key, *(values[i] for values in shown)] for i, key in enumerate(keys)]
         parts.append(_wide(Table("Machine and versions", headers, rows)))
     return _section("origin", "Where it comes from", *parts)
@@ -467,14 +478,18 @@ def _figure(value: object, form: str) -> str:
 
 
 def _value(value: object) -> str:
-    """A value as it is written in a file; a word without its quotes."""
+    """A value as it is written in a file; words without their quotes."""
+    if value is None or value in ([], {}):
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
     if isinstance(value, float) and value == value:
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
 _STYLE = """
-body { color: var(--ink); background: var(--ground); max-width: 76rem; }
+body { color: var(--ink); background: var(--ground); max-width: 70rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; overflow-wrap: anywhere; }
@@ -490,14 +505,17 @@ ul { list-style: none; margin: 0; padding: 0; }
 .legend li { overflow-wrap: anywhere; }
 .legend li::before { content: ""; display: inline-block; width: 1.4rem; border-top: 3px solid; margin-right: .4rem;
   vertical-align: middle; }
-.plots { display: grid; gap: 1.2rem 2rem; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
-.plots figure { max-width: 40rem; }
+.plots { display: grid; align-items: end; gap: 1.2rem 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(25rem, 100%), 1fr)); }
 figcaption { font-size: .9rem; color: var(--soft); }
-figcaption b { color: var(--ink); }
-figcaption b.of { color: var(--of); }
+figcaption b:not(.of) { color: var(--ink); }
 .filters { display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; }
 .filters figure { max-width: 100%; }
 .filters img { display: block; max-width: 100%; height: auto; margin-bottom: .3rem; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 3rem; }
+.beside > * { max-width: 100%; }
+#results td:first-child, #results th:first-child { position: sticky; left: 0; background: var(--ground); }
+#settings td:last-child { white-space: normal; min-width: 16rem; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 pre { background: var(--card); border-radius: 6px; padding: .7rem .9rem; white-space: pre-wrap;
@@ -505,13 +523,18 @@ pre { background: var(--card); border-radius: 6px; padding: .7rem .9rem; white-s
 td, th { border-bottom: 1px solid var(--line); }
 .confusion { font-size: .8rem; }
 .confusion td, .confusion th { border: 0; padding: .2rem .45rem; }
-.confusion td { text-align: right; min-width: 1.6rem; }
+.confusion td { text-align: right; min-width: 1.5em; }
 .confusion thead th { border: 0; vertical-align: bottom; font-weight: 500; }
 .confusion thead span { writing-mode: vertical-rl; transform: rotate(180deg); }
+@media (max-width: 34rem) {
+  .confusion { font-size: .68rem; }
+  .confusion td, .confusion th { padding: .2rem .25rem; }
+}
 .confusion tbody th { text-align: right; font-weight: 500; }
 .confusion .right { background: rgb(47 102 144 / var(--s)); }
 .confusion .wrong { background: rgb(200 85 61 / var(--s)); }
 .confusion .deep { color: white; }
+@media (prefers-color-scheme: dark) { .confusion .wrong { background: rgb(226 106 82 / var(--s)); } }
 .confusion td { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 @media print {
   body { max-width: none; margin: 0; font-size: 11px; }
