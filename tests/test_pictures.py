@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 import torch
+from browser import dom_of, needs_browser
 from click.testing import CliRunner
 from torch import nn
 
@@ -125,14 +124,11 @@ def test_a_page_needs_nothing_else(tmp_path: Path) -> None:
         assert not re.search(r'(src|href)="?(https?:)?//', text)
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
+@needs_browser
 def test_a_page_in_a_browser(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(cnnzoo.compare("alexnet", "lenet").to_page())
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,900", "--dump-dom", path.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dom = dom_of(path, tmp_path / "profile")
     assert "46M against 0.6M" in dom and dom.count("<table>") == 3 and "</svg>" in dom
     assert "<title>alexnet against lenet</title>" in dom
 

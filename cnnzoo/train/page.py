@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 
@@ -197,20 +198,18 @@ def _results_table(groups: Sequence[Group]) -> Table:
     crops = sorted({key for _, run in columns for key in run.metrics if key.startswith("test_acc_")})
     figures = list(_FIGURES)
     figures[1:1] = [(f"test accuracy, {key[9:]} crops", key, ".4f") for key in crops]
-    rows: list[list[str]] = [
+    rows = [
         [what, *_means(groups, key, form), *(_figure(run.metrics.get(key), form) for _, run in columns)]
         for what, key, form in figures
     ]
-    none = [""] * len(_several(groups))
-    tests = sorted({name for _, run in columns for name in run.evaluations})
-    for name in tests:
+    others: list[tuple[str, Callable[[Told], str]]] = []
+    for name in sorted({name for _, run in columns for name in run.evaluations}):
         for what, key, form in (("top-5", "top5", ".4f"), ("loss", "loss", ".4f"), ("images", "n", ",")):
-            about = f"{name.replace('_', ' ')} {what}"
-            values = [_figure(run.evaluations.get(name, {}).get(key), form) for _, run in columns]
-            rows.append([about, *none, *values])
-    for what, of in (("epochs", "epochs"), ("state", "state"), ("parameters", ""), ("multiply-adds (MACs)", "")):
-        values = [_counted(run, what) if not of else str(getattr(run, of)) for _, run in columns]
-        rows.append([what, *none, *values])
+            of = partial(_tested, name=name, key=key, form=form)
+            others.append((f"{name.replace('_', ' ')} {what}", of))
+    others += [("epochs", lambda run: run.epochs), ("state", lambda run: run.state)]
+    others += [("parameters", _parameters), ("multiply-adds (MACs)", _macs)]
+    rows += [[what, *[""] * len(_several(groups)), *(of(run) for _, run in columns)] for what, of in others]
     headers = ["", *(f"{group.label}, mean" for group in _several(groups)), *(label for label, _ in columns)]
     notes = ["Means are those of finished runs, plus or minus half of the 95 % interval."] if _several(groups) else []
     return Table("At the end", headers, [row for row in rows if any(row[1:])], notes=notes)
@@ -230,12 +229,18 @@ def _means(groups: Sequence[Group], key: str, form: str) -> list[str]:
     return found
 
 
-def _counted(run: Told, what: str) -> str:
+def _tested(run: Told, *, name: str, key: str, form: str) -> str:
+    return _figure(run.evaluations.get(name, {}).get(key), form)
+
+
+def _parameters(run: Told) -> str:
     if run.report is not None:
-        return f"{run.report.params.total if what == 'parameters' else run.report.macs:,}"
-    if what != "parameters" or not run.weights:
-        return ""
-    return f"{sum(torch.Size(shape).numel() for shape in run.weights.values()):,} with buffers"
+        return f"{run.report.params.total:,}"
+    return f"{sum(map(math.prod, run.weights.values())):,} with buffers" if run.weights else ""
+
+
+def _macs(run: Told) -> str:
+    return "" if run.report is None else f"{run.report.macs:,}"
 
 
 _STYLES = (("test_acc", "test", ""), ("held_out_acc", "held out", "1 3"), ("train_acc", "training", "6 4"))
@@ -282,7 +287,7 @@ def _line(group: Group, key: str, what: str, dash: str) -> charts.Line | None:
 
 
 def _epochs(label: str, run: Told) -> Table:
-    keys = list(dict.fromkeys(key for entry in run.history for key in entry))
+    keys = list(dict.fromkeys(key for entry in reversed(run.history) for key in entry))  # the last has most
     rows = [[_value(entry.get(key, "")) for key in keys] for entry in run.history]
     return Table(label, [key.replace("_", " ") for key in keys], rows)
 
@@ -301,7 +306,7 @@ def _confusions(groups: Sequence[Group]) -> str:
         if len(table) <= MOST_CLASSES:
             caption = f"Test images{summed}: the true class down, the given one across"
             shown = wide(_shaded(table, classes, caption), f"confusions of {group.label}")
-        parts.append(f'<div class="beside">{shown}{_wide(_pairs(table, classes))}</div>')
+        parts.append(f'<div class="beside">{shown}{_pairs(table, classes)}</div>')
     return _section("confusions", "What is taken for what", *parts) if parts else ""
 
 
@@ -325,7 +330,7 @@ def _shaded(table: torch.Tensor, classes: Sequence[str], caption: str) -> str:
     )
 
 
-def _pairs(table: torch.Tensor, classes: Sequence[str]) -> Table:
+def _pairs(table: torch.Tensor, classes: Sequence[str]) -> str:
     """The classes that are most often taken for another."""
     wrong = table.clone().fill_diagonal_(0)
     best = wrong.flatten().topk(min(MOST_PAIRS, wrong.numel()))
@@ -334,8 +339,9 @@ def _pairs(table: torch.Tensor, classes: Sequence[str]) -> Table:
         true, given = divmod(place, len(table))
         if n:
             rows.append([classes[true], classes[given], f"{n:,}", f"{n / int(table[true].sum()):.1%}"])
-    title = "Most often confused" if rows else "Nothing is confused: every test image is right"
-    return Table(title, ("this", "is taken for", "times", "of its images"), rows)
+    if not rows:
+        return "<p>Nothing is confused: every test image is right.</p>"
+    return _wide(Table("Most often confused", ("this", "is taken for", "times", "of its images"), rows))
 
 
 def _filters(groups: Sequence[Group]) -> str:
@@ -377,7 +383,7 @@ def _counts(groups: Sequence[Group], diff: Diff) -> str:
         parts.append(_folded(title, *found.tables(), unfolded=len(found.rows) <= MOST_LAYERS))
     without = [group for group in nets.values() if group.first.report is None]
     for group in without:
-        tensors = [(name, shape, torch.Size(shape).numel()) for name, shape in group.first.weights.items()]
+        tensors = [(name, shape, math.prod(shape)) for name, shape in group.first.weights.items()]
         parts.append(f"<p>{_esc(group.first.name)} ({_esc(group.label)}) is no network that its files can build again, "
                      "so that its multiply-adds are not counted.</p>")  # fmt: skip
         if tensors:

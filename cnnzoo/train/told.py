@@ -30,6 +30,7 @@ from cnnzoo.tensorfiles import (
 from cnnzoo.train.folder import CHECKPOINT, HISTORY, METRICS, MOST_MEASURED, TRAIN, RunFolder
 from cnnzoo.train.run import summed_up
 
+_LARGEST = 64  # px of a filter; a larger tensor of four dimensions is something else
 _MOST = 1e300  # above it stands infinity, in a float and in a whole number
 
 Build = Callable[[Mapping[str, Any]], nn.Module]
@@ -91,7 +92,9 @@ class Told:
 
     def __post_init__(self) -> None:
         self.told = RunFolder.opened(self.path).told
-        self.description = self._read(lambda: read_json(self.path / CONFIG), {})
+        config = self.path / CONFIG
+        self.description = self._read(lambda: read_json(config), {}) if exists(config) else {}
+        self.description = self.description or self._file[3]  # a weights file describes itself
         self.history = self._history()
         self.finished = exists(self.path / METRICS)
         found = self._read(lambda: read_json(self.path / METRICS, MOST_MEASURED), {}) if self.finished else {}
@@ -163,10 +166,10 @@ class Told:
         table = self.evaluations.get("test", {}).get("confusion")
         try:
             found = torch.tensor(table)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             return None
         square = found.dim() == 2 and found.shape[0] == found.shape[1] > 0
-        return found if square and found.dtype == torch.int64 else None
+        return found if square and found.dtype == torch.int64 and bool((found >= 0).all()) else None
 
     def classes(self, n: int) -> list[str]:
         """What each of ``n`` classes is called; its number where that is not known."""
@@ -241,9 +244,8 @@ class Told:
         file, prefix, *_ = self._file
         told = self.description.get("pretrained_cfg")
         first = f"{told.get('first_conv')}.weight" if isinstance(told, dict) else ""
-        four = sorted(
-            (name for name, shape in self.weights.items() if len(shape) == 4 and 0 not in shape), key=_natural
-        )
+        kernels = [name for name, shape in self.weights.items() if len(shape) == 4 and 0 not in shape]
+        four = sorted((name for name in kernels if max(self.weights[name][2:]) <= _LARGEST), key=_natural)
         if not four:
             return None
         name = first if first in four else four[0]
