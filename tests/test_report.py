@@ -174,7 +174,7 @@ def test_every_number_is_the_runs(run: cnnzoo.Run, tiny_spec: cnnzoo.Spec, tiny_
     assert picture["alt"] == "4 filters of 3x3 px, features.0"
     charts_ = [attributes["aria-label"] for tag, attributes in page.tags if tag == "svg"]
     assert [label.partition(" by")[0] for label in charts_] == [
-        "Accuracy", "Training loss", "Examples per second", "Learning rate",
+        "Accuracy", "Training loss", "Examples per second", "Learning rate at the end of each epoch",
     ]  # fmt: skip
     assert f"run training from {run.history[0]['loss']:.4g} to {run.history[-1]['loss']:.4g}" in charts_[1]
 

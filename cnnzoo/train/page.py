@@ -127,18 +127,20 @@ def _alike(runs: Mapping[str, Told]) -> dict[str, Told]:
 def page_of(runs: Sequence[Told], diff: Diff) -> str:
     """The page as text."""
     groups = grouped(runs)
-    parts = [
-        _results(groups),
-        _curves(groups),
-        _confusions(groups),
-        _filters(groups),
-        _counts(groups, diff),
-        _settings(groups),
-        _origin(groups),
+    sections = [
+        ("results", "Results", _results(groups)),
+        ("curves", "Curves", _curves(groups)),
+        ("confusions", "What is taken for what", _confusions(groups)),
+        ("filters", "First-layer filters", _filters(groups)),
+        ("counts", "Counts", _counts(groups, diff)),
+        ("settings", "Settings", _settings(groups)),
+        ("origin", "Where it comes from", _origin(groups)),
     ]
-    noted = [note for run in runs for note in run.notes]  # the last, since more is read on the way
-    if noted:
-        parts.insert(0, "".join(f'<p class="note">{_esc(note)}</p>' for note in dict.fromkeys(noted)))
+    there = [section for section in sections if section[2]]
+    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _ in there)
+    notes = dict.fromkeys(note for run in runs for note in run.notes)  # by now, since sections read more on their way
+    parts = [f'<nav aria-label="sections">{links}</nav>', *(f'<p class="note">{_esc(note)}</p>' for note in notes)]
+    parts += [f'<section id="{name}"><h2>{title}</h2>{body}</section>' for name, title, body in there]
     return page(_title(groups), parts, style=charts.STYLE + _STYLE)
 
 
@@ -155,7 +157,7 @@ def _title(groups: Sequence[Group]) -> str:
 
 def _results(groups: Sequence[Group]) -> str:
     cards = "".join(f'<li class="of" style="--of:{group.colour}">{_card(group)}</li>' for group in groups)
-    return _section("results", "Results", f'<ul class="cards">{cards}</ul>', _wide(_results_table(groups)))
+    return f'<ul class="cards">{cards}</ul>{_wide(_results_table(groups))}'
 
 
 def _card(group: Group) -> str:
@@ -243,34 +245,40 @@ def _macs(run: Told) -> str:
     return "" if run.report is None else f"{run.report.macs:,}"
 
 
-_STYLES = (("test_acc", "test", ""), ("held_out_acc", "held out", "1 3"), ("train_acc", "training", "6 4"))
+_LOOKS = {"solid": "", "dashed": "6 4", "dotted": "1 3"}
+_CHARTS = (  # what each shows of the history, and how
+    (
+        "Accuracy",
+        (("test_acc", "test", "solid"), ("train_acc", "training", "dashed"), ("held_out_acc", "held out", "dotted")),
+    ),
+    ("Training loss", (("loss", "training", "solid"),)),
+    (
+        "Examples per second",
+        (("examples_per_sec", "steps alone", "solid"), ("wall_examples_per_sec", "wall clock", "dashed")),
+    ),
+    ("Learning rate at the end of each epoch", (("lr", "learning rate", "solid"),)),
+)
 
 
 def _curves(groups: Sequence[Group]) -> str:
-    plots = (
-        ("Accuracy", "test solid, training dashed, held-out images dotted", _STYLES),
-        ("Training loss", "", (("loss", "training", ""),)),
-        ("Examples per second", "training steps alone solid, wall clock dashed",
-         (("examples_per_sec", "steps alone", ""), ("wall_examples_per_sec", "wall clock", "6 4"))),
-        ("Learning rate", "at the end of each epoch", (("lr", "", ""),)),
-    )  # fmt: skip
     figures = []
-    for title, how, keys in plots:
-        lines = [line for group in groups for key, what, dash in keys if (line := _line(group, key, what, dash))]
+    for title, kinds in _CHARTS:
+        lines, said = [], []
+        for key, what, look in kinds:
+            found = [line for group in groups if (line := _line(group, key, what, _LOOKS[look]))]
+            lines += found
+            said += [f"{what} {look}"] if found and len(kinds) > 1 else []
         if svg := charts.line_chart(title, lines):
-            caption = f"<b>{title}</b>{f', {how}' if how else ''}"
+            caption = ", ".join([f"<b>{title}</b>", *said])
             figures.append(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>")
     if not figures:
-        return _section("curves", "Curves", "<p>No epoch has ended yet.</p>")
+        return "<p>No epoch has ended yet.</p>"
     legend = "".join(f'<li class="of" style="--of:{group.colour}">{_esc(group.label)}</li>' for group in groups)
-    several = "<p>Of several seeds the mean; what is shaded lies between the least and the most.</p>"
-    return _section(
-        "curves",
-        "Curves",
-        f'<ul class="legend">{legend}</ul><div class="plots">{"".join(figures)}</div>',
-        several if any(len(group.runs) > 1 for group in groups) else "",
-        _folded("Every epoch", *(_epochs(label, run) for g in groups for label, run in g.runs.items() if run.history)),
-    )
+    parts = [f'<ul class="legend">{legend}</ul><div class="plots">{"".join(figures)}</div>']
+    if any(len(group.runs) > 1 for group in groups):
+        parts.append("<p>Of several seeds the mean; what is shaded lies between the least and the most.</p>")
+    epochs = [_epochs(label, run) for group in groups for label, run in group.runs.items() if run.history]
+    return "".join([*parts, _folded("Every epoch", *epochs)])
 
 
 def _line(group: Group, key: str, what: str, dash: str) -> charts.Line | None:
@@ -283,7 +291,7 @@ def _line(group: Group, key: str, what: str, dash: str) -> charts.Line | None:
         return None
     points = [(epoch, statistics.fmean(of)) for epoch, of in sorted(values.items())]
     band = [(epoch, min(of), max(of)) for epoch, of in sorted(values.items())] if len(group.runs) > 1 else []
-    return charts.Line(f"{group.label} {what}".strip(), group.colour, points, dash, band)
+    return charts.Line(f"{group.label} {what}", group.colour, points, dash, band)
 
 
 def _epochs(label: str, run: Told) -> Table:
@@ -307,7 +315,7 @@ def _confusions(groups: Sequence[Group]) -> str:
             caption = f"Test images{summed}: the true class down, the given one across"
             shown = wide(_shaded(table, classes, caption), f"confusions of {group.label}")
         parts.append(f'<div class="beside">{shown}{_pairs(table, classes)}</div>')
-    return _section("confusions", "What is taken for what", *parts) if parts else ""
+    return "".join(parts)
 
 
 def _shaded(table: torch.Tensor, classes: Sequence[str], caption: str) -> str:
@@ -360,7 +368,7 @@ def _filters(groups: Sequence[Group]) -> str:
     if not figures:
         return ""
     how = "<p>The weights of the first convolution: grey is 0, black and white the largest weight of each filter.</p>"
-    return _section("filters", "First-layer filters", f'<div class="filters">{"".join(figures)}</div>', how)
+    return f'<div class="filters">{"".join(figures)}</div>{how}'
 
 
 def _counts(groups: Sequence[Group], diff: Diff) -> str:
@@ -390,7 +398,7 @@ def _counts(groups: Sequence[Group], diff: Diff) -> str:
             total = ("total", "", sum(n for *_, n in tensors))
             table = Table("Weights and buffers", ("tensor", "shape", "values"), tensors, total=total)
             parts.append(_folded(f"Tensors of {group.label}", table, unfolded=len(tensors) <= MOST_LAYERS))
-    return _section("counts", "Counts", *parts) if parts else ""
+    return "".join(parts)
 
 
 def _settings(groups: Sequence[Group]) -> str:
@@ -423,7 +431,7 @@ def _settings(groups: Sequence[Group]) -> str:
         headers = ["", "the same in all runs" if len(groups) > 1 else "here", "default", "what it is"]
         parts.append(_wide(Table("Other than the default", headers, common)))
     parts.append("<p>Every other field has its default.</p>" if any(map(any, said)) else "<p>No config was left.</p>")
-    return _section("settings", "Settings", *parts)
+    return "".join(parts)
 
 
 def _origin(groups: Sequence[Group]) -> str:
@@ -449,7 +457,7 @@ def _origin(groups: Sequence[Group]) -> str:
         headers = ["", *(_listed(labels) for labels in shown.values())]
         rows = [[key, *(values[i] for values in shown)] for i, key in enumerate(keys)]
         parts.append(_wide(Table("Machine and versions", headers, rows)))
-    return _section("origin", "Where it comes from", *parts)
+    return "".join(parts)
 
 
 # --- small things ---
@@ -457,10 +465,6 @@ def _origin(groups: Sequence[Group]) -> str:
 
 def _esc(text: object) -> str:
     return html.escape(str(text))
-
-
-def _section(name: str, title: str, *parts: str) -> str:
-    return f'<section id="{name}"><h2>{_esc(title)}</h2>{"".join(parts)}</section>'
 
 
 def _wide(table: Table) -> str:
@@ -500,6 +504,8 @@ h1 { font-size: 1.7rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; overflow-wrap: anywhere; }
 p { color: var(--soft); }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .9rem; }
+nav a { color: var(--soft); }
 .note { border-left: 3px solid #c8553d; padding-left: .7rem; overflow-wrap: anywhere; }
 ul { list-style: none; margin: 0; padding: 0; }
 .cards { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); }
@@ -521,6 +527,7 @@ figcaption b:not(.of) { color: var(--ink); }
 .beside { display: flex; flex-wrap: wrap; gap: 0 3rem; }
 .beside > * { max-width: 100%; }
 #results td:first-child, #results th:first-child { position: sticky; left: 0; background: var(--ground); }
+@media (max-width: 34rem) { #results td:first-child { white-space: normal; min-width: 7rem; } }
 #settings td:last-child { white-space: normal; min-width: 16rem; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
@@ -544,9 +551,14 @@ td, th { border-bottom: 1px solid var(--line); }
 .confusion td { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 @media print {
   body { max-width: none; margin: 0; font-size: 11px; }
-  .wide { overflow: visible; }
-  td, th { white-space: normal; }
-  figure, tr, .cards li { break-inside: avoid; }
+  nav { display: none; }
+  .plots { grid-template-columns: 1fr 1fr; }
+  div.wide { overflow: visible; }
+  table { font-size: 9px; }
+  td, th { padding: .1rem .35rem; white-space: normal; position: static !important; }
+  tfoot { display: table-row-group; }
+  details::details-content { content-visibility: visible; }
+  figure, tr, .cards li, .confusion { break-inside: avoid; }
   h2, h3, summary { break-after: avoid; }
 }
 """
