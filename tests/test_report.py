@@ -190,6 +190,17 @@ def test_the_most_confused_are_named(run: cnnzoo.Run) -> None:
     ]
 
 
+def test_a_table_of_too_many_classes_is_not_shown(run: cnnzoo.Run) -> None:
+    told = json.loads((run.path / "metrics.json").read_text())
+    table = torch.eye(41, dtype=torch.int64) * 8
+    table[40, 39] = 2
+    told["evaluations"]["test"]["confusion"] = table.tolist()
+    (run.path / "metrics.json").write_text(json.dumps(told))
+    page = Page(cnnzoo.report(run.path).read_text())
+    assert "41 classes are too many" in page.text and not any(c.startswith("Test images") for c in page.tables)
+    assert page.tables["Most often confused"][1:] == [["40", "39", "2", "20.0%"]]  # numbers, as 41 names are not known
+
+
 def test_nothing_is_taken_for_html(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
     hostile = "<b onclick='x()'>&amp;\"</td>"
     data = dataclasses.replace(tiny_data, name="<script>alert(1)</script>", classes=("<b>", hostile, "<!--"))
