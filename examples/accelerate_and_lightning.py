@@ -71,9 +71,13 @@ def by_lightning(model, optimizer, loader, epochs):
 
 def by_cnnzoo(model, optimizer, loader, epochs):
     images, labels = loader.dataset.tensors
-    data = cnnzoo.StreamData("batches of a DataLoader", loader, [(images[:100], labels[:100])], model.notes["label_names"])
+    data = cnnzoo.StreamData(
+        "batches of a DataLoader", loader, [(images[:100], labels[:100])], model.notes["label_names"]
+    )
     group = optimizer.param_groups[0]
-    config = cnnzoo.TrainConfig(epochs=epochs, lr=group["lr"], momentum=group["momentum"], precision="fp32", device="cpu")
+    config = cnnzoo.TrainConfig(
+        epochs=epochs, lr=group["lr"], momentum=group["momentum"], precision="fp32", device="cpu"
+    )
     return cnnzoo.Trainer(model, data, config, show=False).fit().model
 
 

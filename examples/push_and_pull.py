@@ -32,8 +32,8 @@ def main() -> None:
     folder = cnnzoo.pull(args.repo, revision=args.tag)
     for file in sorted(folder.iterdir()):
         print(f"{file.stat().st_size:12,} bytes  {file.name}")
-    card, _, _ = (folder / "README.md").read_text().partition("## Use")
-    print(f"\nIts card begins:\n\n{card.split('---')[-1].strip()}\n")
+    card = (folder / "README.md").read_text().split("---\n", 2)[2]  # what follows the header
+    print(f"\nIts card begins:\n\n{card.partition('## ')[0].strip()}\n")
 
     again = cnnzoo.load(f"hf://{args.repo}@{args.tag}")
     images = torch.randn(8, *model.spec.input)
