@@ -1,11 +1,12 @@
-"""A network of the zoo in the training loops of others: Accelerate, Lightning Fabric, Lightning's Trainer, and cnnzoo's.
+"""A network of the zoo in training loops of others: Accelerate, Lightning Fabric and Lightning's Trainer.
 
     pip install accelerate lightning
-    python examples/accelerate_and_lightning.py                 # all four
-    python examples/accelerate_and_lightning.py fabric
+    python examples/accelerate_and_lightning.py             # all of them, after a loop of plain torch
+    python examples/accelerate_and_lightning.py torch fabric
 
-All get the same network, the same batches and the same optimizer, and leave the same weights, to rounding. The network
-is a plain nn.Module; notes of what its images look like make its file as useful as one that cnnzoo's trainer leaves.
+All get the same network, batches and optimizer, and leave the same weights, to rounding: a network of the zoo is a
+plain nn.Module. With notes of what its images look like, its file is as good as one that cnnzoo's trainer leaves.
+They run on the CPU here; leave out cpu=True, accelerator= and devices= for the devices that are there.
 """
 
 from __future__ import annotations
@@ -21,17 +22,22 @@ import cnnzoo
 from cnnzoo.data import normalised
 
 
+def by_torch(model, optimizer, loader, epochs):
+    for images, labels in (batch for _ in range(epochs) for batch in loader):
+        optimizer.zero_grad()
+        cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+
 def by_accelerate(model, optimizer, loader, epochs):
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=True)  # without it, the devices that are there
-    wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    for _ in range(epochs):
-        for images, labels in loader:
-            optimizer.zero_grad()
-            accelerator.backward(cross_entropy(wrapped(images), labels))
-            optimizer.step()
-    return accelerator.unwrap_model(wrapped)
+    accelerator = Accelerator(cpu=True)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for images, labels in (batch for _ in range(epochs) for batch in loader):
+        optimizer.zero_grad()
+        accelerator.backward(cross_entropy(model(images), labels))
+        optimizer.step()
 
 
 def by_fabric(model, optimizer, loader, epochs):
@@ -39,14 +45,12 @@ def by_fabric(model, optimizer, loader, epochs):
 
     fabric = Fabric(accelerator="cpu", devices=1)
     fabric.launch()
-    wrapped, optimizer = fabric.setup(model, optimizer)
+    model, optimizer = fabric.setup(model, optimizer)
     loader = fabric.setup_dataloaders(loader)
-    for _ in range(epochs):
-        for images, labels in loader:
-            optimizer.zero_grad()
-            fabric.backward(cross_entropy(wrapped(images), labels))
-            optimizer.step()
-    return model
+    for images, labels in (batch for _ in range(epochs) for batch in loader):
+        optimizer.zero_grad()
+        fabric.backward(cross_entropy(model(images), labels))
+        optimizer.step()
 
 
 def by_lightning(model, optimizer, loader, epochs):
@@ -58,30 +62,16 @@ def by_lightning(model, optimizer, loader, epochs):
             self.model = model
 
         def training_step(self, batch, _):
-            images, labels = batch
-            return cross_entropy(self.model(images), labels)
+            return cross_entropy(self.model(batch[0]), batch[1])
 
         def configure_optimizers(self):
             return optimizer
 
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    Trainer(accelerator="cpu", devices=1, max_epochs=epochs, enable_model_summary=False, **quiet).fit(Module(), loader)
-    return model
+    leaves_nothing = {"logger": False, "enable_checkpointing": False}
+    Trainer(accelerator="cpu", devices=1, max_epochs=epochs, **leaves_nothing).fit(Module(), loader)
 
 
-def by_cnnzoo(model, optimizer, loader, epochs):
-    images, labels = loader.dataset.tensors
-    data = cnnzoo.StreamData(
-        "batches of a DataLoader", loader, [(images[:100], labels[:100])], model.notes["label_names"]
-    )
-    group = optimizer.param_groups[0]
-    config = cnnzoo.TrainConfig(
-        epochs=epochs, lr=group["lr"], momentum=group["momentum"], precision="fp32", device="cpu"
-    )
-    return cnnzoo.Trainer(model, data, config, show=False).fit().model
-
-
-LOOPS = {"cnnzoo": by_cnnzoo, "accelerate": by_accelerate, "fabric": by_fabric, "lightning": by_lightning}
+LOOPS = {"torch": by_torch, "accelerate": by_accelerate, "fabric": by_fabric, "lightning": by_lightning}
 
 
 def main() -> None:
@@ -92,20 +82,21 @@ def main() -> None:
     args = parser.parse_args()
     data = cnnzoo.load_data("fashion_mnist_sample")
     samples = TensorDataset(normalised(data.train.images, data.mean, data.std), data.train.labels)
-    first = None
-    print(f"{'':14}{'test accuracy':>14}{'largest weight apart from the first':>38}")
+    found: dict[str, torch.Tensor] = {}
+    lines = [f"{'':14}{'test accuracy':>14}{'largest weight apart from the first':>38}"]
     for name in args.loops:
         model = cnnzoo.create("lenet", activation="relu", pooling="max", seed=0)
+        model.notes |= {"label_names": list(data.classes), "mean": list(data.mean), "std": list(data.std)}
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
         loader = DataLoader(samples, batch_size=64, shuffle=True, generator=torch.Generator().manual_seed(0))
-        model.notes |= {"label_names": list(data.classes), "mean": list(data.mean), "std": list(data.std)}
-        trained = LOOPS[name](model, optimizer, loader, args.epochs)
-        file = cnnzoo.save(trained, args.out / f"{name}.safetensors", overwrite=True)
+        LOOPS[name](model, optimizer, loader, args.epochs)  # in place, whatever it is wrapped in
+        file = cnnzoo.save(model, args.out / f"{name}.safetensors", overwrite=True)
 
-        again = cnnzoo.load(file)  # the file alone says the network, the classes, what its images look like
-        weights = torch.nn.utils.parameters_to_vector(again.parameters()).detach()
-        first = weights if first is None else first
-        print(f"{name:14}{cnnzoo.evaluate(again, data).top1:14.3f}{(weights - first).abs().max():38.1e}", flush=True)
+        again = cnnzoo.load(file)  # the file alone says the network, its classes, its images
+        found[name] = torch.nn.utils.parameters_to_vector(again.parameters()).detach()
+        apart = (found[name] - found[args.loops[0]]).abs().max()
+        lines.append(f"{name:14}{cnnzoo.evaluate(again, data).top1:14.3f}{apart:38.1e}")
+    print(*lines, sep="\n")  # after what the others print
 
 
 if __name__ == "__main__":
