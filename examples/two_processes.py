@@ -35,19 +35,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/processes"))
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if "WORLD_SIZE" in os.environ:  # torchrun started this process
-        return train(args.out, args.epochs, args.seed)
+        return train(args.out, args.epochs, seed=0)
 
-    runs = {"one process": (1, 0), "two processes": (2, 0), "one process, another seed": (1, 1)}
-    for name, (processes, seed) in runs.items():
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), __file__]
-        settings = ["--out", str(args.out / name), "--epochs", str(args.epochs), "--seed", str(seed)]
-        subprocess.run([sys.executable, *launcher, *settings], check=True)
+    train(args.out / "one process", args.epochs, seed=0)
+    train(args.out / "one process, another seed", args.epochs, seed=1)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    settings = ["--out", str(args.out / "two processes"), "--epochs", str(args.epochs)]
+    subprocess.run([*torchrun, __file__, *settings], check=True)
+
     one = weights(args.out / "one process")
     print(f"{'':28}{'test accuracy':>14}{'largest weight apart from the first':>38}")
-    for name in runs:
+    for name in ("one process", "two processes", "one process, another seed"):
         found = cnnzoo.evaluate(args.out / name, cnnzoo.load_data("fashion_mnist_sample"))
         print(f"{name:28}{found.top1:14.3f}{(weights(args.out / name) - one).abs().max():38.1e}")
 
