@@ -5,6 +5,9 @@
 
 The batch size is that of all processes together, and each takes its share of the same batches. Gradients travel over
 gloo on CPUs, over NCCL on GPUs; on two machines add --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500.
+
+The net is a smooth one. ReLU and max pools have kinks: a rounding that falls on one grows from step to step, between
+one process and two just as between one process and one with accumulate=2. The accuracy is as good, the weights differ.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import cnnzoo
 
 def train(out: Path, epochs: int, seed: int) -> None:
     """What every process does: the script is the same however many there are."""
-    model = cnnzoo.create("lenet", activation="relu", pooling="max", seed=seed)
+    model = cnnzoo.create("lenet", activation="tanh", seed=seed)
     config = cnnzoo.TrainConfig(epochs=epochs, batch_size=64, lr=0.05, momentum=0.9, precision="fp32", seed=seed)
     cnnzoo.Trainer(model, cnnzoo.load_data("fashion_mnist_sample"), config, out=out, overwrite=True, show=False).fit()
 
