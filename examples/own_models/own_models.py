@@ -1,0 +1,32 @@
+"""Networks of your own, in a package of your own: installed, they are in the zoo like those that cnnzoo has.
+
+    pip install -e examples/own_models
+    cnnzoo summary cifar10_quick
+    cnnzoo diff cifar10_quick lenet_caffe
+    cnnzoo train cifar10_quick --data cifar10 --out runs/cifar10_quick
+
+The entry point in pyproject.toml is all that it takes. A file of such a network says its rows, so that it is loaded
+also where this package is not installed.
+"""
+
+from cnnzoo import Spec, register
+from cnnzoo.blocks import AvgPool, Conv, Dense, Flatten, Logits, MaxPool
+
+
+@register(year=2013)
+def cifar10_quick(num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> Spec:
+    """Caffe's first net for CIFAR-10 (examples/cifar10, after Krizhevsky's cuda-convnet)."""
+    return Spec(
+        name="cifar10_quick",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(32, kernel=5, padding=2),  # 32 @ 32x32; Caffe's ReLU comes after the pool, which is the same
+            MaxPool(3, stride=2, ceil=True),  # 32 @ 16x16
+            Conv(32, kernel=5, padding=2),
+            AvgPool(3, stride=2, ceil=True),  # 32 @ 8x8
+            Conv(64, kernel=5, padding=2),
+            AvgPool(3, stride=2, ceil=True),  # 64 @ 4x4
+            Flatten(),
+        ),
+        classifier=(Dense(64, activation=None), Logits(num_classes)),  # two dense layers, nothing in between
+    )
