@@ -192,7 +192,7 @@ def test_pretrained_by_torchvision(published: Path, tmp_path: Path) -> None:
 def test_pretrained_for_other_classes_and_channels(published: Path) -> None:
     state = torch.load(published, weights_only=True)
     x = torch.randn(2, 1, 224, 224)
-    said = "alexnet_owt: classifier.6 is new, for 5 classes instead of 1000; features.0 sees 1 channels instead of 3"
+    said = "alexnet_owt: classifier.6 is new, for 5 classes instead of 1000; features.0 sees 1 channel instead of 3"
     with pytest.warns(UserWarning, match=said):
         model = cnnzoo.create("alexnet_owt", pretrained="torchvision", num_classes=5, in_channels=1, seed=0)
     assert model(x).shape == (2, 5) and "label_names" not in model.notes and "mean" not in model.notes

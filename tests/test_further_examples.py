@@ -52,7 +52,7 @@ def test_finetune_folder_takes_a_folder_and_weights(tmp_path: Path) -> None:
 
 def test_transfer(tmp_path: Path) -> None:
     out = run("transfer.py", "--epochs", "1", cwd=tmp_path)
-    assert "classifier.4 is new, for 2 classes instead of 10; features.0 sees 1 channels instead of 3" in out
+    assert "classifier.4 is new, for 2 classes instead of 10; features.0 sees 1 channel instead of 3" in out
     apart = re.search(r"three channels: at most (\S+) apart", out)
     assert apart and float(apart[1]) < 1e-5
     before, after = map(float, re.findall(r"(0\.\d{3}|1\.000) right", out))

@@ -133,13 +133,16 @@ def test_transforms_are_those_of_torchvision() -> None:
 
 def test_the_crop_is_saved(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
     model = cnnzoo.create(tiny_spec, seed=0)
-    model.notes.update(mean=[0.5], std=[0.5], crop_pct=0.8)
+    model.notes.update(mean=[0.5], std=[0.5], crop_pct=0.8, fit="pad")
     cnnzoo.save(model, tmp_path / "m")
     again = cnnzoo.load(tmp_path / "m")
     assert again.notes == model.notes and cnnzoo.transforms(again).crop_pct == 0.8
     assert "80.0% of the shorter side" in (tmp_path / "m" / "README.md").read_text()
     assert cnnzoo.transforms(again)(torch.zeros(1, 9, 13, dtype=torch.uint8)).shape == (1, 8, 8)
     assert cnnzoo.predict(again, torch.zeros(1, 9, 13, dtype=torch.uint8)).classes == ["0", "1", "2"]
+    with pytest.warns(UserWarning, match="sees 3 channels instead of 1"):
+        adapted = cnnzoo.create(tmp_path / "m", in_channels=3)
+    assert set(adapted.notes) == {"provenance", "crop_pct", "fit"}  # a mean of one channel is none of three
 
 
 def test_what_is_no_image(trouser: Path, tmp_path: Path) -> None:

@@ -153,14 +153,13 @@ def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
         given |= {key: tensor for key, tensor in fresh.items() if key.rpartition(".")[0] == last}
     now, then = spec.input[0], trained.spec.input[0]
     if now != then:
-        said.append(f"{first} sees {now} channels instead of {then}")
+        said.append(f"{first} sees {now} channel{'s' * (now > 1)} instead of {then}")
         key = f"{first}.weight"
         given[key] = (given[key].sum(1, keepdim=True) / now).expand_as(fresh[key]).clone()
     require_fit(f"weights of {trained.spec.name}", kinds_of(given), kinds_of(fresh))
     model.load_state_dict(given)
-    model.notes = {name: value for name, value in trained.notes.items() if name == "provenance"}
-    if now == then:
-        model.notes |= {name: trained.notes[name] for name in ("mean", "std", "crop_pct") if name in trained.notes}
+    kept = ("provenance", "crop_pct", "fit", *(("mean", "std") if now == then else ()))
+    model.notes = {name: trained.notes[name] for name in kept if name in trained.notes}
     if spec.num_classes == trained.spec.num_classes and "label_names" in trained.notes:
         model.notes["label_names"] = trained.notes["label_names"]
     if spec.input[1:] != trained.spec.input[1:]:
