@@ -37,7 +37,7 @@ from cnnzoo.train import record
 
 NETS = ("alexnet", "lenet")
 NAME = "alexnet-vs-lenet"
-PARTS = ("trained", "filters", "crops", "ablations", "features first")
+PARTS = ("trained", "filters", "crops", "alexnet variants", "lenet variants", "features first")
 Numbers = dict[str, Any]
 
 # --- what is measured ---
@@ -96,10 +96,9 @@ def crops(runs: Sequence[Path], data: ImageData) -> Numbers:
     return {"data": data.name, "tested": len(data.test), "rows": rows}
 
 
-def ablations(data: ImageData, width: float, epochs: int | None) -> Numbers:
-    """What each part of either net buys."""
-    rows = {net: list(train_all(net, data, epochs=epochs, width=width if net == "alexnet" else 1.0)) for net in NETS}
-    return {"width": width, **setting(data), **rows}
+def variants(net: str, data: ImageData, width: float, epochs: int | None) -> Numbers:
+    """What each part of a net buys."""
+    return {"width": width, **setting(data), "rows": list(train_all(net, data, epochs=epochs, width=width))}
 
 
 def features_first(data: ImageData, epochs: int) -> Numbers:
@@ -130,13 +129,12 @@ def tables(numbers: Numbers) -> dict[str, list[Table]]:
         "trained": lambda told: [trained_table(told)],
         "confused": lambda told: [confused(told, numbers["classes"])],
         "crops": lambda told: [crops_table(told)],
-        "ablations of alexnet": lambda told: [ablation_table("alexnet", told)],
-        "ablations of lenet": lambda told: [ablation_table("lenet", told)],
+        "alexnet variants": lambda told: [variants_table("alexnet", told)],
+        "lenet variants": lambda told: [variants_table("lenet", told)],
         "features first": lambda told: [features_table(told)],
     }
-    needs = {"confused": "trained", "ablations of alexnet": "ablations", "ablations of lenet": "ablations"}
     for part, make in makers.items():
-        if (told := numbers.get(needs.get(part, part))) is not None:
+        if (told := numbers.get("trained" if part == "confused" else part)) is not None:
             shown[part] = make(told)
     return shown
 
@@ -149,17 +147,18 @@ def slide(quantity: str) -> Table:
         for finding in cnnzoo.verify(net).findings
         if finding.published.source == D2L_SLIDE and finding.published.what.endswith(quantity)
     }
-    rows, notes = [], []
+    rows: list[list[Any]] = []
+    notes: dict[tuple[str, str], list[str]] = {}
     for what in dict.fromkeys(what for what, _ in cells):
-        row: list[Any] = [what.removesuffix(quantity).removesuffix(" of ").strip().capitalize() or "Total"]
+        rows.append([what.removesuffix(quantity).removesuffix(" of ").strip().capitalize() or "Total"])
         for net in NETS:
             found = cells.get((what, net))
-            row += [found.published.printed, exactly(found.exact), found.verdict] if found else [""] * 3
+            rows[-1] += [found.published.printed, exactly(found.exact), found.verdict] if found else [""] * 3
             if found and found.published.note:
-                notes.append(f"{net}, {what}: {found.published.note}.")
-        rows.append(row)
-    headers = ["", *(f"{net}: {column}" for net in NETS for column in ("slide", "exact", "verdict"))]
-    return Table(f"The slide's {quantity}", headers, rows, notes=notes)
+                notes.setdefault((net, found.published.note), []).append(rows[-1][0])
+    headers = ["", *(column for net in NETS for column in (net, "exact", "verdict"))]
+    lines = [f"{net}, {', '.join(whats)}: {note}." for (net, note), whats in sorted(notes.items())]
+    return Table(f"The slide's {quantity}", headers, rows, notes=lines)
 
 
 def exactly(exact: float | None) -> str:
@@ -223,15 +222,16 @@ def crops_table(told: Numbers) -> Table:
     return Table(f"Seen on {told['tested']:,} test images of {told['data']}", ("net", "recipe", *CROPS), rows)
 
 
-def ablation_table(net: str, told: Numbers) -> Table:
+def variants_table(net: str, told: Numbers) -> Table:
     """A row per variant, and what it changes in test accuracy."""
-    first, rows = told[net][0]["test_acc"], []
-    for row in told[net]:
+    first, rows = told["rows"][0]["test_acc"], []
+    for row in told["rows"]:
         accuracies = [f"{row['train_acc']:.3f}", f"{row['test_acc']:.3f}", f"{row['test_acc'] - first:+.3f}"]
-        rows.append((row["name"], row["parameters"], row["macs"], row["epochs"], *accuracies))
-    width = f" of width {told['width']:g}" if net == "alexnet" and told["width"] != 1 else ""
-    headers = ("variant", "parameters", "multiply-adds", "epochs", "train", "test", "change")
-    return Table(f"Variants of {net}{width}, {of(told)}", headers, rows, notes=[luck(told)])
+        rows.append((row["name"], row["parameters"], row["macs"], *accuracies))
+    width = "" if told["width"] == 1 else f" at width {told['width']:g}"
+    title = f"Variants of {net}{width}, {told['rows'][0]['epochs']} epochs, {of(told)}"
+    headers = ("variant", "parameters", "multiply-adds", "train", "test", "change")
+    return Table(title, headers, rows, notes=[luck(told)])
 
 
 def features_table(told: Numbers) -> Table:
@@ -271,7 +271,7 @@ def draw_curves(runs: Sequence[Numbers], path: Path) -> None:
         axis.set_xlabel("epoch", fontsize=9, color=INK)
         calm(axis)
         axis.grid(True, color=FAINT, linewidth=0.6)
-    accuracy.set_ylim(0.5, 1)
+    accuracy.set_ylim(top=1)
     loss.legend(frameon=False, fontsize=8.5)
     save_figure(figure, path)
 
@@ -297,7 +297,10 @@ def draw_confusions(runs: Sequence[Numbers], classes: Sequence[str], path: Path)
         calm(axis)
         axis.spines["bottom"].set_visible(False)
         axis.set_title(
-            f"{run['net']}: {run['test_acc']:.4f}", fontsize=11, color=COLOURS[NETS.index(run["net"])], weight="bold"
+            f"{run['net']}, {run['recipe'].split(',')[0]}: {counts.trace() / counts.sum():.4f}",
+            fontsize=11,
+            color=COLOURS[NETS.index(run["net"])],
+            weight="bold",
         )
     figure.supxlabel("taken for", fontsize=9, color=INK)
     save_figure(figure, path)
@@ -370,7 +373,8 @@ def main() -> None:
     measure = {
         "trained": lambda: trained(runs),
         "crops": lambda: crops(folders, data),
-        "ablations": lambda: ablations(data, options.width, options.epochs),
+        "alexnet variants": lambda: variants("alexnet", data, options.width, options.epochs),
+        "lenet variants": lambda: variants("lenet", data, 1.0, options.epochs),
         "features first": lambda: features_first(data, options.epochs or 10),
     }
     for part in options.parts:
