@@ -47,8 +47,8 @@ def alexnets() -> dict[str, Spec]:
 def train_all(net: str, data: ImageData, *, epochs: int | None = None, width: float = 1.0) -> Iterator[dict[str, Any]]:
     """Trains every variant of a net, one after the other: its name, what it costs, and what comes of it."""
     sigmoids, relus = cnnzoo.recipe("quick/lenet"), cnnzoo.recipe("quick").edited(epochs=20)
-    if net == "alexnet":
-        relus = cnnzoo.recipe("quick/alexnet")
+    if net == "alexnet":  # narrow ones learn nothing in few steps of SGD
+        relus = cnnzoo.recipe("quick/alexnet") if width == 1 else cnnzoo.recipe("quick").edited(init="kaiming_normal")
     for name, spec in (lenets() if net == "lenet" else alexnets()).items():
         model = cnnzoo.create(spec, seed=0, width=width)
         report = cnnzoo.count(model)
@@ -56,8 +56,10 @@ def train_all(net: str, data: ImageData, *, epochs: int | None = None, width: fl
         if name == "on 28x28":
             config = config.edited(lr=config.lr / 2)  # without it, the loss does not fall at all
         config = config.edited(epochs=epochs or config.epochs, eval_every=0)
-        metrics = cnnzoo.Trainer(model, data, config).fit().metrics
-        figures = {key: metrics[key] for key in ("train_acc", "test_acc")}
+        run = cnnzoo.Trainer(model, data, config).fit()
+        if run.interrupted:  # Ctrl-C
+            return
+        figures = {key: run.metrics[key] for key in ("train_acc", "test_acc")}
         yield {"name": name, "parameters": report.params.total, "macs": report.macs, "epochs": config.epochs, **figures}
 
 
@@ -65,13 +67,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("net", choices=("lenet", "alexnet"))
     parser.add_argument("--data", default="fashion_mnist_sample", help="a data set of cnnzoo")
-    parser.add_argument("--images", type=int, help="learn from the first so many images alone")
+    parser.add_argument("--images", type=int, help="learn from the first so many alone, test on as many")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--width", type=float, default=1.0, help="scale the nets, for a quick look")
     args = parser.parse_args()
 
     data = cnnzoo.load_data(args.data)
-    data = replace(data, train=data.train[: args.images])
+    data = replace(data, train=data.train[: args.images], test=data.test[: args.images])
     print(f"{args.net} on {data.name}\n{'':28}{'parameters':>12}{'MACs':>15}{'train':>8}{'test':>8}")
     for found in train_all(args.net, data, epochs=args.epochs, width=args.width):
         accuracies = f"{found['train_acc']:8.3f}{found['test_acc']:8.3f}"

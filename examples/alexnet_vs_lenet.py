@@ -17,6 +17,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +33,7 @@ import cnnzoo
 from cnnzoo import ImageData, TrainConfig
 from cnnzoo.measure.pictures import COLOURS, FAINT, INK, calm, save_figure
 from cnnzoo.measure.tables import Table
+from cnnzoo.models.alexnet import D2L_ALEXNET
 from cnnzoo.published import D2L_SLIDE
 from cnnzoo.train import record
 
@@ -96,6 +98,33 @@ def crops(runs: Sequence[Path], data: ImageData) -> Numbers:
     return {"data": data.name, "tested": len(data.test), "rows": rows}
 
 
+def filters(runs: Sequence[Path], data: ImageData, path: Path) -> list[Numbers]:
+    """What training left of the initial filters of the first layers, and what it added; their picture."""
+    told, drawn = [], {}
+    for run in runs:
+        model = cnnzoo.load(run)
+        first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+        config = TrainConfig.from_dict(model.notes["provenance"]["config"])
+        end = first.weight.detach().clone()
+        with suppress(Begun):  # the trainer draws the same initial weights again
+            cnnzoo.Trainer(model, data, config, callbacks=[Begun()], show=False).fit()
+        begin = first.weight.detach()
+        left = float((end * begin).sum() / (begin * begin).sum())  # weight decay takes its share of them
+        learned = end - left * begin
+        about = {"net": model.spec.name, "recipe": recipe_of(config), "count": len(end), "side": end.shape[-1]}
+        told.append({**about, "left": left, "learned": float(learned.norm() / end.norm())})
+        drawn[model.spec.name] = (end.mean(1), learned.mean(1))
+    draw_filters(drawn, path)
+    return told
+
+
+class Begun(Exception):
+    """Ends a run before its first step."""
+
+    def on_start(self, trainer: cnnzoo.Trainer) -> None:
+        raise self
+
+
 def variants(net: str, data: ImageData, width: float, epochs: int | None) -> Numbers:
     """What each part of a net buys."""
     return {"width": width, **setting(data), "rows": list(train_all(net, data, epochs=epochs, width=width))}
@@ -122,12 +151,14 @@ def tables(numbers: Numbers) -> dict[str, list[Table]]:
         "shapes of alexnet": list(cnnzoo.count("alexnet").tables()),
         "shapes of lenet": list(cnnzoo.count("lenet").tables()),
         "counts": list(cnnzoo.compare(*NETS).tables()),
-        "slide": [slide("parameters"), slide("FLOP")],
         "where": [where()],
+        "slide": [slide("parameters"), slide("FLOP")],
+        "book": [table for table in cnnzoo.verify("alexnet").tables() if D2L_ALEXNET in table.title],
     }
     makers = {
         "trained": lambda told: [trained_table(told)],
         "confused": lambda told: [confused(told, numbers["classes"])],
+        "filters": lambda told: [filters_table(told)],
         "crops": lambda told: [crops_table(told)],
         "alexnet variants": lambda told: [variants_table("alexnet", told)],
         "lenet variants": lambda told: [variants_table("lenet", told)],
@@ -214,6 +245,20 @@ def confused(runs: Sequence[Numbers], classes: Sequence[str], most: int = 5) -> 
         f"{run['net']}: {run['recipe']}, {torch.tensor(run['confusion']).sum():,} test images." for run in runs[-2:]
     ]
     return Table("The most confused pairs", ("net", "a", "b", "a taken for b", "b taken for a"), rows, notes=notes)
+
+
+def filters_table(told: Sequence[Numbers]) -> Table:
+    """A row per net."""
+    rows = [
+        [row["net"], row["recipe"], f"{row['count']} of {row['side']}x{row['side']}"]
+        + [f"{row[key]:.2f}" for key in ("left", "learned")]
+        for row in told
+    ]
+    notes = [
+        "left: the part of the initial weights that is still in them; learned: the length of the rest, over the length "
+        "of the filters."
+    ]
+    return Table("The filters of the first layer", ("net", "recipe", "filters", "left", "learned"), rows, notes=notes)
 
 
 def crops_table(told: Numbers) -> Table:
@@ -306,28 +351,28 @@ def draw_confusions(runs: Sequence[Numbers], classes: Sequence[str], path: Path)
     save_figure(figure, path)
 
 
-def draw_filters(runs: Sequence[Path], path: Path) -> None:
-    """The filters of the first layer of each net, each scaled to its own range."""
-    models = {model.spec.name: model for model in map(cnnzoo.load, runs)}
-    weights = {net: next(m for m in models[net].modules() if isinstance(m, torch.nn.Conv2d)).weight for net in models}
-    columns = {net: 16 if len(weight) > 16 else 6 for net, weight in weights.items()}
-    rows = {net: -(-len(weight) // columns[net]) for net, weight in weights.items()}
-    figure = Figure(
-        figsize=(9.6, 0.62 * sum(rows.values()) + 0.45 * len(rows)), layout="constrained", facecolor="white"
-    )
-    parts = figure.subfigures(len(weights), 1, height_ratios=[n + 0.7 for n in rows.values()], squeeze=False)[:, 0]
-    for part, (net, weight) in zip(parts, weights.items(), strict=True):
-        size = "x".join(map(str, weight.shape[2:]))
-        part.suptitle(
-            f"{net}: {len(weight)} filters of {size}", color=COLOURS[NETS.index(net)], fontsize=11, weight="bold"
-        )
-        axes = part.subplots(rows[net], columns[net], squeeze=False).ravel()
-        for axis in axes:
+def draw_filters(filters: dict[str, tuple[torch.Tensor, torch.Tensor]], path: Path) -> None:
+    """The filters of the first layer of each net, and what training added to them."""
+    figure = Figure(figsize=(8.4, 4.3), layout="constrained", facecolor="white")
+    grid = figure.subplots(len(filters), 2, squeeze=False, height_ratios=[4, 1][: len(filters)])
+    for line, (net, both) in zip(grid, filters.items(), strict=True):
+        for axis, some, what in zip(line, both, ("as they are", "what was learned"), strict=True):
+            axis.imshow(mosaic(some), cmap="RdBu_r", vmin=-1, vmax=1)
             axis.set_axis_off()
-        for axis, one in zip(axes, weight.detach().mean(1), strict=False):
-            reach = float(one.abs().max())
-            axis.imshow(one, cmap="RdBu_r", vmin=-reach, vmax=reach)
+            title = f"{net}, {len(some)} of {'x'.join(map(str, some.shape[1:]))}: {what}"
+            axis.set_title(title, color=COLOURS[NETS.index(net)], fontsize=10.5, weight="bold")
     save_figure(figure, path)
+
+
+def mosaic(filters: torch.Tensor) -> torch.Tensor:
+    """(n, h, w) side by side in one picture, each scaled to its own range, with gaps that are not numbers."""
+    columns = 12 if len(filters) > 12 else 6
+    scaled = filters / filters.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)
+    padded = torch.nn.functional.pad(scaled, (1, 1, 1, 1), value=float("nan"))
+    missing = -len(padded) % columns
+    padded = torch.cat([padded, padded.new_full((missing, *padded.shape[1:]), float("nan"))])
+    rows = padded.unflatten(0, (-1, columns))
+    return rows.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 # --- the page ---
@@ -347,7 +392,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="what is measured; none: no numbers")
     parser.add_argument("--runs", nargs="*", type=Path, default=[], help="trained already: run folders, or records")
     parser.add_argument("--data", default="fashion_mnist_sample")
-    parser.add_argument("--images", type=int, help="learn from the first so many images alone")
+    parser.add_argument("--images", type=int, help="learn from the first so many alone, test on as many")
     parser.add_argument("--recipe", default="quick", help="for both nets, without --runs")
     parser.add_argument("--epochs", type=int, help="instead of the recipes'")
     parser.add_argument("--width", type=float, default=0.25, help="of the AlexNet that is trained here")
@@ -356,12 +401,11 @@ def main() -> None:
 
     (options.out / "pictures").mkdir(parents=True, exist_ok=True)
     file, page = options.out / f"{NAME}.json", options.out / f"{NAME}.md"
-    picture = {
-        what: options.out / "pictures" / f"{NAME}-{what}.png" for what in ("layers", "curves", "confusion", "filters")
-    }
+    drawn = ("lenet", "layers", "curves", "confusion", "filters")
+    picture = {what: options.out / "pictures" / f"{NAME}-{what}.png" for what in drawn}
     numbers: Numbers = json.loads(file.read_text()) if file.exists() else {}
     data = cnnzoo.load_data(options.data)
-    data = replace(data, train=data.train[: options.images])
+    data = replace(data, train=data.train[: options.images], test=data.test[: options.images])
     numbers["classes"] = list(data.classes)
     runs = options.runs
     if not runs and {"trained", "filters", "crops"} & set(options.parts):
@@ -372,18 +416,17 @@ def main() -> None:
     folders = [run for run in runs if run.suffix != ".json"]
     measure = {
         "trained": lambda: trained(runs),
+        "filters": lambda: filters(folders, data, picture["filters"]),
         "crops": lambda: crops(folders, data),
         "alexnet variants": lambda: variants("alexnet", data, options.width, options.epochs),
         "lenet variants": lambda: variants("lenet", data, 1.0, options.epochs),
         "features first": lambda: features_first(data, options.epochs or 10),
     }
     for part in options.parts:
-        if part == "filters":
-            draw_filters(folders, picture["filters"])
-        else:
-            numbers[part] = measure[part]()
-            file.write_text(json.dumps(numbers, indent=1) + "\n")  # a part at a time: some take hours
+        numbers[part] = measure[part]()
+        file.write_text(json.dumps(numbers, indent=1) + "\n")  # a part at a time: some take hours
     cnnzoo.compare(*NETS).plot(picture["layers"])
+    cnnzoo.draw("lenet", picture["lenet"])
     if "trained" in numbers:
         draw_curves(numbers["trained"], picture["curves"])
         draw_confusions(last_of_each(numbers["trained"]), numbers["classes"], picture["confusion"])

@@ -33,13 +33,13 @@ def simpler() -> dict[str, Spec]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fashion_mnist_sample")
-    parser.add_argument("--images", type=int, help="learn from the first so many images alone")
+    parser.add_argument("--images", type=int, help="learn from the first so many alone, test on as many")
     parser.add_argument("--recipe", default="quick/alexnet")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--width", type=float, default=1.0, help="scale all of them, for a quick look")
     options = parser.parse_args()
     data = cnnzoo.load_data(options.data)
-    data = replace(data, train=data.train[: options.images])
+    data = replace(data, train=data.train[: options.images], test=data.test[: options.images])
     config = cnnzoo.recipe(options.recipe).edited(eval_every=0)
     config = config.edited(epochs=options.epochs or config.epochs)
 
