@@ -25,6 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     data = cnnzoo.load_data(options.data)
     few = replace(data, train=data.train[: options.images], test=data.train[: options.images])
+    unseen = replace(data, test=data.test[: options.images])
     plain = cnnzoo.recipe("quick/alexnet").edited(epochs=options.epochs, weight_decay=0.0, eval_every=0)
     others = {"flip": True, "shift": 2, "erase": 0.3}
     tries = {
@@ -38,7 +39,7 @@ def main() -> None:
     for name, (knobs, config) in tries.items():
         model = cnnzoo.create("alexnet", seed=0, width=options.width, **knobs)
         by_heart = cnnzoo.Trainer(model, few, config).fit().metrics["test_acc"]
-        new = cnnzoo.evaluate(model, data).top1
+        new = cnnzoo.evaluate(model, unseen).top1
         rows.append((name, f"{by_heart:.3f}", f"{new:.3f}", f"{by_heart - new:+.3f}"))
     title = f"{options.images} images of {data.name}, {options.epochs} epochs, width {options.width:g}"
     print(Table(title, ("", "on what it learned from", "on new images", "gap"), rows).text())

@@ -25,8 +25,8 @@ def simpler() -> dict[str, Spec]:
         "alexnet": get_spec("alexnet"),
         "dense layers of 512": edit(get_spec("alexnet"), Dense, out=512),
         "images of 112 px": small,
-        "112 px, dense 512": edit(small, Dense, out=512),
-        "112 px, dense 512, half as wide": edit(get_spec("alexnet", image_size=112, width=0.5), Dense, out=512),
+        "112 px, 512": edit(small, Dense, out=512),
+        "112 px, 512, half as wide": edit(get_spec("alexnet", image_size=112, width=0.5), Dense, out=512),
     }
 
 
@@ -51,7 +51,7 @@ def main() -> None:
         metrics = cnnzoo.Trainer(model, data, config).fit().metrics
         fewer, speed = ratio_text(most / report.train_macs), f"{metrics['examples_per_sec']:,.0f}"
         rows.append((name, report.params.total, report.train_macs, fewer, speed, f"{metrics['test_acc']:.3f}"))
-    headers = ("", "parameters", "MACs of a training step", "fewer", "images/s", "test accuracy")
+    headers = ("", "parameters", "training MACs", "fewer", "images/s", "test accuracy")
     title = f"{len(data.train):,} images of {data.name}, {config.epochs} epochs, width {options.width:g}"
     print(Table(title, headers, rows).text())
 
