@@ -26,7 +26,13 @@ def main() -> None:
     data = cnnzoo.load_data(options.data)
     few = replace(data, train=data.train[: options.images], test=data.train[: options.images])
     unseen = replace(data, test=data.test[: options.images])
-    plain = cnnzoo.recipe("quick/alexnet").edited(epochs=options.epochs, weight_decay=0.0, eval_every=0)
+    plain = cnnzoo.recipe("quick").edited(
+        init="kaiming_normal",
+        lr=3e-4 / options.width**0.5,  # a narrow net bears a larger rate
+        weight_decay=0.0,
+        epochs=options.epochs,
+        eval_every=0,
+    )
     others = {"flip": True, "shift": 2, "erase": 0.3}
     tries = {
         "no dropout": ({"dropout": 0.0}, plain),

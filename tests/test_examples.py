@@ -135,7 +135,7 @@ def test_net_for_28(shown, tmp_path: Path) -> None:
 
 
 def test_overfit_alexnet(shown) -> None:
-    out = shown("overfit_alexnet.py", "--width", "0.125", "--images", "64", "--epochs", "8")
+    out = shown("overfit_alexnet.py", "--width", "0.125", "--images", "32", "--epochs", "20")
     by_heart, new, gap = numbers_of(out, "no dropout  ")
     assert gap == pytest.approx(by_heart - new, abs=0.0011) and gap > 0
     assert numbers_of(out, "sigmoids instead of ReLU")[0] < by_heart
