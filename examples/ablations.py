@@ -57,8 +57,8 @@ def train_all(net: str, data: ImageData, *, epochs: int | None = None, width: fl
             config = config.edited(lr=config.lr / 2)  # without it, the loss does not fall at all
         config = config.edited(epochs=epochs or config.epochs, eval_every=0)
         run = cnnzoo.Trainer(model, data, config).fit()
-        if run.interrupted:  # Ctrl-C
-            return
+        if run.interrupted:
+            raise KeyboardInterrupt
         figures = {key: run.metrics[key] for key in ("train_acc", "test_acc")}
         yield {"name": name, "parameters": report.params.total, "macs": report.macs, "epochs": config.epochs, **figures}
 

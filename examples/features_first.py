@@ -35,9 +35,11 @@ def ways(spec: Spec, data: ImageData, config: TrainConfig) -> Iterator[dict[str,
     *below, last = sizes
 
     def fit(name: str, model: CNN, images: ImageData, **settings: Any) -> dict[str, Any]:
-        metrics = cnnzoo.Trainer(model, images, config.edited(**settings)).fit().metrics
+        run = cnnzoo.Trainer(model, images, config.edited(**settings)).fit()
+        if run.interrupted:
+            raise KeyboardInterrupt
         trained = sizes[last] if settings else sum(sizes.values())
-        return {"name": name, "trained": trained, "train_acc": metrics["train_acc"], "test_acc": metrics["test_acc"]}
+        return {"name": name, "trained": trained, **{key: run.metrics[key] for key in ("train_acc", "test_acc")}}
 
     none, five, whole = (cnnzoo.create(spec, seed=0) for _ in range(3))
     yield fit("together", whole, data)
