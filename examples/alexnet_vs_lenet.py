@@ -293,8 +293,9 @@ def of(told: Numbers) -> str:
 
 def luck(told: Numbers) -> str:
     """How far chance alone moves an accuracy."""
-    error = (0.85 * 0.15 / told["tested"]) ** 0.5
-    return f"one seed; on {told['tested']:,} test images an accuracy near 0.85 has a standard error of {error:.3f}."
+    p = told["rows"][0]["test_acc"]
+    error = (p * (1 - p) / told["tested"]) ** 0.5
+    return f"one seed; on {told['tested']:,} test images the first accuracy has a standard error of {error:.3f}."
 
 
 # --- pictures ---
