@@ -45,7 +45,7 @@ def main() -> None:
     axes = figure.subplots(len(first), 7, squeeze=False)
     for line, (name, (image, maps)) in zip(axes, first.items(), strict=True):
         for axis, picture in zip(line, (image, *maps), strict=True):
-            axis.imshow(picture, cmap="gray" if axis is line[0] else "viridis")
+            axis.imshow(picture.numpy(), cmap="gray" if axis is line[0] else "viridis")
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, color=INK)
     for axis, title in zip(axes[0], ("image", *(f"map {i}" for i in range(1, 7))), strict=True):

@@ -329,7 +329,7 @@ def draw_confusions(runs: Sequence[Numbers], classes: Sequence[str], path: Path)
         counts = torch.tensor(run["confusion"], dtype=torch.float64)
         shares = counts / counts.sum(1, keepdim=True)
         wrong = shares.clone().fill_diagonal_(0)
-        axis.imshow(wrong, cmap="Reds", vmin=0, vmax=0.2)
+        axis.imshow(wrong.numpy(), cmap="Reds", vmin=0, vmax=0.2)
         for i in range(len(classes)):
             for j in range(len(classes)):
                 if counts[i, j] >= 1:
@@ -358,7 +358,7 @@ def draw_filters(filters: dict[str, tuple[torch.Tensor, torch.Tensor]], path: Pa
     grid = figure.subplots(len(filters), 2, squeeze=False, height_ratios=[4, 1][: len(filters)])
     for line, (net, both) in zip(grid, filters.items(), strict=True):
         for axis, some, what in zip(line, both, ("as they are", "what was learned"), strict=True):
-            axis.imshow(mosaic(some), cmap="RdBu_r", vmin=-1, vmax=1)
+            axis.imshow(mosaic(some).numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
             axis.set_axis_off()
             title = f"{net}, {len(some)} of {'x'.join(map(str, some.shape[1:]))}: {what}"
             axis.set_title(title, color=COLOURS[NETS.index(net)], fontsize=10.5, weight="bold")
