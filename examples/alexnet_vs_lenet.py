@@ -399,6 +399,9 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.25, help="of the AlexNet that is trained here")
     parser.add_argument("--out", type=Path, default=Path("runs/alexnet_vs_lenet"))
     options = parser.parse_args()
+    folders = [run for run in options.runs if run.suffix != ".json"]
+    if options.runs and not folders and {"filters", "crops"} & set(options.parts):
+        parser.error("filters and crops look at weights, which a record has not: give run folders, or --parts trained")
 
     (options.out / "pictures").mkdir(parents=True, exist_ok=True)
     file, page = options.out / f"{NAME}.json", options.out / f"{NAME}.md"
@@ -413,8 +416,7 @@ def main() -> None:
         settings = {"epochs": options.epochs} if options.epochs else {}
         alexnet = cnnzoo.get_spec("alexnet", width=options.width)
         cnnzoo.compare(alexnet, "lenet", train=data, recipe=options.recipe, settings=settings, out=options.out)
-        runs = [options.out / net for net in NETS]
-    folders = [run for run in runs if run.suffix != ".json"]
+        runs = folders = [options.out / net for net in NETS]
     measure = {
         "trained": lambda: trained(runs),
         "filters": lambda: filters(folders, data, picture["filters"]),

@@ -190,6 +190,8 @@ def test_alexnet_vs_lenet(shown, lecture, tmp_path: Path) -> None:
     record([tmp_path / "out" / "lenet"], tmp_path / "lenet.json")
     shown("alexnet_vs_lenet.py", *small, "--parts", "trained", "--runs", "out/alexnet", "lenet.json")
     assert (tmp_path / "out" / "alexnet-vs-lenet.json").read_text() == before  # a record says what its run says
+    with pytest.raises(SystemExit):  # a record has no weights to look at
+        shown("alexnet_vs_lenet.py", "--parts", "crops", "--runs", "lenet.json")
     assert "old" not in page.read_text() and f"{seen['ten']:.4f}" in page.read_text()
 
 
