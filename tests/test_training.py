@@ -367,6 +367,28 @@ def test_the_running_mean_goes_on_after_a_stop(tmp_path: Path, tiny_data: ImageD
     assert torch.equal(parameters(again.model), parameters(whole.model))
 
 
+def test_weights_tell_of_those_that_they_began_with(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
+) -> None:
+    first = trained(tiny_data, PLAIN, cnnzoo.create(tiny_spec, seed=0)).model
+    origin = first.notes["provenance"]
+    assert origin["kind"] == "trained" and "from" not in origin
+    cnnzoo.save(first, tmp_path / "first")
+    whole = trained(tiny_data, PLAIN, cnnzoo.load(tmp_path / "first"), out=tmp_path / "whole").model
+    assert whole.notes["provenance"]["from"] == origin
+    trained(tiny_data, PLAIN, cnnzoo.load(tmp_path / "first"), out=tmp_path / "cut", callbacks=[StopAt(3)])
+    resumed = cnnzoo.Trainer.resume(tmp_path / "cut", data=tiny_data, show=False).fit().model
+    assert resumed.notes["provenance"] == whole.notes["provenance"]  # not "from" what it was itself when it stopped
+    cnnzoo.save(whole, tmp_path / "second")
+    assert "The run began with other weights. Trained with" in (tmp_path / "second" / "README.md").read_text()
+
+    with pytest.warns(
+        UserWarning, match=r"draws the weights anew, .* are not used; config.edited\(init=None\) goes on"
+    ):
+        anew = trained(tiny_data, PLAIN.edited(init="xavier_uniform"), cnnzoo.load(tmp_path / "first")).model
+    assert "from" not in anew.notes["provenance"]
+
+
 def test_a_changed_config_is_not_resumed(tmp_path: Path, tiny_data: ImageData) -> None:
     trained(tiny_data, PLAIN, out=tmp_path, callbacks=[StopAt(3)])
     settings: dict = {"model": plain_net(), "data": tiny_data}

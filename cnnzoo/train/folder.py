@@ -42,7 +42,8 @@ class RunFolder:
 
     Attributes:
         path: Where they lie.
-        told: What train.json says: ``config``, ``data``, ``began`` and ``resumed`` (command and machine each).
+        told: What train.json says: ``config``, ``data``, ``began`` and ``resumed`` (command and machine each), and
+            ``from`` (where the weights came from that it began with, if not from chance).
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,11 +81,19 @@ class RunFolder:
                 "say overwrite=True (--overwrite)"
             )
 
-    def begin(self, config: TrainConfig, data: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-        """Says what the run is, before its first step."""
+    def begin(
+        self,
+        config: TrainConfig,
+        data: Mapping[str, Any],
+        description: Mapping[str, Any],
+        before: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Says what the run is, before its first step; and where its weights come from, if not from chance."""
         for name in FILES:
             remove_file(self.path / name)
         self.told = {"config": config.to_dict(), "data": dict(data), "began": _session()}
+        if before is not None:
+            self.told["from"] = dict(before)
         write_json(self.path / TRAIN, self.told)
         write_json(self.path / CONFIG, description)
 

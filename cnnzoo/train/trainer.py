@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import pairwise
@@ -131,6 +132,7 @@ class Trainer:
         self._seconds = (0.0, 0.0, 0.0)  # of this epoch: in steps, waiting for data, in all
         self._seen = 0  # images of this epoch
         self._tested: dict[str, Evaluation] = {}
+        self._before = None if self.config.init else self._told_origin()  # where the weights to go on with come from
         described = self._described()
         self.name = described.get("architecture", type(model).__name__)
         self.size = _input_size(described, data)
@@ -196,6 +198,7 @@ class Trainer:
             )
         trainer = cls(model, data, of_run, callbacks=callbacks, show=show)
         trainer.folder = folder
+        trainer._before = folder.told.get("from")
         trainer._checkpoint = tensors, about
         trainer.step, trainer.history = about["step"], about["history"]
         return trainer
@@ -398,6 +401,12 @@ class Trainer:
                 self._shows_mean = False
             return
         if config.init is not None and self._checkpoint is None:
+            if self._told_origin() is not None:
+                warnings.warn(
+                    f"{self.name}: init={config.init!r} draws the weights anew, so that those it has are "
+                    "not used; config.edited(init=None) goes on with them",
+                    stacklevel=3,
+                )
             seed(self.device, mixed_seed("init", config.seed))
             initialise(self.model, config.init)
         self._optimizer, self._factors = optimizer(self.model, config)
@@ -505,7 +514,7 @@ class Trainer:
             return
         if self._checkpoint is None:
             data = {"name": self.data.name, "sha256": self.data.sha256, "classes": list(map(str, self.data.classes))}
-            self.folder.begin(self.config, data, self._described())
+            self.folder.begin(self.config, data, self._described(), self._before)
         else:
             self.folder.resume(self.step)
         self.folder.write_history(self.history)
@@ -586,6 +595,12 @@ class Trainer:
             self.folder.finish(self.model.state_dict(), self._described(), at_end)
         return run
 
+    def _told_origin(self) -> Any:
+        """What the model says of where its weights come from; None where they were drawn at random."""
+        notes = getattr(self.model, "notes", None)
+        origin = notes.get("provenance") if isinstance(notes, dict) else None
+        return None if not isinstance(origin, dict) or origin.get("kind") == "random" else dict(origin)
+
     def _note_on_model(self, metrics: Mapping[str, Any]) -> None:
         """Enters on the model what its weights need to be used alone, and where they come from."""
         notes = getattr(self.model, "notes", None)
@@ -600,6 +615,8 @@ class Trainer:
             "steps": self.step,
         }
         provenance |= {key: metrics[key] for key in ("loss", "train_acc", "test_acc") if key in metrics}
+        if self._before is not None:
+            provenance["from"] = self._before
         notes["label_names"] = list(self.data.classes)
         notes["mean"], notes["std"], notes["fit"] = list(self.mean), list(self.std), self.config.fit
         notes["provenance"] = provenance

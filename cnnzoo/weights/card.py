@@ -139,10 +139,12 @@ def _origin(provenance: Any) -> str:
         return "Initial weights: the network is not trained."
     if kind == "trained":
         config = json.dumps(provenance.get("config"))
+        before = provenance.get("from")
+        began = f"\n\nThe run began with other weights. {_origin(before)}" if before else ""
         return (
             f"Trained with cnnzoo on {provenance.get('data')} (SHA-256 of images and labels "
             f"`{provenance.get('data_sha256')}`), {provenance.get('steps')} steps, with this config:\n\n"
-            f"```json\n{config}\n```"
+            f"```json\n{config}\n```{began}"
         )
     if kind == "adapted":
         return f"Adapted ({provenance.get('how')}). Before that: {_origin(provenance.get('from'))}"
