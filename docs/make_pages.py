@@ -1,8 +1,8 @@
-"""Writes what the library itself can say, so that nobody has to type it: a hook of the site, and a script for the README.
+"""Writes what the library itself can say: a hook of the site, and a script for the README.
 
-The site (`mkdocs build --strict -f .mkdocs.yml`) gets a page per lineage and per room, and each mark
-`<!-- made: WHAT -->` on a page is replaced by what the function WHAT makes. The README, which is read where it lies, keeps
-its table:
+The site (`mkdocs build --strict -f .mkdocs.yml`) gets a page per lineage and per room, and each line
+`<!-- made: WHAT -->` of a page is replaced by what the function WHAT makes. The README, which is read where it lies,
+keeps its table:
 
     python docs/make_pages.py            # says whether the README would change, and exits with 1 if it would
     python docs/make_pages.py --write
@@ -28,6 +28,7 @@ import click
 import cnnzoo
 import cnnzoo.cli
 from cnnzoo.blocks import Block, Parallel
+from cnnzoo.measure import draw
 from cnnzoo.measure.tables import Table, human, shape_text
 from cnnzoo.registry import get_entry
 from cnnzoo.spec import align
@@ -111,7 +112,7 @@ def lineage_page(lineage: str) -> str:
             what = told.title.partition(": ")[2]
             parts += [f"### {what[0].upper()}{what[1:]} {{ #{name}-{slug(what)} }}", "", body(told), ""]
         if i:
-            parts += [relative(nearest(name, names[:i]), name), ""]
+            parts += [relative(name, names[:i]), ""]
         parts += [trained(name), ""]
     return "\n".join(parts)
 
@@ -153,7 +154,7 @@ def drawn(name: str) -> str:
     """Its picture, as SVG."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.svg"
-        cnnzoo.draw(name, file)
+        draw(counted(name), file)
         return file.read_text()
 
 
@@ -170,9 +171,7 @@ def rows_table(name: str) -> str:
     for row in row_groups(name):
         calls = [call for call in report.rows if call.label.partition("/")[0] == row.label]
         params, macs = sum(call.params for call in calls), sum(call.macs for call in calls)
-        out, field = (
-            (shape_text(calls[-1].out_shape[1:]), max(c.receptive_field for c in calls)) if calls else ("", "")
-        )
+        out, field = (shape_text(calls[-1].out_shape[1:]), max(c.receptive_field for c in calls)) if calls else ("", "")
         lines.append(f"| {row.label} | {told_row(row)} | {out} | {params:,} | {macs:,} | {field} |")
     lines.append(f"| **total** | | | **{report.params.total:,}** | **{report.macs:,}** | |")
     return "\n".join(lines)
@@ -187,26 +186,20 @@ def told_row(row: Block) -> str:
     return "<br>".join([*paths, f"{joined}{f', then {row.activation}' if row.activation else ''}"])
 
 
-def nearest(name: str, others: Sequence[str]) -> str:
-    """The one of some networks from which fewest rows differ."""
+def relative(name: str, others: Sequence[str]) -> str:
+    """How a network differs from that of some others from which fewest rows differ."""
     spec = cnnzoo.get_spec(name)
 
     def differing(other: str) -> int:
         pairs = align(cnnzoo.get_spec(other), spec)
         return sum(not (old and new and old[1] == new[1]) for old, new in pairs)
 
-    return min(others, key=differing)
-
-
-def relative(old: str, new: str) -> str:
-    """How a network differs from its nearest relative."""
-    found = cnnzoo.diff(old, new)
-    changes = found.table()
+    old = min(others, key=differing)
+    if (rows := differing(old)) > MOST_CHANGES:
+        return f"From `{old}` it differs in {rows} rows; `cnnzoo diff {old} {name}` shows them."
+    changes = cnnzoo.diff(old, name).table()
     assert changes.total is not None
-    heading = f"From `{old}`: {changes.total[2]} parameters, {changes.total[3]} multiply-adds"
-    if len(changes.rows) > MOST_CHANGES:
-        return f"{heading}, in {len(changes.rows)} rows; `cnnzoo diff {old} {new}` shows them."
-    return folded(heading, body(changes))
+    return folded(f"From {old}: {changes.total[2]} parameters, {changes.total[3]} multiply-adds", body(changes))
 
 
 def body(told: Table) -> str:
@@ -216,7 +209,9 @@ def body(told: Table) -> str:
 
 def folded(heading: str, text: str, *, opened: bool = False) -> str:
     """What is shown when asked for."""
-    return "\n".join([f'???{"+" if opened else ""} note "{heading}"', "", *(f"    {line}" for line in text.split("\n"))])
+    return "\n".join(
+        [f'???{"+" if opened else ""} note "{heading}"', "", *(f"    {line}" for line in text.split("\n"))]
+    )
 
 
 def trained(name: str) -> str:
@@ -234,6 +229,15 @@ def trained(name: str) -> str:
 def slug(text: str) -> str:
     """A part of an anchor."""
     return re.sub(r"\W+", "-", text.lower()).strip("-")
+
+
+def twins() -> str:
+    """Our networks that are torchvision's, weight by weight."""
+    lines = ["| cnnzoo | torchvision |", "| --- | --- |"]
+    for name in (name for names in lineages().values() for name in names):
+        if twin := get_entry(name).twin:
+            lines.append(f"| `{name}` | `torchvision.models.{twin.name}` |")
+    return "\n".join(lines)
 
 
 # --- records ---
@@ -334,7 +338,7 @@ def changelog() -> str:
 
 @cache
 def arrows() -> dict[str, set[str]]:
-    """Room -> the rooms that its files import, read off the code; errors and version, which all may import, left out."""
+    """Room -> the rooms that its files import, read off the code; what all may import is left out."""
     found: dict[str, set[str]] = {}
     package = ROOT / "cnnzoo"
     for file in sorted(package.rglob("*.py")):
@@ -409,7 +413,12 @@ def reference() -> str:
     """The public names of cnnzoo, by the room in which they live."""
     parts = []
     for room, names in cnnzoo._ROOMS.items():
-        parts += [f"## From {room.removeprefix('cnnzoo.')} {{ #from-{slug(room)} }}", "", about(import_module(room)), ""]
+        parts += [
+            f"## From {room.removeprefix('cnnzoo.')} {{ #from-{slug(room)} }}",
+            "",
+            about(import_module(room)),
+            "",
+        ]
         parts += [f"::: cnnzoo.{name}\n" for name in names]
     return "\n".join(parts)
 
@@ -438,6 +447,7 @@ def room_names(room: str) -> list[str]:
 
 MADE: dict[str, Callable[[], str]] = {
     "models": models,
+    "twins": twins,
     "records": records,
     "commands": commands,
     "examples": examples,
@@ -450,7 +460,7 @@ MADE: dict[str, Callable[[], str]] = {
 
 def filled(text: str) -> str:
     """A page with every mark replaced by what it stands for."""
-    return re.sub(r"<!-- made: (\w+) -->", lambda mark: MADE[mark[1]](), text)
+    return re.sub(r"^<!-- made: (\w+) -->$", lambda mark: MADE[mark[1]](), text, flags=re.MULTILINE)
 
 
 def pages() -> Iterator[tuple[str, str, str]]:
