@@ -110,7 +110,7 @@ def lineage_page(lineage: str) -> str:
         parts += [folded(f"Layer by layer: {len(row_groups(name))} rows", rows_table(name), opened=i == 0), ""]
         for told in cnnzoo.verify(name).tables():
             what = told.title.partition(": ")[2]
-            parts += [f"### {what[0].upper()}{what[1:]} {{ #{name}-{slug(what)} }}", "", body(told), ""]
+            parts += [f"#### {what[0].upper()}{what[1:]} {{ #{name}-{slug(what)} }}", "", body(told), ""]
         if i:
             parts += [relative(name, names[:i]), ""]
         parts += [trained(name), ""]
@@ -167,13 +167,13 @@ def row_groups(name: str) -> list[Block]:
 def rows_table(name: str) -> str:
     """What each row is, gives and costs."""
     report = counted(name)
-    lines = ["| row | | output | parameters | multiply-adds | field, px |", "| --- | --- | --- | ---: | ---: | ---: |"]
+    lines = ["| row | output | parameters | multiply-adds | field, px | |", "| --- | --- | ---: | ---: | ---: | --- |"]
     for row in row_groups(name):
         calls = [call for call in report.rows if call.label.partition("/")[0] == row.label]
         params, macs = sum(call.params for call in calls), sum(call.macs for call in calls)
         out, field = (shape_text(calls[-1].out_shape[1:]), max(c.receptive_field for c in calls)) if calls else ("", "")
-        lines.append(f"| {row.label} | {told_row(row)} | {out} | {params:,} | {macs:,} | {field} |")
-    lines.append(f"| **total** | | | **{report.params.total:,}** | **{report.macs:,}** | |")
+        lines.append(f"| {row.label} | {out} | {params:,} | {macs:,} | {field} | {told_row(row)} |")
+    lines.append(f"| **total** | | **{report.params.total:,}** | **{report.macs:,}** | | |")
     return "\n".join(lines)
 
 
@@ -219,7 +219,7 @@ def trained(name: str) -> str:
     files = [file for file in record_files() if json.loads(file.read_text())["architecture"] == name]
     if not files:
         return ""
-    lines = [f"### Trained {{ #{name}-trained }}", "", records_table(files, "../records"), ""]
+    lines = [f"#### Trained {{ #{name}-trained }}", "", records_table(files, "../records"), ""]
     for file in files:
         if file.with_suffix(".png").is_file():
             lines.append(f"![Curves of {file.stem}](../records/{file.stem}.png)")
