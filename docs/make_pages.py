@@ -16,6 +16,7 @@ import json
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
@@ -27,7 +28,7 @@ import click
 
 import cnnzoo
 import cnnzoo.cli
-from cnnzoo.blocks import Block, Parallel
+from cnnzoo.blocks import Block, Parallel, chain
 from cnnzoo.measure import draw
 from cnnzoo.measure.tables import Table, human, shape_text
 from cnnzoo.registry import get_entry
@@ -37,6 +38,7 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "records"
 
 MOST_DRAWN = 140  # layers of a net whose picture can still be looked at
+MOST_SHOWN = 30  # rows of a table that is open from the start
 MOST_CHANGES = 40  # rows of a difference that can still be read
 ROOMS = ("blocks", "weights", "data", "train", "measure", "errors")  # whose names beyond cnnzoo.* are public, too
 
@@ -62,7 +64,7 @@ def lineages() -> dict[str, list[str]]:
 
 def title(lineage: str) -> str:
     """``GoogLeNet``: what the module of a lineage calls it."""
-    return about(import_module(f"cnnzoo.models.{lineage}")).partition(":")[0]
+    return re.split("[:,]", about(import_module(f"cnnzoo.models.{lineage}")))[0]
 
 
 def about(thing: object) -> str:
@@ -107,7 +109,7 @@ def lineage_page(lineage: str) -> str:
         parts += [f"## `{name}` {{ #{name} }}", "", about(get_entry(name).function), ""]
         if is_drawn(name):
             parts += [f"![The architecture of {name}, drawn by cnnzoo.draw]({name}.svg){{ .natural }}", ""]
-        parts += [folded(f"Layer by layer: {len(row_groups(name))} rows", rows_table(name), opened=i == 0), ""]
+        parts += [rows_table(name), ""]
         for told in cnnzoo.verify(name).tables():
             what = told.title.partition(": ")[2]
             parts += [f"#### {what[0].upper()}{what[1:]} {{ #{name}-{slug(what)} }}", "", body(told), ""]
@@ -158,23 +160,27 @@ def drawn(name: str) -> str:
         return file.read_text()
 
 
-def row_groups(name: str) -> list[Block]:
-    """The rows of a network, as its paper's table has them: a branching one is one row."""
-    spec = cnnzoo.get_spec(name)
-    return [*spec.features, *spec.classifier]
-
-
 def rows_table(name: str) -> str:
-    """What each row is, gives and costs."""
-    report = counted(name)
+    """What each row gives, costs and is: rows as the paper's table has them, a branching one is one."""
+    report, spec = counted(name), cnnzoo.get_spec(name)
+    links = chain(spec.features, spec.input, "features")
+    links += chain(spec.classifier, links[-1].shape if links else spec.input, "classifier")
     lines = ["| row | output | parameters | multiply-adds | field, px | |", "| --- | --- | ---: | ---: | ---: | --- |"]
-    for row in row_groups(name):
-        calls = [call for call in report.rows if call.label.partition("/")[0] == row.label]
+    for link in links:
+        calls = [call for call in report.rows if call.label.partition("/")[0] == link.row.label]
         params, macs = sum(call.params for call in calls), sum(call.macs for call in calls)
-        out, field = (shape_text(calls[-1].out_shape[1:]), max(c.receptive_field for c in calls)) if calls else ("", "")
-        lines.append(f"| {row.label} | {out} | {params:,} | {macs:,} | {field} | {told_row(row)} |")
+        field = max((call.receptive_field for call in calls), default="")
+        lines.append(
+            f"| {link.row.label} | {shape_text(link.shape)} | {params:,} | {macs:,} | {field} | {told_row(link.row)} |"
+        )
     lines.append(f"| **total** | | **{report.params.total:,}** | **{report.macs:,}** | | |")
-    return "\n".join(lines)
+    heading = f"Layer by layer: {len(links)} rows"
+    return folded(heading, "\n".join(lines), opened=len(links) <= MOST_SHOWN and name == lineage_of(name)[0])
+
+
+def lineage_of(name: str) -> list[str]:
+    """The networks of its lineage, in order."""
+    return next(names for names in lineages().values() if name in names)
 
 
 def told_row(row: Block) -> str:
@@ -326,7 +332,10 @@ def scripts(folder: str, level: int = 2) -> str:
         path = file.relative_to(ROOT)
         first, _, rest = said.partition("\n")
         parts += [f"{'#' * level} {path.relative_to(folder)}", "", first.replace("<", "&lt;"), ""]
-        parts += ["```text", rest.strip("\n"), "```", ""] if rest.strip() else []
+        for paragraph in filter(str.strip, rest.split("\n\n")):
+            paragraph = textwrap.dedent(paragraph.strip("\n"))
+            is_shell = paragraph.startswith(("python ", "pip ", "torchrun ", "accelerate "))
+            parts += ["```text", paragraph, "```", ""] if is_shell else [paragraph.replace("<", "&lt;"), ""]
         parts += [folded(f"{path}", f"```python\n{file.read_text().strip()}\n```"), ""]
     return "\n".join(parts)
 
