@@ -87,9 +87,9 @@ def test_two_processes(tmp_path: Path) -> None:
     assert two == pytest.approx(one, abs=0.003) and min(one, two, other) > 0.5
     for name, processes in (("one process", 1), ("two processes", 2)):
         metrics = json.loads((tmp_path / "runs" / "processes" / name / "metrics.json").read_text())
-        assert metrics["processes"] == processes and metrics["test_acc"] == pytest.approx(
-            numbers(name, out)[0], abs=1e-3
-        )
+        assert metrics["processes"] == processes
+        shown = numbers(name, out)[0]  # tested again in bf16, where the machine has it, and not in float32
+        assert metrics["test_acc"] == pytest.approx(shown, abs=0.005)
 
 
 @pytest.mark.parametrize(("package", "loops"), [("accelerate", ["accelerate"]), ("lightning", ["fabric", "lightning"])])
