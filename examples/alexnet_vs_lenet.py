@@ -103,12 +103,14 @@ def filters(runs: Sequence[Path], data: ImageData, path: Path) -> list[Numbers]:
     told, drawn = [], {}
     for run in runs:
         model = cnnzoo.load(run)
-        first = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+        fresh = cnnzoo.create(model.spec)
         config = TrainConfig.from_dict(model.notes["provenance"]["config"])
-        end = first.weight.detach().clone()
         with suppress(Begun):  # the trainer draws the same initial weights again
-            cnnzoo.Trainer(model, data, config, callbacks=[Begun()], show=False).fit()
-        begin = first.weight.detach()
+            cnnzoo.Trainer(fresh, data, config, callbacks=[Begun()], show=False).fit()
+        end, begin = (
+            next(module.weight.detach() for module in net.modules() if isinstance(module, torch.nn.Conv2d))
+            for net in (model, fresh)
+        )
         left = float((end * begin).sum() / (begin * begin).sum())  # weight decay takes its share of them
         learned = end - left * begin
         about = {"net": model.spec.name, "recipe": recipe_of(config), "count": len(end), "side": end.shape[-1]}
