@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -145,6 +146,26 @@ def test_a_run_folder(hub: LocalHub, tiny_spec: cnnzoo.Spec, tiny_data: cnnzoo.I
     (tmp_path / "run" / "README.md").write_text("my own words")
     push(tmp_path / "run", REPO, card="replace")
     assert hub.read(REPO, "README.md") == b"my own words"
+
+
+def test_no_path_of_this_machine_is_published(
+    one_hub: LocalHub, tiny_spec: cnnzoo.Spec, tiny_data: cnnzoo.ImageData, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    push, pull = reach(one_hub, tmp_path)
+    data = dataclasses.replace(tiny_data, name=f"folder:{tmp_path}/shoes")
+    out = tmp_path / "run"
+    typed = ["/opt/bin/cnnzoo", "train", "tiny", "--data", data.name, f"--out={out}", "--set", "epochs=1"]
+    monkeypatch.setattr(sys, "argv", typed)
+    cnnzoo.Trainer(cnnzoo.create(tiny_spec), data, cnnzoo.TrainConfig(epochs=1), out=out, show=False).fit()
+    push(out, REPO)
+    folder = pull(REPO)
+    told = read_json(folder / "train.json")
+    assert told["data"]["name"] == "folder:shoes" and told["data"]["sha256"] == data.sha256
+    assert told["began"]["command"] == "cnnzoo train tiny --data folder:shoes --out=run --set epochs=1"
+    assert told["config"] == read_json(out / "train.json")["config"]
+    for file in folder.iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes(), file.name
 
 
 def test_branches_and_tags(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:

@@ -167,6 +167,13 @@ def test_compare_formats_and_baseline() -> None:
     assert "alexnet" in comparison.to_csv() and "<table>" in comparison.to_html()
 
 
+def test_what_is_said_below_is_no_code_in_markdown() -> None:
+    lines = cnnzoo.compare("alexnet", "lenet").to_markdown().splitlines()
+    first = lines.index("- parameters: 46M against 0.6M.")
+    assert lines[first + 2].startswith("    - 46M holds for alexnet")  # an item of an item
+    assert not any(line.startswith("  ") and not line.lstrip().startswith("- ") for line in lines)
+
+
 def test_a_baseline_of_nothing() -> None:
     comparison = cnnzoo.compare("lenet", cnnzoo.count(nn.Identity(), (1, 2)))
     assert json.loads(comparison.to_json())["ratios"]["MACs"] == [None, None]

@@ -59,7 +59,7 @@ class Table:
         headers: The columns' names.
         rows: The values, row by row.
         total: A last row that sums up, or None.
-        notes: Lines below the table.
+        notes: Lines below the table; one that is indented by two spaces, or four, belongs to one above it.
     """
 
     title: str
@@ -122,7 +122,9 @@ class Table:
         if self.total:
             lines.append(line([f"**{_text(value)}**" if value not in (None, "") else "" for value in self.total]))
         for note in self.notes:
-            lines += ["", note]
+            said = note.lstrip()
+            depth = len(note) - len(said)  # two spaces a level; an indented line would be code in Markdown
+            lines += ["", f"{'  ' * (depth - 2)}- {said}" if depth else note]
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import tempfile
 import warnings
@@ -18,13 +19,14 @@ from typing import Any
 
 from cnnzoo.errors import CnnzooError, HubError, InputError, WeightsError
 from cnnzoo.network import CNN
-from cnnzoo.tensorfiles import CONFIG, KEY, WEIGHTS, aliases_in, exists, read_header, read_json
+from cnnzoo.tensorfiles import CONFIG, KEY, WEIGHTS, aliases_in, exists, read_header, read_json, write_json
 from cnnzoo.weights.card import CARD
 from cnnzoo.weights.card import card as card_text
 from cnnzoo.weights.files import read, save, summed
 
 REMOTE = ("hf://", "hf-hub:")
-RUN = ("train.json", "history.jsonl", "curves.png")  # what a training run leaves beside its model
+TOLD = "train.json"
+RUN = (TOLD, "history.jsonl", "curves.png")  # what a training run leaves beside its model
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")  # by version of huggingface_hub
 
@@ -185,7 +187,8 @@ def push(
     The repository is made if there is none. What has not changed is not sent; where nothing has, there is no commit.
 
     Args:
-        model: A network of the zoo, or the path of a saved one; a run folder brings its history and curves.
+        model: A network of the zoo, or the path of a saved one; a run folder brings its history and curves, and of
+            the paths in its train.json the last part alone.
         repo: ``"user/repo"``; a name alone goes to your own account.
         message: What the commit says.
         tag: A name for this state, such as ``"v1"``, which ``hf://user/repo@v1`` fetches.
@@ -220,7 +223,7 @@ def push(
         if place.revision:
             api.create_branch(place.id, branch=place.revision, exist_ok=True)
         saved = save(net, Path(made) / "model", readme=False)
-        files = [saved / CONFIG, saved / WEIGHTS, *extras]
+        files = [saved / CONFIG, saved / WEIGHTS, *(_without_places(file, Path(made)) for file in extras)]
         if card == "replace" or not api.file_exists(place.id, CARD, revision=place.revision):
             files.append(_written_card(net, saved, folder, str(place), extras, license))
         try:
@@ -239,6 +242,25 @@ def push(
         if tag is not None:
             _tag(api, place, tag, commit)
     return commit
+
+
+def _without_places(file: Path, made: Path) -> Path:
+    """A file of a run, of which train.json is rewritten: where things lie on this machine is no one else's business."""
+    if file.name != TOLD:
+        return file
+    told = read_json(file)
+    if isinstance(data := told.get("data"), dict):
+        data["name"] = _last_part(str(data.get("name")))
+    for session in (told.get("began"), *(told.get("resumed") or ())):
+        if isinstance(session, dict):
+            session["command"] = shlex.join(map(_last_part, shlex.split(str(session.get("command")))))
+    write_json(made / TOLD, told)
+    return made / TOLD
+
+
+def _last_part(word: str) -> str:
+    """``folder:/home/ann/shoes`` as ``folder:shoes``; what names no place from the root or from home stays."""
+    return word if "://" in word else re.sub(r"(^|[:=])(?:~|/)(?:[^:=]*/)?(?=[^/])", r"\1", word.rstrip("/"))
 
 
 def _written_card(
