@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 import signal
@@ -365,6 +366,21 @@ def test_the_running_mean_goes_on_after_a_stop(tmp_path: Path, tiny_data: ImageD
     assert trainer.fit().interrupted
     again = trainer.fit()
     assert torch.equal(parameters(again.model), parameters(whole.model))
+
+
+def test_a_head_for_other_classes_is_told_of(
+    tiny_spec: cnnzoo.Spec, tiny_data: ImageData, recwarn: pytest.WarningsRecorder
+) -> None:
+    model = trained(tiny_data, PLAIN, cnnzoo.create(tiny_spec, seed=0)).model
+    trained(tiny_data, PLAIN, model)
+    assert not recwarn
+    others = dataclasses.replace(tiny_data, classes=("kind 0", "kind 1", "kind 2"))
+    trained(others, PLAIN, model)
+    (told,) = recwarn
+    assert "trained for other classes" in str(told.message) and "of tiny (kind 0, kind 1," in str(told.message)
+    recwarn.clear()
+    trained(others, PLAIN, model)
+    assert not recwarn  # it has learned them since
 
 
 def test_weights_tell_of_those_that_they_began_with(

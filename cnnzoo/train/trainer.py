@@ -409,6 +409,8 @@ class Trainer:
                 )
             seed(self.device, mixed_seed("init", config.seed))
             initialise(self.model, config.init)
+        elif self._before is not None and self._checkpoint is None:
+            self._tell_of_other_classes()
         self._optimizer, self._factors = optimizer(self.model, config)
         self._clock = Clock(self.device)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -595,16 +597,30 @@ class Trainer:
             self.folder.finish(self.model.state_dict(), self._described(), at_end)
         return run
 
+    def _notes(self) -> dict[str, Any] | None:
+        notes = getattr(self.model, "notes", None)
+        return notes if isinstance(notes, dict) else None
+
     def _told_origin(self) -> Any:
         """What the model says of where its weights come from; None where they were drawn at random."""
-        notes = getattr(self.model, "notes", None)
-        origin = notes.get("provenance") if isinstance(notes, dict) else None
+        origin = (self._notes() or {}).get("provenance")
         return None if not isinstance(origin, dict) or origin.get("kind") == "random" else dict(origin)
+
+    def _tell_of_other_classes(self) -> None:
+        """A last layer for as many classes as the data has fits, whichever they are."""
+        known, ours = (self._notes() or {}).get("label_names"), [str(name) for name in self.data.classes]
+        if known and list(known) != ours:
+            warnings.warn(
+                f"{self.name}: the last layer was trained for other classes ({', '.join(known[:3])}, ...) than those "
+                f"of {self.data.name} ({', '.join(ours[:3])}, ...), and goes on from there; for a new one call its "
+                "reset_parameters() before",
+                stacklevel=4,
+            )
 
     def _note_on_model(self, metrics: Mapping[str, Any]) -> None:
         """Enters on the model what its weights need to be used alone, and where they come from."""
-        notes = getattr(self.model, "notes", None)
-        if not isinstance(notes, dict):
+        notes = self._notes()
+        if notes is None:
             return
         kind, _, place = self.data.name.partition(":")
         provenance: dict[str, Any] = {
