@@ -415,6 +415,17 @@ def house() -> str:
     )
 
 
+# --- loops of others ---
+
+
+def loops() -> str:
+    """The loops of Accelerate and of Lightning Fabric, as the example has them."""
+    source = (ROOT / "examples" / "accelerate_and_lightning.py").read_text()
+    functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    wanted = (functions[name] for name in ("by_accelerate", "by_fabric"))
+    return "\n\n".join(f"```python\n{ast.get_source_segment(source, function)}\n```" for function in wanted)
+
+
 # --- the reference ---
 
 
@@ -460,6 +471,7 @@ MADE: dict[str, Callable[[], str]] = {
     "records": records,
     "commands": commands,
     "examples": examples,
+    "loops": loops,
     "benchmarks": benchmarks,
     "changelog": changelog,
     "rooms": rooms,
