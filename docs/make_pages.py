@@ -40,6 +40,7 @@ RECORDS = ROOT / "docs" / "records"
 MOST_DRAWN = 140  # layers of a net whose picture can still be looked at
 MOST_SHOWN = 30  # rows of a table that is open from the start
 MOST_CHANGES = 40  # rows of a difference that can still be read
+MOST_FITTED = 1400  # points of width of a picture that can be read when it is made to fit the page
 ROOMS = ("blocks", "weights", "data", "train", "measure", "errors")  # whose names beyond cnnzoo.* are public, too
 
 
@@ -108,7 +109,7 @@ def lineage_page(lineage: str) -> str:
     for i, name in enumerate(names):
         parts += [f"## `{name}` {{ #{name} }}", "", about(get_entry(name).function), ""]
         if is_drawn(name):
-            parts += [f"![The architecture of {name}, drawn by cnnzoo.draw]({name}.svg){{ .natural }}", ""]
+            parts += [f"![The architecture of {name}, drawn by cnnzoo.draw]({name}.svg){{ .{fitting(name)} }}", ""]
         parts += [rows_table(name), ""]
         for told in cnnzoo.verify(name).tables():
             what = told.title.partition(": ")[2]
@@ -152,12 +153,20 @@ def is_drawn(name: str) -> bool:
     return len(counted(name).rows) <= MOST_DRAWN
 
 
+@cache
 def drawn(name: str) -> str:
     """Its picture, as SVG."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.svg"
         draw(counted(name), file)
         return file.read_text()
+
+
+def fitting(name: str) -> str:
+    """How its picture is shown: as wide as the page, or, where that would be too small to read, as wide as it is."""
+    wide = re.search(r'<svg [^>]*width="([\d.]+)pt"', drawn(name))
+    assert wide is not None
+    return "fitted" if float(wide[1]) <= MOST_FITTED else "natural"
 
 
 def rows_table(name: str) -> str:
