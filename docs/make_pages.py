@@ -327,12 +327,12 @@ def examples() -> str:
 
 
 def benchmarks() -> str:
-    """Every script in tests/benchmarks/."""
+    """Every script in tests/benchmarks/, with what it printed last where that was kept."""
     return scripts("tests/benchmarks", level=3)
 
 
 def scripts(folder: str, level: int = 2) -> str:
-    """Every script in a folder: what it says of itself, and its text."""
+    """Every script in a folder: what it says of itself, what it printed, and its text."""
     parts = []
     for file in sorted((ROOT / folder).rglob("*.py")):
         said = ast.get_docstring(ast.parse(file.read_text()))
@@ -345,6 +345,8 @@ def scripts(folder: str, level: int = 2) -> str:
             paragraph = textwrap.dedent(paragraph.strip("\n"))
             is_shell = paragraph.startswith(("python ", "pip ", "torchrun ", "accelerate "))
             parts += ["```text", paragraph, "```", ""] if is_shell else [paragraph.replace("<", "&lt;"), ""]
+        if (printed := ROOT / "docs" / "records" / f"{file.stem}.txt").exists():
+            parts += ["It printed:", "", f"```text\n{printed.read_text().rstrip()}\n```", ""]
         parts += [folded(f"{path}", f"```python\n{file.read_text().strip()}\n```"), ""]
     return "\n".join(parts)
 

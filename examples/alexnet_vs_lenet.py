@@ -244,7 +244,8 @@ def confused(runs: Sequence[Numbers], classes: Sequence[str], most: int = 5) -> 
             a, b = divmod(place, len(classes))
             rows.append((run["net"], classes[a], classes[b], int(counts[a, b]), int(counts[b, a])))
     notes = [
-        f"{run['net']}: {run['recipe']}, {torch.tensor(run['confusion']).sum():,} test images." for run in runs[-2:]
+        f"{run['net']}: {run['recipe']}, {torch.tensor(run['confusion']).sum():,} test images."
+        for run in last_of_each(runs)
     ]
     return Table("The most confused pairs", ("net", "a", "b", "a taken for b", "b taken for a"), rows, notes=notes)
 
