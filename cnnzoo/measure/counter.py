@@ -116,16 +116,20 @@ class _Value:
     """What is known of a storage.
 
     ``field`` and ``jump`` are how many px of the input one place sees, and how far apart neighbours look, each as
-    (height, width); ``call`` is the number of the call that made or last changed it.
+    (height, width); ``call`` is the number of the call that made or last changed it; ``maps`` is the shape of the maps
+    (N, C, H, W) whose values it holds, also once they are flattened.
     """
 
-    __slots__ = ("call", "data", "field", "jump")
+    __slots__ = ("call", "data", "field", "jump", "maps")
 
-    def __init__(self, data: bool, field: tuple[int, ...], jump: tuple[float, ...], call: int) -> None:
+    def __init__(
+        self, data: bool, field: tuple[int, ...], jump: tuple[float, ...], call: int, maps: tuple[int, ...]
+    ) -> None:
         self.data = data  # does it depend on the input?
         self.field = field
         self.jump = jump
         self.call = call
+        self.maps = maps
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -202,7 +206,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def see_input(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         axes = max(tensor.dim() - 2, 1)
-        self.values[storage._cdata] = _Value(True, (1,) * axes, (1.0,) * axes, -1)
+        maps = tuple(tensor.shape) if tensor.dim() > 2 else ()
+        self.values[storage._cdata] = _Value(True, (1,) * axes, (1.0,) * axes, -1, maps)
 
     def keep(self, tensor: torch.Tensor) -> None:
         """Called by autograd for each tensor that it saves; it gets nothing to keep."""
@@ -247,10 +252,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         seen = [value for value in known if value is not None and value.data]
         for value in seen:
             self._feed(call, number, value)
-        best = max(seen, key=lambda value: value.field) if seen else None
-        field, jump = (best.field, best.jump) if best else ((1,), (1.0,))
+        best = max(seen, key=lambda value: value.field) if seen else _Value(False, (1,), (1.0,), -1, ())
+        field, jump, maps = best.field, best.jump, best.maps
 
         if operator in flop_registry or operator in _MORE_MACS:
+            maps = ()
             field, jump = self._product(operator, call, args, kwargs, ins, out, field, jump)
         elif operator in _POOLS:
             window, stride = _pool_window(operator, args, outs[0])
@@ -276,7 +282,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not func.is_view:
             call.moved_bytes += sum(x.numel() * x.element_size() for x in (*ins, *outs))
         for x in outs:
-            self._made(x, _Value(bool(seen), field, jump, number))
+            held = tuple(x.shape) if x.dim() > 2 and not func.is_view else maps
+            self._made(x, _Value(bool(seen), field, jump, number, held))
         return out
 
     def _product(
@@ -311,6 +318,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(from_input) and not all(from_input):
             call.neurons += out.numel()
         if operator not in _CONVOLUTIONS:
+            for x, value in zip(matrices, values, strict=True):
+                if value and value.data and value.maps and x.shape == (value.maps[0], math.prod(value.maps[1:])):
+                    return _grown(field, jump, value.maps[2:], [1] * len(value.maps[2:]))  # flat maps: all places
             return field, jump
         kernel = args[1].shape[2:]
         stride, dilation, transposed = args[3], args[5], args[6]
