@@ -306,7 +306,7 @@ def compare(
         run = trainer.fit()
         results.append({**run.metrics, "history": list(run.history), "interrupted": run.interrupted})
     comparison = Comparison(counted.reports, baseline, counted.notes, results, train.name)
-    if out is not None:
+    if out is not None and trainers[0].world.rank == 0:
         with atomic_write(Path(out) / "compare.json") as file:
             file.write((comparison.to_json() + "\n").encode())
         comparison.plot(Path(out) / "compare.png")

@@ -287,6 +287,7 @@ def train(
     from cnnzoo.data import load_data
     from cnnzoo.train import lr_find
     from cnnzoo.train import recipe as recipe_
+    from cnnzoo.train.folder import RunFolder
 
     if (name is None) == (resume is None):
         raise click.UsageError("give either the NAME of a model, or --resume RUN")
@@ -295,8 +296,10 @@ def train(
             raise click.UsageError(
                 "a run goes on as it began: --resume takes no --recipe, --set, --knob, --out, --seeds or --find-lr"
             )
+        if data is None and image_size is not None:
+            data = RunFolder.opened(Path(resume)).told["data"]["name"]
         given = None if data is None else load_data(data, image_size=image_size)
-        _finish(api.Trainer.resume(resume, data=given).fit(), as_json, record)
+        _finish(api.Trainer.resume(resume, data=given).fit(), as_json, record, image_size)
         return
     assert name is not None
     images = load_data(data or SAMPLE, image_size=image_size)
@@ -307,18 +310,30 @@ def train(
     if find_lr:
         click.echo(lr_find(api.create(spec, seed=config.seed), images, config))
     elif seeds:
-        _repeated(api.repeat(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite), as_json, record)
+        found = api.repeat(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite)
+        _repeated(found, as_json, record, image_size)
     else:
         model = api.create(spec, seed=config.seed)
-        _finish(api.Trainer(model, images, config, out=folder, overwrite=overwrite).fit(), as_json, record)
+        run = api.Trainer(model, images, config, out=folder, overwrite=overwrite).fit()
+        _finish(run, as_json, record, image_size)
 
 
-def _finish(run: Run, as_json: bool, record: str | None) -> None:
-    if int(os.environ.get("RANK", "0")):
-        return  # of several processes one speaks
+def _is_spoken_for() -> bool:
+    """Whether this is one of several processes of which another speaks."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def _resuming(run: Run, image_size: int | None) -> str:
+    size = "" if image_size is None else f" --image-size {image_size}"
+    return f"interrupted; go on with: cnnzoo train --resume {run.path}{size}"
+
+
+def _finish(run: Run, as_json: bool, record: str | None, image_size: int | None) -> None:
+    if _is_spoken_for():
+        return
     click.echo(json.dumps({**run.metrics, "history": list(run.history)}, indent=2) if as_json else str(run))
     if run.interrupted:
-        click.echo(f"interrupted; go on with: cnnzoo train --resume {run.path}", err=True)
+        click.echo(_resuming(run, image_size), err=True)
         sys.exit(130)
     if record is not None and run.path is not None:
         from cnnzoo.train import record as record_
@@ -326,10 +341,12 @@ def _finish(run: Run, as_json: bool, record: str | None) -> None:
         record_([run.path], Path(record))
 
 
-def _repeated(found: Repeat, as_json: bool, record: str | None) -> None:
+def _repeated(found: Repeat, as_json: bool, record: str | None, image_size: int | None) -> None:
+    if _is_spoken_for():
+        return
     click.echo(found.to_json() if as_json else str(found))
     if any(run.interrupted for run in found.runs):
-        click.echo(f"interrupted; go on with: cnnzoo train --resume {found.runs[-1].path}", err=True)
+        click.echo(_resuming(found.runs[-1], image_size), err=True)
         sys.exit(130)
     if record is not None:
         from cnnzoo.train import record as record_

@@ -78,8 +78,11 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cnnzoo",
         "train", "lenet", "--recipe", "d2l/lenet", "--set", "epochs=1", "--out", str(tmp_path / "run"),
+        "--seeds", "2", "--record", str(tmp_path / "record"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("loss ") == 1 and "test acc" in done.stdout
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["processes"] == 2
+    assert done.stdout.count("95 %") == 1  # one of them speaks
+    for seed in (0, 1):
+        assert json.loads((tmp_path / "run" / f"seed-{seed}" / "metrics.json").read_text())["processes"] == 2
+    assert len(json.loads((tmp_path / "record.json").read_text())["runs"]) == 2

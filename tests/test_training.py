@@ -20,7 +20,8 @@ import cnnzoo
 from cnnzoo.data import ImageData, StreamData, epoch_order, prepare
 from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
 from cnnzoo.tensorfiles import load_tensors, read_header, weights_sha256
-from cnnzoo.train import TensorBoard, interval_95
+from cnnzoo.train import TensorBoard, evaluate, interval_95
+from cnnzoo.train.world import World
 
 PLAIN = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
 
@@ -230,6 +231,26 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(tmp_path: Path, tiny_
         assert weights_sha256(best) == weights_sha256(spoil.best)
 
 
+def test_the_best_weights_say_what_they_need(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    config = PLAIN.edited(held_out=30, keep_best=True, normalise=False)
+    run = trained(tiny_data, config, cnnzoo.create(tiny_spec, seed=0), out=tmp_path)
+    best = cnnzoo.load(tmp_path / "best.safetensors").notes
+    assert {key: best[key] for key in ("label_names", "mean", "std", "fit")} == {
+        "label_names": list(tiny_data.classes), "mean": [0.0], "std": [1.0], "fit": "resize",
+    }  # fmt: skip
+    accuracies = [entry["held_out_acc"] for entry in run.history]
+    entry = run.history[accuracies.index(max(accuracies))]
+    assert (best["provenance"]["steps"], best["provenance"]["loss"]) == (entry["step"], entry["loss"])
+
+
+def test_classes_that_are_no_words_are_written_as_words(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
+) -> None:
+    data = dataclasses.replace(tiny_data, classes=(0, 1, 2))
+    trained(data, PLAIN, cnnzoo.create(tiny_spec, seed=0), out=tmp_path)
+    assert cnnzoo.load(tmp_path).notes["label_names"] == ["0", "1", "2"]
+
+
 def test_a_callback_may_end_a_run(tmp_path: Path, tiny_data: ImageData) -> None:
     class Enough:
         def on_epoch(self, trainer, entry) -> None:
@@ -239,9 +260,10 @@ def test_a_callback_may_end_a_run(tmp_path: Path, tiny_data: ImageData) -> None:
             self.seen = found.top1
 
     enough = Enough()
-    run = trained(tiny_data, PLAIN.edited(epochs=9), out=tmp_path, callbacks=[enough])
-    assert len(run.history) == 1 and not run.interrupted and run.metrics["test_acc"] == enough.seen
-    assert json.loads((tmp_path / "metrics.json").read_text())["test_acc"] == enough.seen
+    run = trained(tiny_data, PLAIN.edited(epochs=9, crops="flip"), out=tmp_path, callbacks=[enough])
+    assert len(run.history) == 1 and not run.interrupted and run.metrics["test_acc_flip"] == enough.seen
+    told = json.loads((tmp_path / "metrics.json").read_text())
+    assert told["test_acc"] == told["evaluations"]["test"]["top1"] and told["test_acc_flip"] == enough.seen
 
 
 def test_other_crops_are_reported_beside_the_plain_test(tmp_path: Path, tiny_data: ImageData) -> None:
@@ -255,7 +277,6 @@ def test_other_crops_are_reported_beside_the_plain_test(tmp_path: Path, tiny_dat
 
 def test_crops_average_probabilities(tiny_data: ImageData) -> None:
     from cnnzoo.data import crops_of, normalised
-    from cnnzoo.train import evaluate
 
     net = plain_net()
     settings: dict = {"classes": 3, "size": (8, 8), "mean": tiny_data.mean, "std": tiny_data.std, "precision": "fp32"}
@@ -288,6 +309,8 @@ def test_batches_that_something_else_makes_train(tmp_path: Path, tiny_data: Imag
     whole = trained(data, PLAIN, out=tmp_path / "a")
     assert whole.history[-1]["step"] == 10 and whole.metrics["test_acc"] > 0.5
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["evaluations"]["test"]["n"] == 30
+    settings: dict = {"classes": 3, "size": (8, 8), "mean": tiny_data.mean, "std": tiny_data.std, "precision": "fp32"}
+    assert evaluate(plain_net(), test, **settings, world=World(0, 2)).n == 30  # of two, each sees all of them
     trained(data, PLAIN, out=tmp_path / "b", callbacks=[StopAt(7)])
     rest = cnnzoo.Trainer.resume(tmp_path / "b", model=plain_net(), data=data, show=False).fit()
     assert torch.equal(parameters(rest.model), parameters(whole.model))
@@ -352,6 +375,56 @@ def test_with_everything_on_a_killed_run_ends_with_the_same_bytes(tmp_path: Path
     assert a == b
     told = json.loads((cut / "train.json").read_text())
     assert [session["step"] for session in told["resumed"]] == [step // 4 * 4]
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_killed_while_it_is_tested(tmp_path: Path, tiny_data: ImageData, epoch: int) -> None:
+    class Kill(Exception):
+        def on_eval(self, trainer, found) -> None:
+            if trainer.step == epoch * trainer.steps_per_epoch:
+                raise self
+
+    config = PLAIN.edited(checkpoint_every=1)
+    whole = trained(tiny_data, config)
+    with pytest.raises(Kill):
+        trained(tiny_data, config, out=tmp_path, callbacks=[Kill()])
+    again = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False).fit()
+    assert torch.equal(parameters(again.model), parameters(whole.model))
+    for key in ("epoch", "step", "loss", "train_acc", "test_acc"):
+        assert [entry[key] for entry in again.history] == [entry[key] for entry in whole.history]
+    assert json.loads((tmp_path / "metrics.json").read_text())["evaluations"]["test"]["n"] == 30
+
+
+def test_a_checkpoint_within_an_epoch_knows_its_time(tmp_path: Path, tiny_data: ImageData) -> None:
+    class Look:
+        def on_step(self, trainer) -> None:
+            if trainer.step == 4:
+                self.seconds = read_header(tmp_path / "checkpoint.safetensors")[1]["seconds"]
+
+    look = Look()
+    run = trained(tiny_data, PLAIN.edited(checkpoint_every=3), out=tmp_path, callbacks=[look])
+    steps, waited, wall = look.seconds
+    assert 0 < steps < wall and 0 < waited < wall
+    assert run.history[0]["wall_examples_per_sec"] < 60 / wall
+
+
+def test_a_run_on_few_batches_goes_on(tmp_path: Path, tiny_data: ImageData) -> None:
+    config = PLAIN.edited(overfit_batches=2)
+    whole = trained(tiny_data, config)
+    trained(tiny_data, config, out=tmp_path, callbacks=[StopAt(3)])
+    again = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False).fit()
+    assert torch.equal(parameters(again.model), parameters(whole.model))
+
+
+def test_what_cannot_be_trained_costs_no_run_that_is_there(tmp_path: Path, tiny_data: ImageData) -> None:
+    trained(tiny_data, PLAIN, out=tmp_path)
+    for net, config, says in (
+        (plain_net(), PLAIN.edited(freeze=["*"]), r"freeze=\['\*'\] leaves nothing to train"),
+        (torch.compile(plain_net()), PLAIN, "compiled already; give the module itself, and compile=True"),
+    ):
+        with pytest.raises(InputError, match=says):
+            trained(tiny_data, config, net, out=tmp_path, overwrite=True)
+    assert (tmp_path / "metrics.json").exists()
 
 
 def test_sigterm_saves_as_ctrl_c_does(tmp_path: Path, tiny_data: ImageData) -> None:
@@ -467,6 +540,8 @@ def test_repeat_gives_mean_and_interval(tmp_path: Path) -> None:
     assert alone.runs[0].metrics["test_acc"] == accuracies[2]
     with pytest.raises(FileError, match="holds a run already"):
         cnnzoo.repeat("lenet", data, config, seeds=2, out=tmp_path)
+    with pytest.raises(FileError, match=r"repeat.json exists already; name another folder"):
+        cnnzoo.repeat("lenet", data, config, seeds=[7], out=tmp_path)
     with pytest.raises(InputError, match="seeds must be a number of at least 1, or different seeds"):
         cnnzoo.repeat("lenet", data, config, seeds=[1, 1])
 
@@ -488,6 +563,8 @@ def test_lr_find_leaves_the_module_alone(tmp_path: Path, tiny_data: ImageData) -
     assert (tmp_path / "rates.png").stat().st_size > 5000
     with pytest.raises(InputError, match="0 < low < high"):
         cnnzoo.lr_find(model, tiny_data, low=1.0, high=0.1)
+    with pytest.raises(TrainingError, match=r"at lr=1e\+08 the loss is no number, or grows at once; give a lower low"):
+        cnnzoo.lr_find(model, tiny_data, PLAIN, low=1e8, high=1e9)
 
 
 def test_a_record_is_made_of_finished_runs(tmp_path: Path, tiny_data: ImageData) -> None:

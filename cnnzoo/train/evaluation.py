@@ -125,7 +125,8 @@ def evaluate(
     for what, name, known in (("fit", fit, FITS), ("crops", crops, CROPS)):
         if name not in known:
             raise unknown(what, name, known)
-    world = world or World()
+    # ready-made batches cannot be shared out: each process sees all of them
+    world = world if world is not None and gives_samples(part) else World()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     precision = pick_precision(precision, device)
     loss = torch.zeros((), device=device)
@@ -162,6 +163,5 @@ def evaluate(
 
 def _shares(part: Any, batch_size: int, world: World) -> Sequence[torch.Tensor]:
     """Indices of this process's images, in batches; for ready-made batches, one of their numbers each."""
-    n = len(part)
-    mine, size = (world.share(n), batch_size) if gives_samples(part) else (slice(0, n), 1)
+    mine, size = world.share(len(part)), batch_size if gives_samples(part) else 1
     return [torch.arange(first, min(first + size, mine.stop)) for first in range(mine.start, mine.stop, size)]

@@ -16,10 +16,10 @@ from typing import Any
 from torch import nn
 
 from cnnzoo.data import Data
-from cnnzoo.errors import InputError, TrainingError
+from cnnzoo.errors import FileError, InputError, TrainingError
 from cnnzoo.measure.pictures import save_figure
 from cnnzoo.measure.tables import Shown, Table
-from cnnzoo.tensorfiles import write_json
+from cnnzoo.tensorfiles import exists, write_json
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.run import Run, interval_95
 from cnnzoo.train.trainer import Trainer
@@ -120,14 +120,16 @@ def repeat(
         )
         for seed in listed
     ]
+    summary = None if out is None else Path(out) / "repeat.json"
+    if summary is not None and exists(summary) and not overwrite:
+        raise FileError(f"{summary} exists already; name another folder, or say overwrite=True (--overwrite)")
+    name, writes = trainers[0].name, trainers[0].world.rank == 0
     runs: list[Run] = []
-    for trainer in trainers:
-        runs.append(trainer.fit())
-        if runs[-1].interrupted:
-            break
-    found = Repeat(trainers[0].name, listed[: len(runs)], runs)
-    if out is not None:
-        write_json(Path(out) / "repeat.json", found.to_dict())
+    while trainers and not (runs and runs[-1].interrupted):
+        runs.append(trainers.pop(0).fit())  # and what it held may go
+    found = Repeat(name, listed[: len(runs)], runs)
+    if summary is not None and writes:
+        write_json(summary, found.to_dict())
     return found
 
 
@@ -192,6 +194,7 @@ def lr_find(
 
     Raises:
         InputError: If the rates do not rise, or there are too few steps to see anything.
+        TrainingError: If the loss is no number from the first step on, or grows at once.
     """
     if not 0 < low < high or steps < 10:
         raise InputError(f"0 < low < high and steps >= 10 are needed, not low={low}, high={high}, steps={steps}")
@@ -202,6 +205,10 @@ def lr_find(
     trainer.rate_of = lambda step: low * (high / low) ** (step / (steps - 1))
     with contextlib.suppress(_Done, TrainingError):
         trainer.fit()
+    if len(watch.losses) < 2:
+        raise TrainingError(
+            f"at lr={low:g} the loss is no number, or grows at once; give a lower low, or look at the data"
+        )
     rates = [trainer.rate_of(step) for step in range(len(watch.losses))]
     falls = [b - a for a, b in zip(watch.losses, watch.losses[1:], strict=False)]
     return RateSearch(rates, watch.losses, rates[falls.index(min(falls))])

@@ -112,7 +112,7 @@ class Trainer:
         self.model, self.data, self.config = model, data, TrainConfig() if config is None else config
         for what in ("model", "data", "config"):
             require_kind(what, getattr(self, what))
-        _require_trainable(model)
+        _require_trainable(model, self.config)
         self.world = World.current()
         self.device = pick_device(self.config.device)
         if str(self.device) == "cuda" and self.world.size > 1:
@@ -136,6 +136,7 @@ class Trainer:
         described = self._described()
         self.name = described.get("architecture", type(model).__name__)
         self.size = _input_size(described, data)
+        self._sha256 = data.sha256  # of all of it, also where some of its batches alone are learned from
         self._require_fit(described)
         plain = (0.0,) * data.shape[0], (1.0,) * data.shape[0]
         self.mean, self.std = (data.mean, data.std) if self.config.normalise else plain
@@ -145,7 +146,6 @@ class Trainer:
         n = len(self._learn.train)
         self.steps_per_epoch = -(-n // self.config.batch_size) if self._samples else n
         self.total_steps = self.steps_per_epoch * self.config.epochs
-        frozen(model, self.config)
         self.folder = None if out is None else RunFolder(Path(out))
         if self.folder is not None and self.world.rank == 0:
             self.folder.require_free(overwrite)
@@ -247,6 +247,14 @@ class Trainer:
         epoch, start = divmod(self.step, self.steps_per_epoch)
         began = time.perf_counter()
         waited, batches = 0.0, self._batches(epoch, start)
+
+        def account() -> None:
+            nonlocal began, waited
+            now = time.perf_counter()
+            passed = self._clock.seconds(), waited, now - began
+            self._seconds = tuple(a + b for a, b in zip(self._seconds, passed, strict=True))  # type: ignore[assignment]
+            began, waited = now, 0.0
+
         for parts in self._plan(epoch, start):
             asked = time.perf_counter()
             made = [self._made(part, next(batches)) for part in parts]
@@ -264,13 +272,14 @@ class Trainer:
                 self._require_finite()
             if wanted:
                 break
-            if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+            # at the end of an epoch it is saved below, with the epoch's figures
+            if config.checkpoint_every and self.step % config.checkpoint_every == 0 < self.step % self.steps_per_epoch:
                 self._require_finite()
+                account()
                 self._save_checkpoint()
         batches.close()
         self._require_finite()  # waits for the device, so that the clock below is true
-        passed = (self._clock.seconds(), waited, time.perf_counter() - began)
-        self._seconds = tuple(a + b for a, b in zip(self._seconds, passed, strict=True))  # type: ignore[assignment]
+        account()
         if self.step % self.steps_per_epoch == 0:
             self._end_epoch()
         if self.step < self.total_steps and not self._enough:
@@ -450,7 +459,7 @@ class Trainer:
             due = config.eval_every and epoch % config.eval_every == 0
             if config.held_out and (due or epoch == config.epochs):
                 entry["held_out_acc"] = self._test("held_out", self._learn).top1
-                self._judge([*(e.get("held_out_acc", 0) for e in self.history), entry["held_out_acc"]])
+                self._judge(entry)
             last = epoch == config.epochs or self._enough
             if last or (due and not config.held_out):
                 entry["test_acc"] = self._test("test", self.data).top1
@@ -467,10 +476,12 @@ class Trainer:
             self.folder.write_history(self.history)
         self._call("on_epoch", entry)
 
-    def _judge(self, results: Sequence[float]) -> None:
+    def _judge(self, entry: Mapping[str, Any]) -> None:
         """Keeps the weights if they are the best so far on held-out images; ends the run if that was long ago."""
+        results = [each.get("held_out_acc", 0) for each in (*self.history, entry)]
         best = results.index(max(results))
         if self.config.keep_best and best == len(results) - 1 and self.folder is not None and self.world.rank == 0:
+            self._note_on_model(entry)
             self.folder.save_best(self.model.state_dict(), self._described())
         if self.config.patience and len(results) - 1 - best >= self.config.patience:
             self._enough = True
@@ -515,7 +526,7 @@ class Trainer:
         if self.folder is None or self.world.rank != 0:
             return
         if self._checkpoint is None:
-            data = {"name": self.data.name, "sha256": self.data.sha256, "classes": list(map(str, self.data.classes))}
+            data = {"name": self.data.name, "sha256": self._sha256, "classes": list(map(str, self.data.classes))}
             self.folder.begin(self.config, data, self._described(), self._before)
         else:
             self.folder.resume(self.step)
@@ -581,8 +592,11 @@ class Trainer:
         if self._mean is not None and not self._shows_mean:
             self._mean.swap()
             self._shows_mean = True
-        if not interrupted and "test_acc" not in metrics:  # a callback ended the run
-            metrics["test_acc"] = self._test("test", self.data).top1
+        for crops in dict.fromkeys(("whole", self.config.crops)):
+            name = "test" if crops == "whole" else f"test_{crops}"
+            key = name.replace("test", "test_acc", 1)
+            if not interrupted and key not in metrics:  # a callback ended the run
+                metrics[key] = self._test(name, self.data, crops).top1
         for parameter in self._still:
             parameter.requires_grad_(True)
         self._note_on_model(metrics)
@@ -626,14 +640,14 @@ class Trainer:
         provenance: dict[str, Any] = {
             "kind": "trained",
             "data": f"{kind}:{Path(place).name}" if place else kind,  # where it lay is no one else's business
-            "data_sha256": self.data.sha256,
+            "data_sha256": self._sha256,
             "config": self.config.to_dict(),
             "steps": self.step,
         }
         provenance |= {key: metrics[key] for key in ("loss", "train_acc", "test_acc") if key in metrics}
         if self._before is not None:
             provenance["from"] = self._before
-        notes["label_names"] = list(self.data.classes)
+        notes["label_names"] = [str(name) for name in self.data.classes]
         notes["mean"], notes["std"], notes["fit"] = list(self.mean), list(self.std), self.config.fit
         notes["provenance"] = provenance
 
@@ -711,12 +725,17 @@ def require_kind(what: str, given: object) -> None:
         raise InputError(f"{what} must be {wanted}, not {type(given).__name__}{hint}")
 
 
-def _require_trainable(model: nn.Module) -> None:
-    parameters = list(model.parameters())
-    if any(p.is_meta for p in parameters):
+def _require_trainable(model: nn.Module, config: TrainConfig) -> None:
+    if hasattr(model, "_orig_mod"):
+        raise InputError("the model is compiled already; give the module itself, and compile=True in the config")
+    parameters = dict(model.named_parameters())
+    if any(p.is_meta for p in parameters.values()):
         raise InputError("the model is on the meta device and has no weights; create it on another")
-    if not any(p.requires_grad for p in parameters):
+    if not any(p.requires_grad for p in parameters.values()):
         raise InputError("no parameter of the model wants a gradient, so there is nothing to train")
+    still = frozen(model, config)
+    if not any(p.requires_grad for name, p in parameters.items() if name not in still):
+        raise InputError(f"freeze={list(config.freeze)} leaves nothing to train")
 
 
 def _frozen_modules(model: nn.Module, names: set[str]) -> list[nn.Module]:
