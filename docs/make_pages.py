@@ -343,7 +343,7 @@ def scripts(folder: str, level: int = 2) -> str:
         parts += [f"{'#' * level} {path.relative_to(folder)}", "", first.replace("<", "&lt;"), ""]
         for paragraph in filter(str.strip, rest.split("\n\n")):
             paragraph = textwrap.dedent(paragraph.strip("\n"))
-            is_shell = paragraph.startswith(("python ", "pip ", "torchrun ", "accelerate "))
+            is_shell = paragraph.startswith(("python ", "pip ", "torchrun ", "accelerate ", "hf "))
             parts += ["```text", paragraph, "```", ""] if is_shell else [paragraph.replace("<", "&lt;"), ""]
         if (printed := ROOT / "docs" / "records" / f"{file.stem}.txt").exists():
             parts += ["It printed:", "", f"```text\n{printed.read_text().rstrip()}\n```", ""]

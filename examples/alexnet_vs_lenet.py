@@ -68,7 +68,7 @@ def trained(runs: Sequence[Path]) -> list[Numbers]:
                     "precision": first["metrics"]["precision"],
                     "seeds": len(metrics),
                     **{key: fmean(m[key] for m in metrics) for key in means},
-                    "history": [{key: entry[key] for key in curve} for entry in first["history"]],
+                    "history": [{key: entry[key] for key in curve if key in entry} for entry in first["history"]],
                     "confusion": first["metrics"]["evaluations"]["test"]["confusion"],
                 }
             )
@@ -103,9 +103,9 @@ def filters(runs: Sequence[Path], data: ImageData, path: Path) -> list[Numbers]:
     told, drawn = [], {}
     for run in runs:
         model = cnnzoo.load(run)
-        fresh = cnnzoo.create(model.spec)
         config = TrainConfig.from_dict(model.notes["provenance"]["config"])
-        with suppress(Begun):  # the trainer draws the same initial weights again
+        fresh = cnnzoo.create(model.spec, seed=config.seed)
+        with suppress(Begun):  # where the config has an init, the trainer draws the same initial weights again
             cnnzoo.Trainer(fresh, data, config, callbacks=[Begun()], show=False).fit()
         end, begin = (
             next(module.weight.detach() for module in net.modules() if isinstance(module, torch.nn.Conv2d))
@@ -258,8 +258,8 @@ def filters_table(told: Sequence[Numbers]) -> Table:
         for row in told
     ]
     notes = [
-        "left: the part of the initial weights that is still in them; learned: the length of the rest, over the length "
-        "of the filters."
+        "left: the factor by which the initial weights are still in the filters (1: unchanged, above 1: enlarged by "
+        "training); learned: the length of the rest, over the length of the filters."
     ]
     return Table("The filters of the first layer", ("net", "recipe", "filters", "left", "learned"), rows, notes=notes)
 
@@ -279,7 +279,8 @@ def variants_table(net: str, told: Numbers) -> Table:
     width = "" if told["width"] == 1 else f" at width {told['width']:g}"
     title = f"Variants of {net}{width}, {told['rows'][0]['epochs']} epochs, {of(told)}"
     headers = ("variant", "parameters", "multiply-adds", "train", "test", "change")
-    return Table(title, headers, rows, notes=[luck(told)])
+    recipes = "two recipes: sigmoid nets learned by quick/lenet, ReLU nets by quick (see examples/ablations.py)."
+    return Table(title, headers, rows, notes=[luck(told), *([recipes] if net == "lenet" else [])])
 
 
 def features_table(told: Numbers) -> Table:
@@ -313,7 +314,8 @@ def draw_curves(runs: Sequence[Numbers], path: Path) -> None:
         epochs, label = [entry["epoch"] for entry in run["history"]], f"{run['net']}, {run['recipe'].split(',')[0]}"
         loss.plot(epochs, [entry["loss"] for entry in run["history"]], "o-", color=colour, markersize=3, label=label)
         accuracy.plot(epochs, [entry["train_acc"] for entry in run["history"]], "--", color=colour, linewidth=1.1)
-        accuracy.plot(epochs, [entry["test_acc"] for entry in run["history"]], "o-", color=colour, markersize=3)
+        tested = {entry["epoch"]: entry["test_acc"] for entry in run["history"] if "test_acc" in entry}
+        accuracy.plot(list(tested), list(tested.values()), "o-", color=colour, markersize=3)
     for axis, title, what in ((loss, "loss in training", "training loss"), (accuracy, "accuracy", "test accuracy")):
         axis.plot(10, float(printed[what]), "*", color=INK, markersize=11, label="alexnet, the lecture's")
         axis.set_title(title + (": test solid, train dashed" if axis is accuracy else ""), fontsize=10.5, color=INK)
@@ -418,7 +420,9 @@ def main() -> None:
     if not runs and {"trained", "filters", "crops"} & set(options.parts):
         settings = {"epochs": options.epochs} if options.epochs else {}
         alexnet = cnnzoo.get_spec("alexnet", width=options.width)
-        cnnzoo.compare(alexnet, "lenet", train=data, recipe=options.recipe, settings=settings, out=options.out)
+        found = cnnzoo.compare(alexnet, "lenet", train=data, recipe=options.recipe, settings=settings, out=options.out)
+        if any(result["interrupted"] for result in found.results):
+            raise KeyboardInterrupt
         runs = folders = [options.out / net for net in NETS]
     measure = {
         "trained": lambda: trained(runs),

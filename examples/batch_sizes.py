@@ -40,6 +40,8 @@ def main() -> None:
         for lr in (options.lr, options.lr * size / BASE):
             config = base.edited(batch_size=size, lr=lr)
             run = cnnzoo.Trainer(cnnzoo.create(spec, seed=0), data, config, show=False).fit()
+            if run.interrupted:
+                raise KeyboardInterrupt
             accuracies.append(f"{run.metrics['test_acc']:.3f}")
         timing = bench.timings[0]
         peak = "" if timing.peak_bytes is None else f"{human(timing.peak_bytes)}B"

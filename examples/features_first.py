@@ -54,14 +54,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("net", nargs="?", default="lenet", choices=("lenet", "alexnet"))
     parser.add_argument("--data", default="fashion_mnist_sample")
+    parser.add_argument("--images", type=int, help="learn from the first so many alone, test on as many")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--width", type=float, default=1.0)
     options = parser.parse_args()
+    data = cnnzoo.load_data(options.data)
+    data = replace(data, train=data.train[: options.images], test=data.test[: options.images])
     knobs: dict[str, Any] = {"activation": "relu", "pooling": "max"} if options.net == "lenet" else {}
     spec = cnnzoo.get_spec(options.net, width=options.width, **knobs)
     config = cnnzoo.recipe("quick").edited(epochs=options.epochs)
     print(f"{'':60}{'trained':>12}{'train':>8}{'test':>8}")
-    for way in ways(spec, cnnzoo.load_data(options.data), config):
+    for way in ways(spec, data, config):
         print(f"{way['name']:60}{way['trained']:12,}{way['train_acc']:8.3f}{way['test_acc']:8.3f}", flush=True)
 
 

@@ -61,6 +61,8 @@ def main() -> None:
             print(*(warning.message for warning in said), f"\n{'':34}test accuracy", sep="\n")
         out = args.out / way.replace(" ", "-")
         run = cnnzoo.Trainer(model, data, config.edited(**changes), out=out, overwrite=True, show=False).fit()
+        if run.interrupted:
+            raise KeyboardInterrupt
         print(f"{way:34}{run.metrics['test_acc']:13.3f}", flush=True)
     if picture := min(folder.rglob("*.png"), default=None):
         print(f"\n{picture}\n{cnnzoo.predict(run.path, picture)}")

@@ -47,7 +47,10 @@ def main() -> None:
     data = cnnzoo.load_data(options.data)
     net = cnnzoo.create(net28(len(data.classes), data.shape[0]), width=options.width, seed=0)
     settings = {"epochs": options.epochs} if options.epochs else {}
-    print(cnnzoo.compare(net, "lenet", train=data, recipe="quick", settings=settings, out=options.out))
+    found = cnnzoo.compare(net, "lenet", train=data, recipe="quick", settings=settings, out=options.out)
+    if any(result["interrupted"] for result in found.results):
+        raise KeyboardInterrupt
+    print(found)
     print(f"\nlayer by layer, and the curves of both: {options.out / 'compare.png'}")
 
 

@@ -44,8 +44,10 @@ def main() -> None:
     rows = []
     for name, (knobs, config) in tries.items():
         model = cnnzoo.create("alexnet", seed=0, width=options.width, **knobs)
-        by_heart = cnnzoo.Trainer(model, few, config).fit().metrics["test_acc"]
-        new = cnnzoo.evaluate(model, unseen).top1
+        run = cnnzoo.Trainer(model, few, config).fit()
+        if run.interrupted:
+            raise KeyboardInterrupt
+        by_heart, new = run.metrics["test_acc"], cnnzoo.evaluate(model, unseen).top1
         rows.append((name, f"{by_heart:.3f}", f"{new:.3f}", f"{by_heart - new:+.3f}"))
     title = f"{options.images} images of {data.name}, {options.epochs} epochs, width {options.width:g}"
     print(Table(title, ("", "on what it learned from", "on new images", "gap"), rows).text())

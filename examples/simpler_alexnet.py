@@ -48,9 +48,11 @@ def main() -> None:
         model = cnnzoo.create(spec, seed=0, width=options.width)
         report = cnnzoo.count(model)
         most = most or report.train_macs
-        metrics = cnnzoo.Trainer(model, data, config).fit().metrics
-        fewer, speed = ratio_text(most / report.train_macs), f"{metrics['examples_per_sec']:,.0f}"
-        rows.append((name, report.params.total, report.train_macs, fewer, speed, f"{metrics['test_acc']:.3f}"))
+        run = cnnzoo.Trainer(model, data, config).fit()
+        if run.interrupted:
+            raise KeyboardInterrupt
+        fewer, speed = ratio_text(most / report.train_macs), f"{run.metrics['examples_per_sec']:,.0f}"
+        rows.append((name, report.params.total, report.train_macs, fewer, speed, f"{run.metrics['test_acc']:.3f}"))
     headers = ("", "parameters", "training MACs", "fewer", "images/s", "test accuracy")
     title = f"{len(data.train):,} images of {data.name}, {config.epochs} epochs, width {options.width:g}"
     print(Table(title, headers, rows).text())

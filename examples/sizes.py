@@ -42,7 +42,9 @@ def main() -> None:
         config = config.edited(epochs=options.epochs)
     for fit in FITS:
         model = cnnzoo.create("lenet", image_size=32, activation="relu", pooling="max", seed=0)
-        cnnzoo.Trainer(model, data, config.edited(fit=fit, eval_every=0), show=False).fit()
+        run = cnnzoo.Trainer(model, data, config.edited(fit=fit, eval_every=0), show=False).fit()
+        if run.interrupted:
+            raise KeyboardInterrupt
         print(f"{fit:10}{tested(model, data, fit)}", flush=True)
 
 

@@ -51,6 +51,8 @@ def main() -> None:
         model = cnnzoo.create("lenet", in_channels=3, activation="relu", pooling="max", seed=0)
         config = cnnzoo.recipe("quick").edited(epochs=args.epochs, lr=3e-3)
         run = cnnzoo.Trainer(model, in_colour(sample), config, out=args.out / "colour", overwrite=True).fit()
+        if run.interrupted:
+            raise KeyboardInterrupt
         source, options = run.path, {}
 
     colour = cnnzoo.create(source, **options)
@@ -67,7 +69,9 @@ def main() -> None:
     data = shoes(sample, 100)
     config = cnnzoo.recipe("quick").edited(epochs=20, batch_size=10, freeze=["features.*"])
     print(f"shoe or not, of {len(data.test):,} test images: {cnnzoo.evaluate(grey, data).top1:.3f} right as adapted")
-    cnnzoo.Trainer(grey, data, config, out=args.out / "grey", overwrite=True, show=False).fit()
+    run = cnnzoo.Trainer(grey, data, config, out=args.out / "grey", overwrite=True, show=False).fit()
+    if run.interrupted:
+        raise KeyboardInterrupt
     print(f"{cnnzoo.evaluate(args.out / 'grey', data).top1:.3f} right after {len(data.train)} images, features frozen")
 
 

@@ -27,7 +27,10 @@ def train(out: Path, epochs: int, seed: int) -> None:
     """What every process does: the script is the same however many there are."""
     model = cnnzoo.create("lenet", activation="tanh", seed=seed)
     config = cnnzoo.TrainConfig(epochs=epochs, batch_size=64, lr=0.05, momentum=0.9, precision="fp32", seed=seed)
-    cnnzoo.Trainer(model, cnnzoo.load_data("fashion_mnist_sample"), config, out=out, overwrite=True, show=False).fit()
+    data = cnnzoo.load_data("fashion_mnist_sample")
+    run = cnnzoo.Trainer(model, data, config, out=out, overwrite=True, show=False).fit()
+    if run.interrupted:
+        raise KeyboardInterrupt
 
 
 def weights(folder: Path) -> torch.Tensor:

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import cnnzoo
+from cnnzoo.blocks import Conv, Flatten, Logits
 from cnnzoo.cli import main
 from cnnzoo.data import ImageData
 from cnnzoo.errors import FileError, InputError
@@ -256,6 +257,44 @@ def test_what_compare_leaves(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: 
     assert any("tanh" in cell for row in differs for cell in row)
     again = written(tmp_path, tmp_path / "tiny", out=tmp_path / "twice.html")  # a run is told once
     assert again.tables["At the end"][0] == ["", "tiny", "tiny-2"]
+
+
+def test_only_seeds_are_told_together(tmp_path: Path, run: cnnzoo.Run) -> None:
+    told = json.loads((run.path / "train.json").read_text())
+    other = shutil.copytree(run.path, tmp_path / "other")
+
+    def together(one: dict[str, Any], two: dict[str, Any]) -> bool:
+        for folder, seed, changes in ((run.path, 0, one), (other, 1, two)):
+            changed = {**told, "config": {**told["config"], "seed": seed}, **changes}
+            (folder / "train.json").write_text(json.dumps(changed))
+        page = written(run.path, other, out=tmp_path / "page.html")
+        return [head for head in page.tables["At the end"][0] if head.endswith(", mean")] != []
+
+    assert together({}, {})
+    assert not together({}, {"from": {"kind": "trained"}})  # it began with other weights
+    assert not together({}, {"config": told["config"]})  # the same seed again
+    streams = [{"data": {**told["data"], "sha256": "", "name": name}} for name in ("a", "b")]
+    assert together(streams[0], streams[0]) and not together(*streams)  # without a checksum the name tells
+
+
+def test_a_seed_that_is_not_finished(tmp_path: Path, run: cnnzoo.Run) -> None:
+    """It is told with the others, also before it has weights, and the finished one gives the accuracy."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(run.path / "config.json", begun)
+    told = json.loads((run.path / "train.json").read_text())
+    (begun / "train.json").write_text(json.dumps({**told, "config": {**told["config"], "seed": 1}}))
+    (begun / "history.jsonl").write_text('{"loss": 2.0, "test_acc": 0.0123}\n')
+    text = cnnzoo.report(begun, run.path, out=tmp_path / "page.html").read_text()
+    (card,) = re.findall("<li [^>]*><strong>.*?</li>", text)
+    assert f"<b>{run.metrics['test_acc']:.4f}</b> test accuracy" in card and "2 seeds, not finished" in card
+
+
+def test_batch_norm_of_one_place_is_counted(tmp_path: Path, tiny_data: ImageData) -> None:
+    spec = cnnzoo.Spec("one", (1, 8, 8), (Conv(4, kernel=8, norm="batch"), Flatten()), (Logits(3),))
+    done = train(cnnzoo.create(spec, seed=0), tiny_data, tmp_path / "run", epochs=1)
+    page = Page(cnnzoo.report(done.path).read_text())
+    assert page.column("At the end")["multiply-adds (MACs)"] == f"{4 * 8 * 8 + 4 * 3}"
 
 
 # --- what is not whole ---

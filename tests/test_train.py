@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 import cnnzoo
 from cnnzoo.data import ImageData
-from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
+from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError, WeightsError
 from cnnzoo.init import initialise
 from cnnzoo.tensorfiles import load_tensors, weights_sha256
 from cnnzoo.train import evaluation, list_recipes
@@ -125,9 +126,16 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny
     assert cnnzoo.evaluate(run.path, tiny_data).top1 == run.metrics["test_acc"]
 
 
-def test_any_module_trains_without_a_folder(tiny_data: ImageData) -> None:
+def test_any_module_trains_without_a_folder_or_with_one(tmp_path: Path, tiny_data: ImageData) -> None:
     run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK, show=False).fit()
     assert run.path is None and run.metrics["train_acc"] > 0.6
+    net = plain_net()
+    cnnzoo.Trainer(net, tiny_data, QUICK.edited(epochs=1), out=tmp_path, show=False).fit()
+    again = plain_net()
+    again.load_state_dict(safetensors.torch.load_file(tmp_path / "model.safetensors"))
+    assert weights_sha256(again.state_dict()) == weights_sha256(net.state_dict())
+    with pytest.raises(WeightsError, match="no description of a network under .*load the tensors"):
+        cnnzoo.load(tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"optimizer": "adamw"}, {"label_smoothing": 0.1}, {"precision": "bf16"}])

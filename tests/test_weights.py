@@ -20,7 +20,7 @@ import torch
 from zoo import FAMILIES, small
 
 import cnnzoo
-from cnnzoo.blocks import Block, Flatten, Logits
+from cnnzoo.blocks import Block, Conv, Flatten, Logits
 from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.tensorfiles import load_tensors, read_header, save_tensors, weights_sha256
 
@@ -399,6 +399,16 @@ def test_a_folder_has_a_card(tmp_path: Path, net: cnnzoo.CNN) -> None:
     assert "Its rows, classes or images are other" not in card
     cnnzoo.save(cnnzoo.create("lenet", num_classes=3), tmp_path / "three")
     assert "Its rows, classes or images are other" in (tmp_path / "three" / "README.md").read_text()
+
+
+def test_the_card_of_a_net_whose_batch_norm_takes_no_single_image(tmp_path: Path) -> None:
+    spec = cnnzoo.Spec("one", (1, 8, 8), (Conv(4, kernel=8, norm="batch"), Flatten()), (Logits(3),))
+    net = cnnzoo.create(spec, seed=0)
+    net.classifier.eval()
+    modes = [module.training for module in net.modules()]
+    cnnzoo.save(net, tmp_path / "m")
+    assert f"| multiply-adds | {4 * 8 * 8 + 4 * 3} |" in (tmp_path / "m" / "README.md").read_text()
+    assert [module.training for module in net.modules()] == modes
 
 
 NESTED, NESTED_DEEPER = "nested 100 deep", "nested 10,000 deep"

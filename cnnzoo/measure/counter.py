@@ -462,6 +462,25 @@ def count(
     )
 
 
+_ONE_VALUE = "Expected more than 1 value per channel"  # what torch says of batch norm in train mode
+
+
+def count_image(model: nn.Module, size: Sequence[int], name: str) -> Report:
+    """Counts one image (C, H, W) in the module's own mode, or in eval mode if batch norm takes no single one."""
+    try:
+        return count(model, (1, *size), name=name)
+    except InputError as problem:
+        if _ONE_VALUE not in str(problem):
+            raise
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        return count(model, (1, *size), name=name)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
 def _no_backward(kept: None) -> torch.Tensor:
     raise InputError("a forward that calls backward on itself cannot be counted")
 
@@ -475,7 +494,7 @@ def _refusal(name: str, given: list[torch.Tensor], meta: bool, problem: Exceptio
             "; it needs values, which the meta device does not have (control flow that depends on them, or a tensor "
             "that is no part of the module): count(..., meta=False) runs it for real"
         )
-    elif "Expected more than 1 value per channel" in str(problem):
+    elif _ONE_VALUE in str(problem):
         text += "; batch norm in train mode needs more: count two images (N=2), or model.eval() first"
     return InputError(text)
 

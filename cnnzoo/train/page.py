@@ -101,20 +101,26 @@ def grouped(runs: Sequence[Told]) -> list[Group]:
     labels = short_names([run.path for run in runs])
     members: dict[str, dict[str, Told]] = {}
     for label, run in zip(labels, runs, strict=True):
-        alike = {**run.part("config"), "seed": None}
-        key = json.dumps([run.name, run.spec, run.part("data").get("sha256"), alike, sorted(run.weights.items())])
+        data, alike = run.part("data"), {**run.part("config"), "seed": None}
+        images = data.get("sha256") or data.get("name")  # not every stream of batches has a checksum
+        net = run.spec or sorted(run.weights.items())
+        key = json.dumps([run.name, net, images, run.told.get("from"), alike])
         members.setdefault(key, {})[label] = run
-    parents = [{run.path.resolve().parent for run in of.values()} for of in members.values()]
+    found: list[dict[str, Told]] = []
+    for of in members.values():
+        seeds = {json.dumps(run.part("config").get("seed")) for run in of.values()}
+        found += [of] if len(seeds) == len(of) else [{label: run} for label, run in of.items()]
+    parents = [{run.path.resolve().parent for run in of.values()} for of in found]
     # a folder of seeds speaks for them, if nothing else lies in it
     places = [
         next(iter(own)) if len(of) > 1 and len(own) == 1 and sum(own <= other for other in parents) == 1
         else next(iter(of.values())).path
-        for of, own in zip(members.values(), parents, strict=True)
+        for of, own in zip(found, parents, strict=True)
     ]  # fmt: skip
     names = short_names(places)
     return [
         Group(name, COLOURS[i % len(COLOURS)], _alike(of))
-        for i, (name, of) in enumerate(zip(names, members.values(), strict=True))
+        for i, (name, of) in enumerate(zip(names, found, strict=True))
     ]
 
 
@@ -161,7 +167,8 @@ def _results(groups: Sequence[Group]) -> str:
 
 
 def _card(group: Group) -> str:
-    run, accuracies = group.first, group.values("test_acc")
+    run = next((run for run in group.runs.values() if run.finished), group.first)
+    accuracies = group.values("test_acc")
     said = "not tested yet"
     if len(accuracies) > 1:
         low, high = interval_95(accuracies)

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import CnnzooError, FileError
-from cnnzoo.measure import Report, count
+from cnnzoo.measure import Report
+from cnnzoo.measure.counter import count_image
 from cnnzoo.tensorfiles import (
     CONFIG,
     KEY,
@@ -202,7 +203,7 @@ class Told:
         if module is None or not callable(describe):
             return None
         size = describe()["pretrained_cfg"]["input_size"]
-        return self._read(lambda: count(module, (1, *size), name=self.name), None)  # type: ignore[no-any-return]
+        return self._read(lambda: count_image(module, size, self.name), None)  # type: ignore[no-any-return]
 
     # --- the weights ---
 

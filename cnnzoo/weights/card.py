@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cnnzoo.measure import count
+from cnnzoo.measure.counter import count_image
 from cnnzoo.network import CNN
 from cnnzoo.registry import Entry, get_entry, is_model
 
@@ -25,7 +25,7 @@ def card(model: CNN, checksum: str, *, source: str = "", curves: bool = False, l
     """
     spec, notes = model.spec, model.notes
     entry = get_entry(spec.name) if is_model(spec.name) else None
-    report = count(model, (1, *spec.input), name=spec.name)
+    report = count_image(model, spec.input, spec.name)
     image = "x".join(map(str, spec.input))
     about = (entry.function.__doc__ or "").strip().splitlines()[:1] if entry else []
     if entry and entry.spec() != spec:

@@ -77,9 +77,10 @@ def build(description: Mapping[str, Any]) -> CNN:
         WeightsError: If it is no description, or of a format that this version does not know.
     """
     inner = description.get(KEY)
-    if not isinstance(inner, dict):
+    if not isinstance(inner, dict) or not {"spec", "format_version"} & set(inner):
         raise WeightsError(
-            f"there is no description of a network under {KEY!r}; build it yourself and load the tensors"
+            f"there is no description of a network under {KEY!r}; build it yourself and load the tensors, which "
+            "safetensors.torch.load_file reads"
         )
     version = inner.get("format_version")
     if version != FORMAT_VERSION:
