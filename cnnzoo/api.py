@@ -13,7 +13,7 @@ from torch import nn
 
 from cnnzoo import audit, measure, prediction, registry, train, weights
 from cnnzoo.data import Data
-from cnnzoo.device import pick_device
+from cnnzoo.device import pick_device, reused_memory
 from cnnzoo.difference import Difference, difference
 from cnnzoo.errors import InputError
 from cnnzoo.measure import Bench, Comparison, Report
@@ -450,7 +450,7 @@ def evaluate(
             probabilities are averaged.
         fit: How whole images of another size are made to fit: ``"resize"``, ``"crop"`` or ``"pad"``; by default as
             in training.
-        batch_size: Images at a time.
+        batch_size: Views of images at a time.
 
     Raises:
         UnknownNameError: If ``crops`` or ``fit`` is not known.
@@ -467,17 +467,18 @@ def evaluate(
         raise InputError(
             f"{net.spec.name} tells {net.spec.num_classes} classes apart, and {data.name} has {len(data.classes)}"
         )
-    return train.evaluate(
-        net,
-        data.test,
-        classes=len(data.classes),
-        size=(height, width),
-        mean=net.notes.get("mean") or data.mean,
-        std=net.notes.get("std") or data.std,
-        crops=crops,
-        fit=fit or net.notes.get("fit", "resize"),
-        batch_size=whole_number("batch_size", batch_size),
-    )
+    with reused_memory():
+        return train.evaluate(
+            net,
+            data.test,
+            classes=len(data.classes),
+            size=(height, width),
+            mean=net.notes.get("mean") or data.mean,
+            std=net.notes.get("std") or data.std,
+            crops=crops,
+            fit=fit or net.notes.get("fit", "resize"),
+            batch_size=whole_number("batch_size", batch_size),
+        )
 
 
 @overload

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 
 FITS = ("resize", "crop", "pad")
-CROPS = ("whole", "centre", "five", "ten", "flip")
+CROPS = {"whole": 1, "centre": 1, "five": 5, "ten": 10, "flip": 2}  # how many views of an image each is
 PRECISION = 22  # bits of PIL's integer coefficients
 _MARGIN = 8 / 7  # what crops are cut from, against their size: 256 px for 224 (Krizhevsky, Sutskever, Hinton 2012)
 

@@ -114,7 +114,7 @@ def evaluate(
         fit: How images of another size are made to fit: ``"resize"``, ``"crop"`` or ``"pad"``.
         crops: What is shown of each image: ``"whole"``, ``"flip"``, ``"centre"``, ``"five"`` or ``"ten"`` (see
             ``cnnzoo.data.crops_of``); the probabilities of several are averaged.
-        batch_size: Images at a time.
+        batch_size: Views of images at a time.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
         workers: Processes that read a Dataset.
         world: The processes that share the images; each image is counted once.
@@ -125,6 +125,7 @@ def evaluate(
     for what, name, known in (("fit", fit, FITS), ("crops", crops, CROPS)):
         if name not in known:
             raise unknown(what, name, known)
+    at_once = max(batch_size // CROPS[crops], 1)
     # ready-made batches cannot be shared out: each process sees all of them
     world = world if world is not None and gives_samples(part) else World()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -136,7 +137,7 @@ def evaluate(
     model.eval()
     try:
         with torch.inference_mode():
-            for images, y in feed_of(part, classes, device, workers).batches(_shares(part, batch_size, world), 0):
+            for images, y in feed_of(part, classes, device, workers).batches(_shares(part, at_once, world), 0):
                 if images.dtype == torch.uint8:
                     shown = crops_of(images, size, crops, fit)
                     x = normalised(shown.flatten(0, 1), mean, std)
