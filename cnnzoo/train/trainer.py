@@ -213,9 +213,9 @@ class Trainer:
         Raises:
             TrainingError: If the loss is no longer a number.
         """
+        self.world.join(self.device)
         with ExitStack() as stack:
             for surrounding in (
-                self.world.joined(self.device),
                 _forked_random(self.device),
                 _deterministic(self.config.deterministic),
                 reused_memory(),

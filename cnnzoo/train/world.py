@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -33,17 +32,14 @@ class World:
             return cls(distributed.get_rank(), distributed.get_world_size(), told["LOCAL_RANK"])
         return cls(told["RANK"], told["WORLD_SIZE"], told["LOCAL_RANK"])
 
-    @contextmanager
-    def joined(self, device: torch.device) -> Iterator[None]:
-        """The process group, made where nobody has made it yet."""
-        if self.size == 1 or distributed.is_initialized():
-            yield
-            return
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        try:
-            yield
-        finally:
-            distributed.destroy_process_group()
+    def join(self, device: torch.device) -> None:
+        """Makes the process group where nobody has made it yet; it lasts until the process ends.
+
+        One that is left and made again waits, now and then for ever, at the address of the one before.
+        """
+        if self.size > 1 and not distributed.is_initialized():
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(_leave)
 
     def share(self, n: int) -> slice:
         """This process's share of n samples in a row; it may be empty."""
@@ -85,6 +81,11 @@ class World:
 
             wrapped.register_comm_hook(None, bf16_compress_hook)
         return wrapped
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 _TOLD = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
