@@ -231,10 +231,10 @@ def accelerate(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable
 
 # name -> (model, images, rounds, the other, what is asked: at least so many times as fast as the other)
 PAIRS: dict[str, tuple[str, int, int, Callable[..., Callable[[], float]], float]] = {
-    "lenet-book": ("lenet", 60_000, 3, book, 4.0),
+    "lenet-book": ("lenet", 60_000, 7, book, 4.0),
     "lenet-loop": ("lenet", 60_000, 7, loop, 0.95),
-    "lenet-lightning": ("lenet", 60_000, 3, lightning, 1.0),
-    "lenet-accelerate": ("lenet", 60_000, 3, accelerate, 1.0),
+    "lenet-lightning": ("lenet", 60_000, 7, lightning, 1.0),
+    "lenet-accelerate": ("lenet", 60_000, 7, accelerate, 1.0),
     "alexnet-book": ("alexnet", 2_560, 3, book, 3.5),
     "alexnet-loop": ("alexnet", 2_560, 5, loop, 0.98),
 }
