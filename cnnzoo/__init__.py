@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         report,
         summary,
     )
-    from cnnzoo.audit import timeline, verify
+    from cnnzoo.verify import timeline, verify
     from cnnzoo.data import ImageData, StreamData, list_data, load_data
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, Report
@@ -61,7 +61,7 @@ _ROOMS = {
         "report",
         "summary",
     ),
-    "cnnzoo.audit": ("timeline", "verify"),
+    "cnnzoo.verify": ("timeline", "verify"),
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "Report"),

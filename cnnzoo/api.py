@@ -14,14 +14,14 @@ from torch import nn
 from cnnzoo import audit, measure, prediction, registry, train, weights
 from cnnzoo.data import Data
 from cnnzoo.device import pick_device, reused_memory
-from cnnzoo.difference import Difference, difference
+from cnnzoo.diff import Difference, difference
 from cnnzoo.errors import InputError
 from cnnzoo.measure import Bench, Comparison, Report
 from cnnzoo.network import CNN, with_seed
 from cnnzoo.prediction import Image, Prediction
 from cnnzoo.registry import get_spec, is_model
 from cnnzoo.spec import Spec, apply_knobs, whole_number
-from cnnzoo.tensorfiles import atomic_write, exists
+from cnnzoo.serialization import atomic_write, exists
 from cnnzoo.train import Evaluation, Repeat, TrainConfig
 
 Source = str | PathLike[str] | Spec

@@ -229,7 +229,7 @@ def compare(
 @_json
 def timeline(pattern: str, out: str | None, as_json: bool) -> None:
     """Show the models whose names match PATTERN through the years: cost and published accuracy."""
-    from cnnzoo.audit import timeline as timeline_
+    from cnnzoo.verify import timeline as timeline_
 
     found = timeline_(pattern)
     if out:
@@ -242,7 +242,7 @@ def timeline(pattern: str, out: str | None, as_json: bool) -> None:
 @_json
 def verify(name: str | None, as_json: bool) -> None:
     """Recompute the published figures of the model NAME, or of all."""
-    from cnnzoo.audit import verify as verify_
+    from cnnzoo.verify import verify as verify_
 
     audit = verify_(name)
     click.echo(audit.to_json() if as_json else str(audit))
@@ -287,7 +287,7 @@ def train(
     from cnnzoo.data import load_data
     from cnnzoo.train import lr_find
     from cnnzoo.train import recipe as recipe_
-    from cnnzoo.train.folder import RunFolder
+    from cnnzoo.train.run_dir import RunFolder
 
     if (name is None) == (resume is None):
         raise click.UsageError("give either the NAME of a model, or --resume RUN")

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 import cnnzoo
-from cnnzoo.measure.pictures import INK, save_figure
+from cnnzoo.measure.layer_plot import INK, save_figure
 from cnnzoo.measure.tables import Table
 
 

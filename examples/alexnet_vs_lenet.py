@@ -31,7 +31,7 @@ from sizes import CROPS
 
 import cnnzoo
 from cnnzoo import ImageData, TrainConfig
-from cnnzoo.measure.pictures import COLOURS, FAINT, INK, calm, save_figure
+from cnnzoo.measure.layer_plot import COLOURS, FAINT, INK, calm, save_figure
 from cnnzoo.measure.tables import Table
 from cnnzoo.models.alexnet import D2L_ALEXNET
 from cnnzoo.published import D2L_SLIDE

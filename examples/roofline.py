@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import cnnzoo
 from cnnzoo.device import pick_device
-from cnnzoo.measure.pictures import COLOURS, FAINT, INK, calm, save_figure
+from cnnzoo.measure.layer_plot import COLOURS, FAINT, INK, calm, save_figure
 from cnnzoo.measure.tables import Table, human
 
 

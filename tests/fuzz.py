@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 import cnnzoo
-from cnnzoo.tensorfiles import read_header, weights_sha256
+from cnnzoo.serialization import read_header, weights_sha256
 
 LONGEST = 10.0  # seconds for one file, on a busy machine
 MOST_MEMORY = 50_000_000  # bytes beyond the file

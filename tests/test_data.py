@@ -20,7 +20,7 @@ from PIL import Image
 import cnnzoo
 from cnnzoo.data import ImageData, Split, epoch_order, feed_of, prepare, resize
 from cnnzoo.data.make_sample import draw, write
-from cnnzoo.data.sources import IDX_FILES, SAMPLE, read_idx
+from cnnzoo.data.named import IDX_FILES, SAMPLE, read_idx
 from cnnzoo.errors import DataError, InputError, UnknownNameError
 
 SAMPLE_SHA256 = "a44183f6f25b475ea31dbd02e3ddb07e4dddf8b8e2daa78dfb9e8fb69144e90c"
@@ -103,7 +103,7 @@ def test_absent_and_no_network_names_every_place_and_both_remedies(tmp_path: Pat
 
     monkeypatch.setattr(torchvision.datasets.MNIST, "__init__", no_network)
     monkeypatch.setenv("CNNZOO_DATA", str(tmp_path / "env"))
-    monkeypatch.setattr("cnnzoo.data.sources._IDX", _without_system())
+    monkeypatch.setattr("cnnzoo.data.named._IDX", _without_system())
     with pytest.raises(DataError) as problem:
         cnnzoo.load_data("fashion_mnist", tmp_path / "root")
     text = str(problem.value)
@@ -121,7 +121,7 @@ def test_absent_and_no_network_names_every_place_and_both_remedies(tmp_path: Pat
 def _without_system():
     import dataclasses
 
-    from cnnzoo.data.sources import _IDX
+    from cnnzoo.data.named import _IDX
 
     return {name: dataclasses.replace(source, system=("/none/fashion-mnist",)) for name, source in _IDX.items()}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnzoo.tensorfiles import load_tensors
+from cnnzoo.serialization import load_tensors
 
 SCRIPT = """
 import sys, torch, cnnzoo

@@ -19,7 +19,7 @@ from hub import READ, TOKEN, LocalHub
 import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.errors import FileError, HubError, InputError, WeightsError
-from cnnzoo.tensorfiles import read_json, weights_sha256
+from cnnzoo.serialization import read_json, weights_sha256
 
 # the client's own, on how it calls its HTTP library
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -15,7 +15,7 @@ from torchvision.transforms import functional
 import cnnzoo
 from cnnzoo.data import Augmentation, ImageData, StreamData, crops_of, feed_of, fitted
 from cnnzoo.data.augment import augmented, draw
-from cnnzoo.data.images import principal_colours
+from cnnzoo.data.datasets import principal_colours
 from cnnzoo.errors import DataError, InputError
 
 CPU = torch.device("cpu")

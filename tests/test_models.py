@@ -12,7 +12,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from zoo import FAMILIES, NAMES, row_by_row, small
 
 import cnnzoo
-from cnnzoo.audit import verify
+from cnnzoo.verify import verify
 from cnnzoo.data import resize
 from cnnzoo.errors import SpecError
 from cnnzoo.registry import get_entry

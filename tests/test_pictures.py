@@ -17,8 +17,8 @@ import cnnzoo
 from cnnzoo.blocks import Conv, Flatten, Logits, Parallel, PoolTo
 from cnnzoo.cli import main
 from cnnzoo.errors import FileError, InputError
-from cnnzoo.measure.drawing import _steps
-from cnnzoo.measure.pictures import FEWEST_BARS, MOST_BARS, _grouped
+from cnnzoo.measure.diagram import _steps
+from cnnzoo.measure.layer_plot import FEWEST_BARS, MOST_BARS, _grouped
 
 
 @pytest.fixture

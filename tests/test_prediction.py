@@ -200,7 +200,7 @@ def test_torch_export(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
 
 
 def test_an_export_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnzoo.weights.exports._write_torch", lambda model, path: lambda x: torch.zeros(len(x), 10))
+    monkeypatch.setattr("cnnzoo.weights.export._write_torch", lambda model, path: lambda x: torch.zeros(len(x), 10))
     with pytest.raises(WeightsError, match="net.pt2: what was exported gives other scores than lenet for 1 images"):
         cnnzoo.export("lenet", tmp_path / "net.pt2")
     assert list(tmp_path.iterdir()) == []
@@ -216,7 +216,7 @@ def test_exports_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         cnnzoo.export(cnnzoo.create("lenet", device="meta"), tmp_path / "x.pt2")
     with pytest.raises(FileError, match="cannot be written"):
         cnnzoo.export("lenet", "/proc/none/net.pt2")
-    monkeypatch.setattr("cnnzoo.weights.exports.find_spec", lambda name: None)
+    monkeypatch.setattr("cnnzoo.weights.export.find_spec", lambda name: None)
     with pytest.raises(
         InputError, match=r'ONNX needs onnx and onnxscript, not installed here: pip install "cnnzoo\[onnx'
     ):

@@ -24,7 +24,7 @@ from cnnzoo.cli import main
 from cnnzoo.data import ImageData
 from cnnzoo.errors import FileError, InputError
 from cnnzoo.measure import charts
-from cnnzoo.tensorfiles import load_tensors, weights_sha256
+from cnnzoo.serialization import load_tensors, weights_sha256
 
 CONFIG = cnnzoo.TrainConfig(epochs=3, batch_size=20, lr=0.05, momentum=0.9, crops="ten")
 

@@ -17,8 +17,8 @@ from torch import nn
 import cnnzoo
 from cnnzoo.data import ImageData
 from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError, WeightsError
-from cnnzoo.init import initialise
-from cnnzoo.tensorfiles import load_tensors, weights_sha256
+from cnnzoo.initializers import initialise
+from cnnzoo.serialization import load_tensors, weights_sha256
 from cnnzoo.train import evaluation, list_recipes
 
 QUICK = cnnzoo.TrainConfig(

@@ -19,9 +19,9 @@ from torch import nn
 import cnnzoo
 from cnnzoo.data import ImageData, StreamData, epoch_order, prepare
 from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
-from cnnzoo.tensorfiles import load_tensors, read_header, weights_sha256
+from cnnzoo.serialization import load_tensors, read_header, weights_sha256
 from cnnzoo.train import TensorBoard, evaluate, interval_95
-from cnnzoo.train.world import World
+from cnnzoo.train.distributed import World
 
 PLAIN = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
 

@@ -22,7 +22,7 @@ from zoo import FAMILIES, small
 import cnnzoo
 from cnnzoo.blocks import Block, Conv, Flatten, Logits
 from cnnzoo.errors import FileError, InputError, WeightsError
-from cnnzoo.tensorfiles import load_tensors, read_header, save_tensors, weights_sha256
+from cnnzoo.serialization import load_tensors, read_header, save_tensors, weights_sha256
 
 
 @pytest.fixture

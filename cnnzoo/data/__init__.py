@@ -1,10 +1,10 @@
 """Named data sets, and batches made of them where the model lives."""
 
 from cnnzoo.data.augment import Augmentation
-from cnnzoo.data.feeds import epoch_order, feed_of, gives_samples, mixed_seed
-from cnnzoo.data.images import Data, ImageData, Split, StreamData
-from cnnzoo.data.scaling import crops_of, fitted, normalised, prepare, resize
-from cnnzoo.data.sources import list_data, load_data
+from cnnzoo.data.loaders import epoch_order, feed_of, gives_samples, mixed_seed
+from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
+from cnnzoo.data.resize import crops_of, fitted, normalised, prepare, resize
+from cnnzoo.data.named import list_data, load_data
 
 __all__ = [
     "Augmentation",

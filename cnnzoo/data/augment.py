@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cnnzoo.data.scaling import windows
+from cnnzoo.data.resize import windows
 
 _ERASED = (0.02, 0.33)  # share of the area, and
 _ASPECT = (0.3, 3.3)  # height over width of what is erased (Zhong et al. 2017, "Random Erasing Data Augmentation")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from cnnzoo.data.images import Data, ImageData, Split
-from cnnzoo.data.sources import FASHION, IDX_FILES, SAMPLE, load_data
+from cnnzoo.data.datasets import Data, ImageData, Split
+from cnnzoo.data.named import FASHION, IDX_FILES, SAMPLE, load_data
 
 SEED = 2012
 PER_CLASS = {"train": 600, "test": 100}

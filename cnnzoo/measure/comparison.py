@@ -120,7 +120,7 @@ class Comparison(Shown):
 
     def to_page(self) -> str:
         """A whole HTML page with tables and picture, which needs nothing else to be viewed."""
-        from cnnzoo.measure.pictures import layers_svg
+        from cnnzoo.measure.layer_plot import layers_svg
 
         picture = layers_svg(self.reports, baseline=self.baseline, results=self.results)
         layers = [wide(report.to_html(), f"layers of {report.name}") for report in self.reports]
@@ -132,6 +132,6 @@ class Comparison(Shown):
         Args:
             path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
         """
-        from cnnzoo.measure.pictures import draw_layers
+        from cnnzoo.measure.layer_plot import draw_layers
 
         draw_layers(self.reports, path, baseline=self.baseline, results=self.results)

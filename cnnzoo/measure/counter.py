@@ -32,7 +32,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
 from cnnzoo.errors import CnnzooError, InputError
-from cnnzoo.measure.answers import answer
+from cnnzoo.measure.meta_cache import answer
 from cnnzoo.measure.report import Params, Report, Row
 
 aten = torch.ops.aten

@@ -253,7 +253,7 @@ class Report(Shown):
 
     def to_page(self) -> str:
         """A whole HTML page with table and picture, which needs nothing else to be viewed."""
-        from cnnzoo.measure.pictures import layers_svg
+        from cnnzoo.measure.layer_plot import layers_svg
 
         return page(self.name, [paper(layers_svg([self])), wide(self.to_html(), "layers")])
 
@@ -263,6 +263,6 @@ class Report(Shown):
         Args:
             path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
         """
-        from cnnzoo.measure.pictures import draw_layers
+        from cnnzoo.measure.layer_plot import draw_layers
 
         draw_layers([self], path)

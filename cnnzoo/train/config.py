@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnzoo.data import Augmentation
-from cnnzoo.data.scaling import CROPS, FITS
+from cnnzoo.data.resize import CROPS, FITS
 from cnnzoo.errors import InputError, unknown
-from cnnzoo.init import initialiser
+from cnnzoo.initializers import initialiser
 
 _WORDS = {
     "optimizer": ("sgd", "adamw"),

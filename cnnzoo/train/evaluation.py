@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from cnnzoo.data import crops_of, feed_of, gives_samples, normalised
-from cnnzoo.data.scaling import CROPS, FITS
+from cnnzoo.data.resize import CROPS, FITS
 from cnnzoo.device import cpu_info
 from cnnzoo.errors import InputError, unknown
-from cnnzoo.train.world import World
+from cnnzoo.train.distributed import World
 
 
 @dataclass(frozen=True, eq=False)

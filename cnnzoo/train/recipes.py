@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from cnnzoo.errors import unknown
-from cnnzoo.tensorfiles import read_json
+from cnnzoo.serialization import read_json
 from cnnzoo.train.config import TrainConfig
 
 _RECIPES = {

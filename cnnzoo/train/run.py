@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from cnnzoo.measure.pictures import save_figure
+from cnnzoo.measure.layer_plot import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -33,19 +33,19 @@ from cnnzoo.data import (
     normalised,
 )
 from cnnzoo.data.augment import augmented, draw
-from cnnzoo.data.feeds import Batch
+from cnnzoo.data.loaders import Batch
 from cnnzoo.device import pick_device, reused_memory, seed
 from cnnzoo.errors import InputError, TrainingError
-from cnnzoo.init import initialise
-from cnnzoo.tensorfiles import CONFIG, read_json
+from cnnzoo.initializers import initialise
+from cnnzoo.serialization import CONFIG, read_json
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.display import Display
+from cnnzoo.train.progress import Display
 from cnnzoo.train.evaluation import Evaluation, evaluate, pick_precision, scores_of
-from cnnzoo.train.folder import CURVES, RunFolder
+from cnnzoo.train.run_dir import CURVES, RunFolder
 from cnnzoo.train.run import Run, summed_up
-from cnnzoo.train.stopping import Clock, Interrupt
-from cnnzoo.train.weighting import RunningMean, frozen, optimizer
-from cnnzoo.train.world import World
+from cnnzoo.train.signals import Clock, Interrupt
+from cnnzoo.train.optim import RunningMean, frozen, optimizer
+from cnnzoo.train.distributed import World
 
 
 class Part(NamedTuple):

@@ -1,7 +1,7 @@
 """Models as files, as folders and on the Hub; each describes itself."""
 
-from cnnzoo.weights.conversions import adapted, fetch_torchvision, load_torchvision, ungrouped
-from cnnzoo.weights.exports import export
+from cnnzoo.weights.adapt import adapted, fetch_torchvision, load_torchvision, ungrouped
+from cnnzoo.weights.export import export
 from cnnzoo.weights.files import build, read_spec, save
 from cnnzoo.weights.hub import pull, push
 from cnnzoo.weights.pretrained import has_pretrained, pretrained_model

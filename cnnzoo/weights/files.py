@@ -15,7 +15,7 @@ from cnnzoo.device import pick_device
 from cnnzoo.errors import FileError, InputError, SpecError, UnknownNameError, WeightsError
 from cnnzoo.network import CNN, CROP_MODES, FORMAT_VERSION, with_seed
 from cnnzoo.spec import Spec
-from cnnzoo.tensorfiles import (
+from cnnzoo.serialization import (
     CONFIG,
     DTYPES,
     KEY,
@@ -30,7 +30,7 @@ from cnnzoo.tensorfiles import (
     save_model,
     weights_sha256,
 )
-from cnnzoo.weights.card import CARD, card
+from cnnzoo.weights.model_card import CARD, card
 
 
 def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False, readme: bool = True) -> Path:

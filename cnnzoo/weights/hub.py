@@ -19,9 +19,9 @@ from typing import Any
 
 from cnnzoo.errors import CnnzooError, HubError, InputError, WeightsError
 from cnnzoo.network import CNN
-from cnnzoo.tensorfiles import CONFIG, KEY, WEIGHTS, aliases_in, exists, read_header, read_json, write_json
-from cnnzoo.weights.card import CARD
-from cnnzoo.weights.card import card as card_text
+from cnnzoo.serialization import CONFIG, KEY, WEIGHTS, aliases_in, exists, read_header, read_json, write_json
+from cnnzoo.weights.model_card import CARD
+from cnnzoo.weights.model_card import card as card_text
 from cnnzoo.weights.files import read, save, summed
 
 REMOTE = ("hf://", "hf-hub:")

@@ -8,7 +8,7 @@ from cnnzoo.errors import InputError
 from cnnzoo.network import CNN, with_seed
 from cnnzoo.registry import get_entry, list_models
 from cnnzoo.spec import Spec
-from cnnzoo.weights.conversions import fetch_torchvision
+from cnnzoo.weights.adapt import fetch_torchvision
 from cnnzoo.weights.files import read
 
 SHIPPED = Path(__file__).parent / "shipped"  # docs/make_weights.py writes it

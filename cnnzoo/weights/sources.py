@@ -10,7 +10,7 @@ import torch
 
 from cnnzoo.errors import InputError
 from cnnzoo.network import CNN
-from cnnzoo.tensorfiles import exists
+from cnnzoo.serialization import exists
 from cnnzoo.weights.files import read
 from cnnzoo.weights.hub import REMOTE, Repository, pull
 

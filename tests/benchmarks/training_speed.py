@@ -79,7 +79,7 @@ def book(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], f
     folder = tempfile.mkdtemp()
     raw = Path(folder) / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    from cnnzoo.data.sources import _IDX, IDX_FILES
+    from cnnzoo.data.named import _IDX, IDX_FILES
 
     for file in IDX_FILES:
         content = gzip.decompress((Path(_IDX["fashion_mnist"].system[0]) / f"{file}.gz").read_bytes())

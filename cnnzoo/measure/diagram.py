@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from cnnzoo.errors import InputError
-from cnnzoo.measure.pictures import INK, literal, save_figure
+from cnnzoo.measure.layer_plot import INK, literal, save_figure
 from cnnzoo.measure.report import Report
 
 if TYPE_CHECKING:

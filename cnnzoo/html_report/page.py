@@ -18,12 +18,12 @@ from torch import nn
 
 from cnnzoo.errors import FileError, InputError
 from cnnzoo.measure import Comparison, charts
-from cnnzoo.measure.pictures import COLOURS
+from cnnzoo.measure.layer_plot import COLOURS
 from cnnzoo.measure.tables import Shown, Table, page, shape_text, wide
-from cnnzoo.tensorfiles import atomic_write, exists
+from cnnzoo.serialization import atomic_write, exists
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.run import interval_95
-from cnnzoo.train.told import Build, Told, find_runs, is_number, short_names
+from cnnzoo.html_report.run_reader import Build, Told, find_runs, is_number, short_names
 
 PAGE = "report.html"
 MOST_CLASSES = 40  # of a table of confusions; more are not read

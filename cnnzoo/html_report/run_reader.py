@@ -16,7 +16,7 @@ from torch import nn
 from cnnzoo.errors import CnnzooError, FileError
 from cnnzoo.measure import Report
 from cnnzoo.measure.counter import count_image
-from cnnzoo.tensorfiles import (
+from cnnzoo.serialization import (
     CONFIG,
     KEY,
     WEIGHTS,
@@ -28,7 +28,7 @@ from cnnzoo.tensorfiles import (
     read_json,
     weights_sha256,
 )
-from cnnzoo.train.folder import CHECKPOINT, HISTORY, METRICS, MOST_MEASURED, TRAIN, RunFolder
+from cnnzoo.train.run_dir import CHECKPOINT, HISTORY, METRICS, MOST_MEASURED, TRAIN, RunFolder
 from cnnzoo.train.run import summed_up
 
 _LARGEST = 64  # px of a filter; a larger tensor of four dimensions is something else

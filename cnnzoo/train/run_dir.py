@@ -14,8 +14,8 @@ import torch
 
 from cnnzoo.device import machine
 from cnnzoo.errors import FileError
-from cnnzoo.measure.pictures import save_figure
-from cnnzoo.tensorfiles import (
+from cnnzoo.measure.layer_plot import save_figure
+from cnnzoo.serialization import (
     CONFIG,
     WEIGHTS,
     atomic_write,

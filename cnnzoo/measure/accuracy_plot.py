@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from cnnzoo.errors import InputError
-from cnnzoo.measure.pictures import COLOURS, FAINT, INK, calm, literal, save_figure
+from cnnzoo.measure.layer_plot import COLOURS, FAINT, INK, calm, literal, save_figure
 from cnnzoo.measure.tables import human
 
 if TYPE_CHECKING:

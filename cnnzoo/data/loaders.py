@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from cnnzoo.data.images import Split
+from cnnzoo.data.datasets import Split
 from cnnzoo.errors import DataError
 
 

@@ -14,7 +14,7 @@ import torch
 
 from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.network import CNN
-from cnnzoo.tensorfiles import exists
+from cnnzoo.serialization import exists
 
 ONNX, TORCH = ".onnx", ".pt2"
 _BATCHES = (1, 2, 5)  # the numbers of images that what was exported is checked with

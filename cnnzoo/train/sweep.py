@@ -17,9 +17,9 @@ from torch import nn
 
 from cnnzoo.data import Data
 from cnnzoo.errors import FileError, InputError, TrainingError
-from cnnzoo.measure.pictures import save_figure
+from cnnzoo.measure.layer_plot import save_figure
 from cnnzoo.measure.tables import Shown, Table
-from cnnzoo.tensorfiles import exists, write_json
+from cnnzoo.serialization import exists, write_json
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.run import Run, interval_95
 from cnnzoo.train.trainer import Trainer

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from cnnzoo.data.images import Data, ImageData, Split, StreamData
+from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.errors import DataError, InputError, unknown
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import SpecError, unknown
-from cnnzoo.init import initialiser
+from cnnzoo.initializers import initialiser
 
 Shape = tuple[int, ...]  # one sample, no batch: (C, H, W) or (C,)
 
@@ -150,7 +150,7 @@ def norm_word(default: str | None, *, optional: bool = False) -> Any:
 
 
 def scheme() -> Any:
-    """Initial weights by name (see ``cnnzoo.init``); None leaves torch's own."""
+    """Initial weights by name (see ``cnnzoo.initializers``); None leaves torch's own."""
 
     def check(value: object) -> str | None:
         if isinstance(value, str):
@@ -276,7 +276,7 @@ class Conv(Block):
         bias: Whether each map has a bias.
         norm: What normalises the maps before the activation, see ``normaliser``, or None.
         activation: A key of ``ACTIVATIONS``, or None.
-        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        init: Initial weights by name, see ``cnnzoo.initializers``; None leaves torch's.
         bias_init: Initial value of the biases; None leaves torch's.
     """
 
@@ -326,7 +326,7 @@ class TableConv2d(nn.Module):
 
     Args:
         table: For each map that comes out, the maps that it sees.
-        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        init: Initial weights by name, see ``cnnzoo.initializers``; None leaves torch's.
         bias_init: Initial value of the biases; None leaves torch's.
         **settings: As for ``nn.Conv2d``, kernel_size and on.
     """
@@ -381,7 +381,7 @@ class TableConv(Block):
         bias: Whether each map has a bias.
         norm: What normalises the maps before the activation, see ``normaliser``, or None.
         activation: A key of ``ACTIVATIONS``, or None.
-        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        init: Initial weights by name, see ``cnnzoo.initializers``; None leaves torch's.
         bias_init: Initial value of the biases; None leaves torch's.
     """
 
@@ -430,7 +430,7 @@ class Dense(Block):
         out: Units that come out.
         bias: Whether each unit has a bias.
         activation: A key of ``ACTIVATIONS``, or None.
-        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        init: Initial weights by name, see ``cnnzoo.initializers``; None leaves torch's.
         bias_init: Initial value of the biases; None leaves torch's.
     """
 
@@ -460,7 +460,7 @@ class Logits(Block):
     Attributes:
         classes: Number of classes.
         bias: Whether each class has a bias.
-        init: Initial weights by name, see ``cnnzoo.init``; None leaves torch's.
+        init: Initial weights by name, see ``cnnzoo.initializers``; None leaves torch's.
         bias_init: Initial value of the biases; None leaves torch's.
     """
 
@@ -581,7 +581,7 @@ class Subsample(Block):
     Attributes:
         kernel: Window and step, one side or (height, width).
         activation: A key of ``ACTIVATIONS``, or None.
-        init: Initial coefficients by name, see ``cnnzoo.init`` (a unit's fan-in is its window); None starts from
+        init: Initial coefficients by name, see ``cnnzoo.initializers`` (a unit's fan-in is its window); None starts from
             the mean.
         bias_init: Initial value of the biases.
     """
