@@ -6,16 +6,18 @@
     print(cnnzoo.count("alexnet"))
     print(cnnzoo.compare("alexnet", "lenet"))
 
-Names are loaded when they are first used: ``import cnnzoo`` does not import torch.
+Names are imported on first use: ``import cnnzoo`` does not import torch.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
-    from cnnzoo import blocks, weights
+    from cnnzoo import blocks, data, errors, html_report, initializers, measure, train, weights
     from cnnzoo.api import (
         Trainer,
         bench,
@@ -28,23 +30,26 @@ if TYPE_CHECKING:
         export,
         list_models,
         predict,
-        repeat,
         report,
+        seed_sweep,
         summary,
     )
-    from cnnzoo.verify import timeline, verify
     from cnnzoo.data import ImageData, StreamData, list_data, load_data
+    from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
-    from cnnzoo.measure import Comparison, Report
+    from cnnzoo.measure import Comparison, CountReport
     from cnnzoo.network import CNN, features
     from cnnzoo.prediction import transforms
     from cnnzoo.published import Deviation, Published
     from cnnzoo.registry import get_spec, register
-    from cnnzoo.spec import Spec, edit, insert, remove
+    from cnnzoo.spec import Spec
+    from cnnzoo.timeline import timeline
     from cnnzoo.train import Run, TrainConfig, list_recipes, lr_find, recipe
+    from cnnzoo.verify import verify
     from cnnzoo.weights import load, pull, push, save
 
-_ROOMS = {
+_SUBPACKAGES = ("blocks", "data", "errors", "html_report", "initializers", "measure", "train", "weights")
+_EXPORTS = {
     "cnnzoo.api": (
         "Trainer",
         "bench",
@@ -57,32 +62,34 @@ _ROOMS = {
         "export",
         "list_models",
         "predict",
-        "repeat",
         "report",
+        "seed_sweep",
         "summary",
     ),
-    "cnnzoo.verify": ("timeline", "verify"),
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data"),
+    "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
-    "cnnzoo.measure": ("Comparison", "Report"),
+    "cnnzoo.measure": ("Comparison", "CountReport"),
     "cnnzoo.network": ("CNN", "features"),
-    "cnnzoo.published": ("Deviation", "Published"),
     "cnnzoo.prediction": ("transforms",),
+    "cnnzoo.published": ("Deviation", "Published"),
     "cnnzoo.registry": ("get_spec", "register"),
-    "cnnzoo.spec": ("Spec", "edit", "insert", "remove"),
+    "cnnzoo.spec": ("Spec",),
+    "cnnzoo.timeline": ("timeline",),
     "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "lr_find", "recipe"),
+    "cnnzoo.verify": ("verify",),
     "cnnzoo.weights": ("load", "pull", "push", "save"),
 }
-_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
     "CNN",
     "CnnzooError",
     "Comparison",
+    "CountReport",
     "Deviation",
     "ImageData",
     "Published",
-    "Report",
     "Run",
     "Spec",
     "StreamData",
@@ -94,13 +101,17 @@ __all__ = [
     "compare",
     "count",
     "create",
+    "data",
     "diff",
     "draw",
     "edit",
+    "errors",
     "evaluate",
     "export",
     "features",
     "get_spec",
+    "html_report",
+    "initializers",
     "insert",
     "list_data",
     "list_models",
@@ -108,17 +119,19 @@ __all__ = [
     "load",
     "load_data",
     "lr_find",
+    "measure",
     "predict",
     "pull",
     "push",
     "recipe",
     "register",
     "remove",
-    "repeat",
     "report",
     "save",
+    "seed_sweep",
     "summary",
     "timeline",
+    "train",
     "transforms",
     "verify",
     "weights",
@@ -126,14 +139,28 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("blocks", "weights"):
+    if name in _SUBPACKAGES:
         return import_module(f"cnnzoo.{name}")
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'cnnzoo' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The package, in which a function takes precedence over the module of the same name.
+
+    Importing the module ``cnnzoo.diff`` binds it to the attribute ``diff`` of the package, which is the function.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

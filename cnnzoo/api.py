@@ -11,18 +11,21 @@ from typing import Any, TypeGuard, overload
 import torch
 from torch import nn
 
-from cnnzoo import audit, measure, prediction, registry, train, weights
+from cnnzoo import html_report, measure, prediction, registry, train, weights
 from cnnzoo.data import Data
-from cnnzoo.device import pick_device, reused_memory
-from cnnzoo.diff import Difference, difference
+from cnnzoo.device import resolve_device, reused_memory
+from cnnzoo.diff import Difference, compare_specs
+from cnnzoo.edits import apply_knobs
 from cnnzoo.errors import InputError
-from cnnzoo.measure import Bench, Comparison, Report
-from cnnzoo.network import CNN, with_seed
+from cnnzoo.fields import check_positive_int
+from cnnzoo.measure import Bench, Comparison, CountReport
+from cnnzoo.network import CNN, build_network
 from cnnzoo.prediction import Image, Prediction
 from cnnzoo.registry import get_spec, is_model
-from cnnzoo.spec import Spec, apply_knobs, whole_number
 from cnnzoo.serialization import atomic_write, exists
-from cnnzoo.train import Evaluation, Repeat, TrainConfig
+from cnnzoo.spec import Spec
+from cnnzoo.train import Evaluation, SeedSweep, TrainConfig
+from cnnzoo.verify import claims
 
 Source = str | PathLike[str] | Spec
 
@@ -113,7 +116,7 @@ def create(
         raise InputError(f"dtype must be one of torch, such as torch.float64, not {dtype!r}")
     if seed is not None and type(seed) is not int:
         raise InputError(f"seed must be a whole number or None, not {seed!r}")
-    place = None if device is None else pick_device(str(device))
+    place = None if device is None else resolve_device(str(device))
     if place is not None and place.type == "meta":
         if pretrained or saved:
             raise InputError("the meta device holds no weights; leave out pretrained= or device='meta'")
@@ -123,13 +126,13 @@ def create(
         if saved:
             assert not isinstance(source, Spec)
             trained = weights.load(source, **hub)
-            model = weights.adapted(trained, apply_knobs(trained.spec, **knobs), seed)
+            model = weights.adapt(trained, apply_knobs(trained.spec, **knobs), seed)
         elif pretrained:
             kept = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
             trained = weights.pretrained_model(resolve(source, **kept), pretrained, seed)
-            model = weights.adapted(trained, resolve(source, **knobs), seed)
+            model = weights.adapt(trained, resolve(source, **knobs), seed)
         else:
-            model = with_seed(resolve(source, **knobs), seed)  # drawn on the CPU: the same on every device
+            model = build_network(resolve(source, **knobs), seed)  # drawn on the CPU: the same on every device
         if place is not None:
             model = model.to(place)
     return model if dtype is None else model.to(dtype)
@@ -153,7 +156,7 @@ def count(
     inputs: Any = None,
     meta: bool = True,
     **knobs: Any,
-) -> Report:
+) -> CountReport:
     """Counts parameters and multiply-adds: exactly, per layer and in total, computing nothing.
 
     Args:
@@ -220,10 +223,10 @@ def diff(a: Source | CNN, b: Source | CNN, **knobs: Any) -> Difference:
         SpecError: If one of them cannot be built.
     """
     specs = [side.spec if isinstance(side, CNN) else resolve(side, **knobs) for side in (a, b)]
-    return difference(*specs)
+    return compare_specs(*specs)
 
 
-def write_page(found: Report | Comparison, path: str | PathLike[str]) -> None:
+def write_page(found: CountReport | Comparison, path: str | PathLike[str]) -> None:
     """Writes a count or a comparison as one HTML page, with its pictures inside.
 
     Raises:
@@ -255,18 +258,18 @@ def bench(
         InputError: If there is no such device, or nothing to time.
     """
     models = [source if isinstance(source, CNN) else create(source, seed=0) for source in sources]
-    size = whole_number("batch_size", batch_size)
+    size = check_positive_int("batch_size", batch_size)
     return measure.bench(
         [(model.spec.name, copy.deepcopy(model), (size, *model.spec.input)) for model in models],
         train=train,
-        device=pick_device(device),
+        device=resolve_device(device),
         precision=precision,
         seconds=seconds,
     )
 
 
 def compare(
-    *sources: Source | nn.Module | Report,
+    *sources: Source | nn.Module | CountReport,
     baseline: int = -1,
     train: Data | None = None,
     recipe: str | TrainConfig = "quick",
@@ -306,21 +309,21 @@ def compare(
         run = trainer.fit()
         results.append({**run.metrics, "history": list(run.history), "interrupted": run.interrupted})
     comparison = Comparison(counted.reports, baseline, counted.notes, results, train.name)
-    if out is not None and trainers[0].world.rank == 0:
+    if out is not None and trainers[0].distributed.rank == 0:
         with atomic_write(Path(out) / "compare.json") as file:
             file.write((comparison.to_json() + "\n").encode())
         comparison.plot(Path(out) / "compare.png")
     return comparison
 
 
-def _compared(sources: Sequence[Source | nn.Module | Report], baseline: int) -> Comparison:
-    reports = [source if isinstance(source, Report) else count(source) for source in sources]
+def _compared(sources: Sequence[Source | nn.Module | CountReport], baseline: int) -> Comparison:
+    reports = [source if isinstance(source, CountReport) else count(source) for source in sources]
     names = [report.name for report in reports]
     as_registered = len(names) > 1 and len(set(names)) == len(names) and all(map(_is_registered, sources))
-    return Comparison(reports, baseline, audit.claims(names) if as_registered else ())
+    return Comparison(reports, baseline, claims(names) if as_registered else ())
 
 
-def _is_registered(source: Source | nn.Module | Report) -> bool:
+def _is_registered(source: Source | nn.Module | CountReport) -> bool:
     """Whether this is a network just as it is registered, so that what is published of it holds for it."""
     if isinstance(source, CNN):
         source = source.spec
@@ -329,7 +332,7 @@ def _is_registered(source: Source | nn.Module | Report) -> bool:
     return isinstance(source, str)
 
 
-def _trainable(source: Source | nn.Module | Report, data: Data) -> CNN:
+def _trainable(source: Source | nn.Module | CountReport, data: Data) -> CNN:
     if isinstance(source, (str, Spec)):
         spec = resolve(source, num_classes=len(data.classes), in_channels=data.shape[0])
         return create(spec, seed=0)
@@ -358,11 +361,11 @@ def _trainers(
         own = next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(models) + 2))) if n not in taken)
         taken.add(own)
         folder = None if out is None else out / own
-        made.append(train.Trainer(model, data, config.edited(**settings), out=folder, overwrite=overwrite))
+        made.append(train.Trainer(model, data, config.replace(**settings), out=folder, overwrite=overwrite))
     return made
 
 
-def repeat(
+def seed_sweep(
     source: Source,
     data: Data,
     config: TrainConfig | None = None,
@@ -372,7 +375,7 @@ def repeat(
     overwrite: bool = False,
     show: bool = True,
     **knobs: Any,
-) -> Repeat:
+) -> SeedSweep:
     """Trains a network anew with each seed: mean and 95 % interval of what comes of it.
 
     Args:
@@ -380,7 +383,7 @@ def repeat(
         data: The data set.
         config: Every knob of the training; its seed is replaced, and decides the initial weights too.
         seeds: The seeds, or how many: 0, 1, 2, ...
-        out: A folder for the runs: ``seed-0``, ``seed-1``, ... and ``repeat.json``.
+        out: A folder for the runs: ``seed-0``, ``seed-1``, ... and ``sweep.json``.
         overwrite: Whether runs that are there already may be replaced.
         show: Whether progress is shown on standard error.
         **knobs: As for ``create``.
@@ -389,9 +392,9 @@ def repeat(
         InputError: If there are no seeds.
         FileError: If ``out`` holds runs already, or cannot be written.
     """
-    train.require_kind("data", data)
+    train.require_type("data", data)
     spec = resolve(source, **{"num_classes": len(data.classes), "in_channels": data.shape[0], **knobs})
-    return train.repeat(
+    return train.seed_sweep(
         lambda seed: create(spec, seed=seed), data, config, seeds=seeds, out=out, overwrite=overwrite, show=show
     )
 
@@ -403,7 +406,7 @@ def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, o
     left out.
 
     Args:
-        *runs: Run folders, or the folders of several that ``compare`` and ``repeat`` leave. Runs that differ in their
+        *runs: Run folders, or the folders of several that ``compare`` and ``seed_sweep`` leave. Runs that differ in their
             seed alone are shown together.
         out: The file; by default ``report.html`` in the folder, where one is given, else in the current one.
         overwrite: Whether a file that is there may be replaced.
@@ -419,11 +422,11 @@ def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, o
         if not isinstance(run, (str, PathLike)):
             raise InputError(f"a run is given by its folder, such as run.path, not by {type(run).__name__}")
     target = None if out is None else Path(out)
-    return train.report(list(map(Path, runs)), target, build=weights.build, diff=_diff, overwrite=overwrite)
+    return html_report.report(list(map(Path, runs)), target, build=weights.build, diff=_diff, overwrite=overwrite)
 
 
 def _diff(a: nn.Module, b: nn.Module) -> Difference | None:
-    return difference(a.spec, b.spec) if isinstance(a, CNN) and isinstance(b, CNN) else None
+    return compare_specs(a.spec, b.spec) if isinstance(a, CNN) and isinstance(b, CNN) else None
 
 
 class Trainer(train.Trainer):
@@ -438,17 +441,22 @@ class Trainer(train.Trainer):
 
 
 def evaluate(
-    model: CNN | str | PathLike[str], data: Data, *, crops: str = "whole", fit: str | None = None, batch_size: int = 256
+    model: CNN | str | PathLike[str],
+    data: Data,
+    *,
+    views: str = "whole",
+    crop_mode: str | None = None,
+    batch_size: int = 256,
 ) -> Evaluation:
     """Shows every test image of a data set to a network once.
 
     Args:
         model: A network of the zoo, the path of a saved one, ``hf://user/repo``, or a name whose weights ship.
         data: The data set.
-        crops: What is shown of each image: ``"whole"``, ``"flip"`` (and its mirror image), ``"centre"``, ``"five"``
+        crops: What is shown of each image: ``"whole"``, ``"flip"`` (and its mirror image), ``"center"``, ``"five"``
             or ``"ten"`` windows of it (the corners and the middle; the mirror images of these), whose
             probabilities are averaged.
-        fit: How whole images of another size are made to fit: ``"resize"``, ``"crop"`` or ``"pad"``; by default as
+        fit: How whole images of another size are made to fit: ``"squash"``, ``"center"`` or ``"border"``; by default as
             in training.
         batch_size: Views of images at a time.
 
@@ -457,7 +465,7 @@ def evaluate(
         InputError: If the network tells other classes apart, or takes other channels.
     """
     net = _with_weights(model)
-    train.require_kind("data", data)
+    train.require_type("data", data)
     if any(parameter.is_meta for parameter in net.parameters()):
         raise InputError(f"{net.spec.name} is on the meta device and has no weights; create it on another")
     channels, height, width = net.spec.input
@@ -475,9 +483,9 @@ def evaluate(
             size=(height, width),
             mean=net.notes.get("mean") or data.mean,
             std=net.notes.get("std") or data.std,
-            crops=crops,
-            fit=fit or net.notes.get("fit", "resize"),
-            batch_size=whole_number("batch_size", batch_size),
+            views=views,
+            crop_mode=crop_mode or net.notes.get("crop_mode", "resize"),
+            batch_size=check_positive_int("batch_size", batch_size),
         )
 
 

@@ -15,7 +15,7 @@ from cnnzoo.errors import CnnzooError
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
-    from cnnzoo.train import Repeat, Run
+    from cnnzoo.train import Run, SeedSweep
 
 SAMPLE = "fashion_mnist_sample"
 
@@ -229,7 +229,7 @@ def compare(
 @_json
 def timeline(pattern: str, out: str | None, as_json: bool) -> None:
     """Show the models whose names match PATTERN through the years: cost and published accuracy."""
-    from cnnzoo.verify import timeline as timeline_
+    from cnnzoo.timeline import timeline as timeline_
 
     found = timeline_(pattern)
     if out:
@@ -287,7 +287,7 @@ def train(
     from cnnzoo.data import load_data
     from cnnzoo.train import lr_find
     from cnnzoo.train import recipe as recipe_
-    from cnnzoo.train.run_dir import RunFolder
+    from cnnzoo.train.run_dir import RunDir
 
     if (name is None) == (resume is None):
         raise click.UsageError("give either the NAME of a model, or --resume RUN")
@@ -297,7 +297,7 @@ def train(
                 "a run goes on as it began: --resume takes no --recipe, --set, --knob, --out, --seeds or --find-lr"
             )
         if data is None and image_size is not None:
-            data = RunFolder.opened(Path(resume)).told["data"]["name"]
+            data = RunDir.opened(Path(resume)).told["data"]["name"]
         given = None if data is None else load_data(data, image_size=image_size)
         _finish(api.Trainer.resume(resume, data=given).fit(), as_json, record, image_size)
         return
@@ -305,12 +305,12 @@ def train(
     images = load_data(data or SAMPLE, image_size=image_size)
     fitting = {"num_classes": len(images.classes), "in_channels": images.shape[0]}
     spec = api.resolve(name, **{**fitting, **dict(knobs)})
-    config = recipe_(recipe or "quick", model=spec.name).edited(**dict(settings))
+    config = recipe_(recipe or "quick", model=spec.name).replace(**dict(settings))
     folder = out or f"runs/{spec.name}"
     if find_lr:
         click.echo(lr_find(api.create(spec, seed=config.seed), images, config))
     elif seeds:
-        found = api.repeat(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite)
+        found = api.seed_sweep(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite)
         _repeated(found, as_json, record, image_size)
     else:
         model = api.create(spec, seed=config.seed)
@@ -341,7 +341,7 @@ def _finish(run: Run, as_json: bool, record: str | None, image_size: int | None)
         record_([run.path], Path(record))
 
 
-def _repeated(found: Repeat, as_json: bool, record: str | None, image_size: int | None) -> None:
+def _repeated(found: SeedSweep, as_json: bool, record: str | None, image_size: int | None) -> None:
     if _is_spoken_for():
         return
     click.echo(found.to_json() if as_json else str(found))
@@ -369,15 +369,15 @@ def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
 @click.argument("model")
 @_data
 @_data_size
-@click.option("--crops", default="whole", show_default=True, help="'whole', 'flip', 'centre', 'five' or 'ten'.")
-@click.option("--fit", help="'resize', 'crop' or 'pad'; by default as in training.")
+@click.option("--views", default="whole", show_default=True, help="'whole', 'flip', 'center', 'five' or 'ten'.")
+@click.option("--crop-mode", help="'resize', 'crop' or 'pad'; by default as in training.")
 @_json
-def evaluate(model: str, data: str, image_size: int | None, crops: str, fit: str | None, as_json: bool) -> None:
+def evaluate(model: str, data: str, image_size: int | None, views: str, crop_mode: str | None, as_json: bool) -> None:
     """Test the network MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on a data set."""
     from cnnzoo import api
     from cnnzoo.data import load_data
 
-    found = api.evaluate(model, load_data(data, image_size=image_size), crops=crops, fit=fit)
+    found = api.evaluate(model, load_data(data, image_size=image_size), views=views, crop_mode=crop_mode)
     click.echo(json.dumps(found.to_dict()) if as_json else str(found))
 
 
@@ -423,7 +423,7 @@ def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bo
 @click.option("--message", help="What the commit says.")
 @click.option("--private/--public", default=None, help="Who may see a repository that is made here.")
 @click.option("--replace-card", is_flag=True, help="Write README.md anew, if there is one.")
-@click.option("--license", metavar="NAME", help="The licence of the weights, for the card: apache-2.0.")
+@click.option("--license", metavar="NAME", help="The license of the weights, for the card: apache-2.0.")
 @_hub
 def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
     """Publish the network in MODEL (a file or a run folder) as REPO (user/name) on the Hub."""
@@ -461,4 +461,4 @@ def recipes(name: str | None, as_json: bool) -> None:
         click.echo(json.dumps(values, indent=2))
         return
     for field, value in values.items():
-        click.echo(f"{field + '=' + json.dumps(value):32} {TrainConfig.about(field)}")
+        click.echo(f"{field + '=' + json.dumps(value):32} {TrainConfig.describe(field)}")

@@ -16,7 +16,7 @@ from cnnzoo.errors import InputError
 from cnnzoo.version import __version__
 
 
-def pick_device(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """The device of that name; ``"auto"`` is a GPU where there is one, else the CPU.
 
     Raises:

@@ -1,7 +1,9 @@
-"""Two networks row by row: what differs, and what each difference does to parameters and multiply-adds."""
+"""The difference of two networks, block by block, and its effect on parameters and multiply-adds."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,24 +11,26 @@ from typing import Any
 
 import torch
 
-from cnnzoo.blocks import Block, Shape, chain
-from cnnzoo.measure import Report, count
-from cnnzoo.measure.tables import Shown, Table, shape_text
+from cnnzoo.blocks import Block, Shape, build_blocks
+from cnnzoo.measure import CountReport, count
+from cnnzoo.measure.tables import Printable, Table, shape_text
 from cnnzoo.network import CNN
-from cnnzoo.spec import Spec, align, changed_fields
+from cnnzoo.spec import Spec
+
+LabeledBlock = tuple[str, Block]  # a block with its full label
 
 
 @dataclass(frozen=True)
 class Change:
-    """One row of two networks, and what differs.
+    """One block of two networks, and what differs.
 
     Attributes:
-        label: The row's label; ``"C1 → conv1"`` where the two networks call it differently.
+        label: The block's label; ``"C1 → conv1"`` if the two networks call it differently.
         what: What differs, in words.
-        before: The row of the first network, or None.
-        after: The row of the second network, or None.
-        params: Parameters that the second network has more here (less, if negative).
-        macs: MACs that it has more here, for one image.
+        before: The block of the first network, or None.
+        after: The block of the second network, or None.
+        params: Parameters that the second network has more in this block (negative: fewer).
+        macs: MACs that it has more in this block, for one image.
     """
 
     label: str
@@ -38,29 +42,29 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Difference(Shown):
-    """What it takes to come from one network to another.
+class Difference(Printable):
+    """The changes that turn one network into another.
 
     Attributes:
         a: The first network's count.
         b: The second network's count.
-        changes: The rows that differ, in order; those that are the same but are given another input, too.
-        same: How many rows are the same in every respect.
+        changes: The blocks that differ, in order; also equal blocks whose input differs.
+        same: Number of blocks without a difference.
     """
 
-    a: Report
-    b: Report
+    a: CountReport
+    b: CountReport
     changes: Sequence[Change]
     same: int
 
     def table(self) -> Table:
-        """The changes as a table; its columns sum up to the difference of the totals."""
-        notes = [f"{self.same} rows are the same"]
+        """Returns the changes as a table; its columns add up to the difference of the totals."""
+        notes = [f"{self.same} blocks are the same"]
         for report in (self.a, self.b):
             notes.append(f"{report.name}: {report.params.total:,} parameters, {report.macs:,} MACs")
         return Table(
             title=f"from {self.a.name} to {self.b.name}",
-            headers=("row", "what differs", "parameters", "MACs"),
+            headers=("block", "what differs", "parameters", "MACs"),
             rows=[(c.label, c.what, _signed(c.params), _signed(c.macs)) for c in self.changes],
             total=(
                 "total",
@@ -72,11 +76,11 @@ class Difference(Shown):
         )
 
     def tables(self) -> Sequence[Table]:
-        """The one table."""
+        """Returns the one table."""
         return [self.table()]
 
     def to_json(self) -> str:
-        """The changes as JSON."""
+        """Returns the changes as JSON."""
         changes: list[dict[str, Any]] = [
             {
                 "label": c.label,
@@ -91,27 +95,26 @@ class Difference(Shown):
         return json.dumps({"a": self.a.name, "b": self.b.name, "changes": changes, "same": self.same}, indent=2)
 
 
-def difference(a: Spec, b: Spec) -> Difference:
-    """Sets two networks side by side, row by row.
+def compare_specs(a: Spec, b: Spec) -> Difference:
+    """Compares two networks block by block.
 
-    Rows are matched by label where both networks have it, else by what they are (a convolution, a pool, ...) and
-    where they stand.
+    Blocks are matched by label if both networks have it, else by kind (a convolution, a pool, ...) and position.
 
     Args:
         a: The first network.
-        b: The second.
+        b: The second network.
 
     Raises:
         SpecError: If one of them cannot be built.
     """
-    sides = (_Side(a), _Side(b))
+    first, second = _CountedSpec(a), _CountedSpec(b)
     pairs = align(a, b)
-    gone = {old[0] for old, new in pairs if old and not new}
-    come = {new[0] for old, new in pairs if new and not old}
+    removed = {old[0] for old, new in pairs if old and not new}
+    added = {new[0] for old, new in pairs if new and not old}
     moved = {
         label
-        for label in gone & come
-        if type(sides[0].rows[label]) is type(sides[1].rows[label])  # the same row at another place
+        for label in removed & added
+        if type(first.blocks[label]) is type(second.blocks[label])  # the same block at another position
     }
     changes: list[Change] = []
     same = 0
@@ -119,55 +122,66 @@ def difference(a: Spec, b: Spec) -> Difference:
         changes.append(Change("input", f"{shape_text(a.input)} → {shape_text(b.input)}", None, None, 0, 0))
     for old, new in pairs:
         if new is None and old is not None and old[0] in moved:
-            continue  # told where it now stands
+            continue  # listed at its new position
         before, after = (old[1] if old else None), (new[1] if new else None)
-        was, now = (old[0] if old else ""), (new[0] if new else "")
-        said = []
-        if now in moved and before is None and after is not None:
-            was, before = now, sides[0].rows[now]
-            said.append(f"moved: after {sides[1].follows[now]}, not after {sides[0].follows[now]}")
+        old_label, new_label = (old[0] if old else ""), (new[0] if new else "")
+        differences = []
+        if new_label in moved and before is None and after is not None:
+            old_label, before = new_label, first.blocks[new_label]
+            differences.append(
+                f"moved: after {second.predecessors[new_label]}, not after {first.predecessors[new_label]}"
+            )
         if before is None or after is None:
-            said.append(f"only in {(a if after is None else b).name}: {after or before}")
+            differences.append(f"only in {(a if after is None else b).name}: {after or before}")
         else:
-            said += _told(before, after)
-        params = sides[1].params.get(now, 0) - sides[0].params.get(was, 0)
-        macs = sides[1].macs.get(now, 0) - sides[0].macs.get(was, 0)
-        if before is not None and after is not None and (not said or params or macs):
-            said += _inputs(sides[0].inputs.get(was), sides[1].inputs.get(now))
-        if not said and not params and not macs:
+            differences += _describe_change(before, after)
+        params = second.params.get(new_label, 0) - first.params.get(old_label, 0)
+        macs = second.macs.get(new_label, 0) - first.macs.get(old_label, 0)
+        if before is not None and after is not None and (not differences or params or macs):
+            differences += _describe_inputs(first.inputs.get(old_label), second.inputs.get(new_label))
+        if not differences and not params and not macs:
             same += 1
             continue
-        label = was if was == now or not now else now if not was else f"{was} → {now}"
-        changes.append(Change(label, "; ".join(said) or "the same row on another input", before, after, params, macs))
-    return Difference(sides[0].report, sides[1].report, changes, same)
+        label = f"{old_label} → {new_label}" if old_label and new_label and old_label != new_label else ""
+        changes.append(
+            Change(
+                label or new_label or old_label,
+                "; ".join(differences) or "the same block on another input",
+                before,
+                after,
+                params,
+                macs,
+            )
+        )
+    return Difference(first.report, second.report, changes, same)
 
 
-class _Side:
-    """One of the two networks: its rows, what each counts, what goes into each, and what each follows."""
+class _CountedSpec:
+    """One of the two networks: its blocks, their counts, the shapes of their inputs, and their predecessors."""
 
     def __init__(self, spec: Spec) -> None:
         with torch.device("meta"):
             self.report = count(CNN(spec), (1, *spec.input), name=spec.name)
-            links = chain(spec.features, spec.input, "features")
-            links += chain(spec.classifier, links[-1].shape if links else spec.input, "classifier")
-        self.rows = dict(spec.rows())
+            built = build_blocks(spec.features, spec.input, "features")
+            built += build_blocks(spec.classifier, built[-1].shape if built else spec.input, "classifier")
+        self.blocks = dict(spec.blocks())
         sums = self.report.by("label")
         self.params = {label: values["params"] for label, values in sums.items()}
         self.macs = {label: values["macs"] for label, values in sums.items()}
-        shapes = [spec.input, *(link.shape for link in links)]
-        self.inputs = {link.row.label: shape for link, shape in zip(links, shapes, strict=False)}
-        labels = list(self.rows)
-        self.follows = dict(zip(labels, ["the input", *labels], strict=False))
+        shapes = [spec.input, *(one.shape for one in built)]
+        self.inputs = {one.block.label: shape for one, shape in zip(built, shapes, strict=False)}
+        labels = list(self.blocks)
+        self.predecessors = dict(zip(labels, ["the input", *labels], strict=False))
 
 
-def _told(before: Block, after: Block) -> list[str]:
-    """How one row differs from the other, in words."""
+def _describe_change(before: Block, after: Block) -> list[str]:
+    """Returns how one block differs from the other, in words."""
     if type(before) is not type(after):
         return [f"{before} → {after}"]
     return [f"{name} {old!r} → {new!r}" for name, old, new in changed_fields(before, after)]
 
 
-def _inputs(old: Shape | None, new: Shape | None) -> list[str]:
+def _describe_inputs(old: Shape | None, new: Shape | None) -> list[str]:
     if old is None or new is None or old == new:
         return []
     return [f"on {shape_text(new)} instead of {shape_text(old)}"]
@@ -175,3 +189,50 @@ def _inputs(old: Shape | None, new: Shape | None) -> list[str]:
 
 def _signed(change: int) -> str:
     return f"{change:+,}" if change else "0"
+
+
+def align(a: Spec, b: Spec) -> list[tuple[LabeledBlock | None, LabeledBlock | None]]:
+    """Returns the blocks of two networks in pairs, in order; None where one has no counterpart.
+
+    Blocks are matched by label if both networks have one of that label and kind, else by kind and size, else by kind
+    alone.
+    """
+    blocks_a, blocks_b = list(a.blocks()), list(b.blocks())
+    keys = [[(label, block.label_prefix) for label, block in blocks] for blocks in (blocks_a, blocks_b)]
+    shared = set(keys[0]).intersection(keys[1])
+
+    def size(block: Block) -> object:
+        values = (getattr(block, item.name) for item in dataclasses.fields(block) if item.name != "label")
+        return next(values, None)
+
+    # for blocks whose label the other network lacks: (kind, size), or the kind alone if the other lacks that too
+    sized = [
+        {i: (block.label_prefix, size(block)) for i, (_, block) in enumerate(blocks) if own[i] not in shared}
+        for blocks, own in zip((blocks_a, blocks_b), keys, strict=True)
+    ]
+    shared_sizes = set(sized[0].values()).intersection(sized[1].values())
+    tokens = [
+        [
+            key if key in shared else by_size[i] if by_size[i] in shared_sizes else by_size[i][0]
+            for i, key in enumerate(own)
+        ]
+        for own, by_size in zip(keys, sized, strict=True)
+    ]
+    pairs: list[tuple[LabeledBlock | None, LabeledBlock | None]] = []
+    for what, i, j, k, m in difflib.SequenceMatcher(None, tokens[0], tokens[1], autojunk=False).get_opcodes():
+        if what == "equal":
+            pairs += zip(blocks_a[i:j], blocks_b[k:m], strict=True)
+        else:
+            pairs += [(block, None) for block in blocks_a[i:j]]
+            pairs += [(None, block) for block in blocks_b[k:m]]
+    return pairs
+
+
+def changed_fields(before: Block, after: Block) -> list[tuple[str, Any, Any]]:
+    """Returns (field, old value, new value) of two blocks of one kind; labels and inner blocks are not compared."""
+    values = [(item.name, getattr(before, item.name), getattr(after, item.name)) for item in dataclasses.fields(before)]
+    return [
+        (name, old, new)
+        for name, old, new in values
+        if old != new and name != "label" and not (before.branches() and old == before.branches())
+    ]

@@ -1,76 +1,101 @@
 """Initial weights by name: ``"xavier_uniform"``, ``"xavier_uniform:4"``, ``"normal:0.01"``.
 
-A scheme is a word, so that it can stand in a row of a Spec, in a recipe and on a command line alike.
-The number behind the colon is the one argument that the scheme takes (a gain, a bound, a deviation).
+A name can stand in a block of a Spec, in a recipe and on a command line alike. The number behind the colon is the one
+argument that the initializer takes (a gain, a bound, a standard deviation).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
-from cnnzoo.errors import InputError, unknown
+from cnnzoo.plugins import Parametrized, Registry, bind_argument
+
+Initializer = Callable[[torch.Tensor, float], object]  # fills the tensor in place
+
+
+def _not_negative(number: float) -> bool:
+    return 0 <= number < math.inf
 
 
 def _uniform_over_fan_in(weight: torch.Tensor, scale: float) -> None:
-    """Uniform in +-scale/fan_in (LeCun, Bottou, Bengio, Haffner 1998 use 2.4)."""
+    """Fills with values uniform in +-scale/fan_in (LeCun, Bottou, Bengio, Haffner 1998 use a scale of 2.4)."""
     bound = scale / nn.init._calculate_fan_in_and_fan_out(weight)[0]
     nn.init.uniform_(weight, -bound, bound)
 
 
-# name -> (what fills the weight, the argument where none is written)
-_SCHEMES: dict[str, tuple[Callable[[torch.Tensor, float], object], float]] = {
-    "xavier_uniform": (lambda weight, gain: nn.init.xavier_uniform_(weight, gain=gain), 1.0),
-    "xavier_normal": (lambda weight, gain: nn.init.xavier_normal_(weight, gain=gain), 1.0),
-    "kaiming_uniform": (lambda weight, slope: nn.init.kaiming_uniform_(weight, a=slope), 0.0),
-    "kaiming_normal": (lambda weight, slope: nn.init.kaiming_normal_(weight, a=slope), 0.0),
-    "kaiming_normal_fan_out": (lambda weight, slope: nn.init.kaiming_normal_(weight, a=slope, mode="fan_out"), 0.0),
-    "normal": (lambda weight, std: nn.init.normal_(weight, std=std), 0.01),
-    "uniform": (lambda weight, bound: nn.init.uniform_(weight, -bound, bound), 0.01),
-    "uniform_over_fan_in": (_uniform_over_fan_in, 2.4),
-    "constant": (lambda weight, value: nn.init.constant_(weight, value), 0.0),
-}
+INITIALIZERS: Registry[Parametrized[Initializer]] = Registry(
+    "initializer",
+    {
+        name: Parametrized(function, default, math.isfinite if name == "constant" else _not_negative)
+        for name, function, default in (
+            ("xavier_uniform", lambda weight, gain: nn.init.xavier_uniform_(weight, gain=gain), 1.0),
+            ("xavier_normal", lambda weight, gain: nn.init.xavier_normal_(weight, gain=gain), 1.0),
+            ("kaiming_uniform", lambda weight, slope: nn.init.kaiming_uniform_(weight, a=slope), 0.0),
+            ("kaiming_normal", lambda weight, slope: nn.init.kaiming_normal_(weight, a=slope), 0.0),
+            (
+                "kaiming_normal_fan_out",
+                lambda weight, slope: nn.init.kaiming_normal_(weight, a=slope, mode="fan_out"),
+                0.0,
+            ),
+            ("normal", lambda weight, std: nn.init.normal_(weight, std=std), 0.01),
+            ("uniform", lambda weight, bound: nn.init.uniform_(weight, -bound, bound), 0.01),
+            ("uniform_over_fan_in", _uniform_over_fan_in, 2.4),
+            ("constant", lambda weight, value: nn.init.constant_(weight, value), 0.0),
+        )
+    },
+)
 
 
-def initialiser(scheme: str) -> Callable[[torch.Tensor], object]:
-    """The function that fills a weight in place.
+def register_initializer(name: str, function: Initializer | None = None, *, default: float = 1.0) -> Any:
+    """Registers a function that fills a weight in place, for ``init=`` of blocks and of a TrainConfig.
+
+    Use it as ``register_initializer("name", function)`` or as a decorator, ``@register_initializer("name")``.
 
     Args:
-        scheme: A known word, with its argument behind a colon where it takes one.
-
-    Returns:
-        A function of one tensor of at least two dimensions (of any for ``normal``, ``uniform``, ``constant``).
+        name: The name.
+        function: Takes the weight and the number that may be written behind the name.
+        default: The number where none is written.
 
     Raises:
-        UnknownNameError: If the word is not known.
-        InputError: If what stands behind the colon is no number.
+        InputError: If the name is taken, or is not an identifier.
     """
-    word, _, argument = scheme.partition(":")
-    if word not in _SCHEMES:
-        raise unknown("initial weights", word, _SCHEMES)
-    fill, default = _SCHEMES[word]
-    try:
-        value = float(argument) if argument else default
-        if not 0 <= value < math.inf and word != "constant":
-            raise ValueError
-    except ValueError:
-        raise InputError(
-            f"initial weights {scheme!r}: {argument!r} is no number of at least 0; write {word}:{default:g}"
-        ) from None
-    return lambda weight: fill(weight, value)
+
+    def add(function: Initializer) -> Initializer:
+        INITIALIZERS.register(name, Parametrized(function, default), function.__module__)
+        return function
+
+    return add if function is None else add(function)
 
 
-def initialise(model: nn.Module, scheme: str) -> None:
-    """Fills the weights of every convolution and dense layer; biases stay.
+def make_initializer(text: str) -> Callable[[torch.Tensor], object]:
+    """Returns the function that fills a weight in place.
+
+    Args:
+        text: A registered name, with its number behind a colon where one is wanted.
+
+    Returns:
+        A function of one tensor of at least two dimensions (of any shape for ``normal``, ``uniform``, ``constant``).
+
+    Raises:
+        UnknownNameError: If the name is not registered.
+        InputError: If the number is not valid.
+    """
+    return bind_argument(INITIALIZERS, text)
+
+
+def initialize(model: nn.Module, text: str) -> None:
+    """Fills the weights of every convolution and dense layer; biases are left as they are.
 
     Args:
         model: Any module.
-        scheme: Initial weights by name.
+        text: An initializer by name.
     """
-    fill = initialiser(scheme)
+    fill = make_initializer(text)
     for module in model.modules():
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             fill(module.weight)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from cnnzoo.blocks import RowError, Shape, chain
+from cnnzoo.blocks import BlockError, Shape, build_blocks
 from cnnzoo.errors import InputError, SpecError, unknown
 from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of what ``describe`` says; a reader refuses one that it does not know
 _LARGEST_TRIED = 4096  # px; no classic needs larger images
 CROP_MODES = {"resize": "squash", "crop": "center", "pad": "border"}  # how images are made to fit: ours, timm's words
-_MOST_ROWS_TRIED = 1000  # each size that is tried builds them all: a file that claims more would hold its reader up
+_MAX_ROWS_TRIED = 1000  # each size that is tried builds them all: a file that claims more would hold its reader up
 
 
 def _expect_width(x: torch.Tensor, width: int, name: str, input_: Shape, where: str) -> torch.Tensor:
@@ -45,7 +45,7 @@ fx.wrap("_expect_width")  # one node for tracers: its tests are of the images, n
 class CNN(nn.Module):
     """A network built from a Spec, on torch's current default device and dtype.
 
-    Rows unroll flat into two ``nn.Sequential``, so that state-dict keys are ``features.0.weight``,
+    Rows build flat into two ``nn.Sequential``, so that state-dict keys are ``features.0.weight``,
     ``classifier.1.weight``, ...
 
     Attributes:
@@ -67,11 +67,11 @@ class CNN(nn.Module):
         try:
             self.features, self._features_shape = _sequential(spec, "features", spec.input)
             self.classifier, _ = _sequential(spec, "classifier", self._features_shape)
-        except RowError as problem:
+        except BlockError as problem:
             least = _missing_size(spec)
             if least is None:  # no size would do: the rows do not fit each other
                 raise SpecError(f"{spec.name}: {problem}") from None
-            raise SpecError(f"{problem.row}; {spec.name} needs images of at least {least} px") from None
+            raise SpecError(f"{problem.block}; {spec.name} needs images of at least {least} px") from None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Class scores (N, classes) of images (N, C, H, W)."""
@@ -116,7 +116,7 @@ class CNN(nn.Module):
                 "input_size": list(self.spec.input),
                 "mean": self.notes.get("mean"),
                 "std": self.notes.get("std"),
-                **({"crop_mode": CROP_MODES[self.notes["fit"]]} if "fit" in self.notes else {}),
+                **({"crop_mode": CROP_MODES[self.notes["crop_mode"]]} if "fit" in self.notes else {}),
                 **({"crop_pct": self.notes["crop_pct"]} if "crop_pct" in self.notes else {}),
                 "num_classes": self.spec.num_classes,
                 "first_conv": first,
@@ -140,7 +140,7 @@ def _plan(model: nn.Module) -> dict[str, str]:
 
 
 def _sequential(spec: Spec, section: str, shape: Shape) -> tuple[nn.Sequential, Shape]:
-    links = chain(getattr(spec, section), shape, section)
+    links = build_blocks(getattr(spec, section), shape, section)
     modules = [module for link in links for module in link.modules]
     return nn.Sequential(*modules), links[-1].shape if links else shape
 
@@ -151,12 +151,12 @@ def _size_fits(spec: Spec, size: int) -> bool:
         with torch.device("meta"):
             _, shape = _sequential(spec, "features", (spec.input[0], size, size))
             _sequential(spec, "classifier", shape)
-    except RowError:
+    except BlockError:
         return False
     return True
 
 
-def least_size(spec: Spec, above: int = 0) -> int | None:
+def min_image_size(spec: Spec, above: int = 0) -> int | None:
     """The smallest square image, in px, that the network can be built for; None where no size would do.
 
     Args:
@@ -176,12 +176,12 @@ def least_size(spec: Spec, above: int = 0) -> int | None:
 
 def _missing_size(spec: Spec) -> int | None:
     """The smallest larger image that would do; None where size is not the matter: a slightly smaller one does."""
-    if sum(1 for _ in spec.rows()) > _MOST_ROWS_TRIED:
+    if sum(1 for _ in spec.blocks()) > _MAX_ROWS_TRIED:
         return None
     side = min(spec.input[1:])
     if any(_size_fits(spec, size) for size in range(max(1, side - 4), side)):
         return None
-    return least_size(spec, above=side)
+    return min_image_size(spec, above=side)
 
 
 def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -199,7 +199,7 @@ def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> 
         UnknownNameError: If no row has one of the labels.
     """
     labels = [labels] if isinstance(labels, str) else labels
-    last = labelled_modules(model)
+    last = labeled_modules(model)
     for label in labels:
         if label not in last:
             raise unknown("row", label, last)
@@ -216,7 +216,7 @@ def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> 
     return {label: found[label] for label in labels}
 
 
-def labelled_modules(model: nn.Module) -> dict[str, nn.Module]:
+def labeled_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Full label -> the last module of that row."""
     found: dict[str, nn.Module] = {}
 
@@ -232,7 +232,7 @@ def labelled_modules(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def with_seed(spec: Spec, seed: int | None) -> CNN:
+def build_network(spec: Spec, seed: int | None) -> CNN:
     """A network with initial weights drawn from ``seed``, leaving the caller's random state as it was."""
     if seed is None:
         return CNN(spec)

@@ -24,14 +24,14 @@ class Transform:
         size: (height, width) that the network takes.
         mean: Mean of each channel, values in [0, 1].
         std: Standard deviation of each channel, values in [0, 1].
-        fit: How images of another size are made to fit, as in training: ``"resize"``, ``"crop"`` or ``"pad"``.
+        fit: How images of another size are made to fit, as in training: ``"squash"``, ``"center"`` or ``"border"``.
         crop_pct: Instead, as torchvision does it: the share of the shorter side that is shown of the middle.
     """
 
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fit: str = "resize"
+    crop_mode: str = "resize"
     crop_pct: float | None = None
 
     def __call__(self, image: Image) -> torch.Tensor:
@@ -51,7 +51,7 @@ class Transform:
             x = resize(x, (side, longer) if x.shape[-2] == short else (longer, side))
             top, left = (round((have - want) / 2) for have, want in zip(x.shape[-2:], self.size, strict=True))
             x = x[..., top : top + height, left : left + width]
-        return prepare(x, self.size, self.mean, self.std, self.fit)[0]
+        return prepare(x, self.size, self.mean, self.std, self.crop_mode)[0]
 
     def _pixels(self, image: Image) -> torch.Tensor:
         from PIL import Image as Pictures
@@ -105,7 +105,7 @@ def transforms(model: CNN) -> Transform:
     channels, height, width = model.spec.input
     if len(mean) != channels or len(std) != channels:
         raise InputError(f"{model.spec.name} takes {channels} channels, and its notes have mean {mean} and std {std}")
-    fit = model.notes.get("fit", "resize")
+    fit = model.notes.get("crop_mode", "resize")
     return Transform((height, width), tuple(mean), tuple(std), fit, model.notes.get("crop_pct"))
 
 

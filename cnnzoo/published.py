@@ -12,7 +12,7 @@ from fractions import Fraction
 D2L_SLIDE = "Dive into Deep Learning, lecture 24, slide 'AlexNet vs LeNet: complexity'"
 TORCHVISION = "torchvision, table of its weights"
 
-# of validation images, by the centre crop where a source does not say otherwise
+# of validation images, by the center crop where a source does not say otherwise
 TOP1, TOP5 = "ImageNet accuracy, top 1, %", "ImageNet accuracy, top 5, %"
 TOP1_ERROR, TOP5_ERROR = "ImageNet error, top 1, %", "ImageNet error, top 5, %"
 
@@ -41,9 +41,9 @@ class Published:
         source: Where it is printed. Figures of two networks that share source and what are set side by side.
         quantity: How to compute it again: ``"parameters"``, ``"weights"`` (parameters without biases), ``"bytes"``
             (of the parameters in float32), ``"macs"``, ``"flops"``, ``"connections"``, ``"neurons"``, ``"inputs"``
-            (values of one image), ``"least_size"`` (of a square image, in px), or ``""`` where it cannot be
+            (values of one image), ``"min_image_size"`` (of a square image, in px), or ``""`` where it cannot be
             computed here.
-        rows: Labels (with wildcards) of the rows that it covers; empty for the whole network.
+        blocks: Labels (with wildcards) of the blocks that it covers; empty for the whole network.
         setting: Arguments of the model function under which it was printed.
         against: A registered network: the figure is how many times that of this network, as a whole.
         digits: Significant digits, where those printed mislead (``"650,000"`` has two); 0 takes all printed.
@@ -55,7 +55,7 @@ class Published:
     printed: str
     source: str
     quantity: str = ""
-    rows: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
     setting: Mapping[str, int] = field(default_factory=dict)
     against: str = ""
     digits: int = 0
@@ -90,13 +90,13 @@ class Deviation:
     """One place where our network departs from its source.
 
     Attributes:
-        rows: Labels of the rows concerned, or ``"input"``.
+        blocks: Labels of the blocks concerned, or ``"input"``.
         source: What the source says.
         ours: What ours does.
         reason: Why.
     """
 
-    rows: str
+    blocks: str
     source: str
     ours: str
     reason: str
@@ -138,5 +138,5 @@ def torchvision_figures(
         Published(TOP5, top5, TORCHVISION, note="a training run"),
     ]
     if least:
-        figures.insert(2, Published("least image", f"{least} px", TORCHVISION, "least_size", note=least_note))
+        figures.insert(2, Published("least image", f"{least} px", TORCHVISION, "min_image_size", note=least_note))
     return tuple(figures)

@@ -1,36 +1,35 @@
-"""From a name to a Spec: the models of cnnzoo, those a user registers, those an installed package brings."""
+"""From a name to a Spec: the models of cnnzoo, and those that users and plugins register."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pkgutil
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
+from cnnzoo.edits import KNOBS, apply_knobs
 from cnnzoo.errors import InputError, SpecError, unknown
+from cnnzoo.fields import check_positive_int
+from cnnzoo.plugins import Registry
 from cnnzoo.published import Deviation, Published, Twin
-from cnnzoo.spec import KNOBS, Spec, apply_knobs, whole_number
-
-ENTRY_POINTS = "cnnzoo.models"
+from cnnzoo.spec import Spec
 
 ModelFunction = TypeVar("ModelFunction", bound=Callable[..., Spec])
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered model: the function that returns its Spec, and the records that go with it.
+    """A registered model: the function that returns its Spec, and the records about it.
 
     Attributes:
         function: Returns the Spec.
-        published: What sources print about the model.
-        deviations: Where it departs from its source.
-        year: When it was published.
-        twin: The model of torchvision that it equals, weight by weight.
+        published: Figures that sources print about the model.
+        deviations: Where it deviates from its source.
+        year: Year of publication.
+        twin: The torchvision model that it equals, weight by weight.
     """
 
     function: Callable[..., Spec]
@@ -38,28 +37,34 @@ class Entry:
     deviations: Sequence[Deviation] = ()
     year: int | None = None
     twin: Twin | None = None
-    kept: dict[str, Spec] = field(default_factory=dict, init=False, repr=False, compare=False)
+    cache: dict[str, Spec] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def spec(self, **arguments: Any) -> Spec:
-        """What the function returns for these arguments, which for none of them is kept: a Spec is a value.
+        """Returns the Spec for some arguments; that for none is cached.
 
         Raises:
-            SpecError: If it is no Spec.
+            SpecError: If the function returns something else.
         """
-        if arguments or "default" not in self.kept:
-            spec = self.function(**arguments)
-            if not isinstance(spec, Spec):
-                raise SpecError(
-                    f"model {self.function.__name__!r}: its function must return a Spec, not {type(spec).__name__}"
-                )
-            if arguments:
-                return spec
-            self.kept["default"] = spec
-        return self.kept["default"]
+        if not arguments and "default" in self.cache:
+            return self.cache["default"]
+        spec = self.function(**arguments)
+        if not isinstance(spec, Spec):
+            raise SpecError(
+                f"model {self.function.__name__!r}: its function must return a Spec, not {type(spec).__name__}"
+            )
+        if not arguments:
+            self.cache["default"] = spec
+        return spec
 
 
-_MODELS: dict[str, Entry] = {}  # the one mutable global of the package
-_filled = False
+def _import_models() -> None:
+    """Imports every module of ``cnnzoo.models``, which registers its models."""
+    package = importlib.import_module("cnnzoo.models")
+    for module in pkgutil.iter_modules(package.__path__, prefix="cnnzoo.models."):
+        importlib.import_module(module.name)
+
+
+MODELS: Registry[Entry] = Registry("model", load_builtins=_import_models)
 
 
 @overload
@@ -84,99 +89,72 @@ def register(
     year: int | None = None,
     twin: Twin | None = None,
 ) -> Any:
-    """Registers a function that returns a Spec under the function's own name.
+    """Registers a function that returns a Spec, under the function's own name.
 
     Use it as ``@register`` or as ``@register(published=..., deviations=..., year=..., twin=...)``.
 
     Args:
         function: The model function; every parameter needs a default.
-        published: What sources print about the model.
-        deviations: Where it departs from its source.
-        year: When it was published.
-        twin: The model of torchvision that it equals, weight by weight.
+        published: Figures that sources print about the model.
+        deviations: Where it deviates from its source.
+        year: Year of publication.
+        twin: The torchvision model that it equals, weight by weight.
 
     Raises:
-        InputError: If another function has the name already, or a parameter has no default.
+        InputError: If the name is taken by another module, or a parameter has no default.
     """
 
-    def enter(made: ModelFunction) -> ModelFunction:
-        name = getattr(made, "__name__", "")
-        if not callable(made) or not name.isidentifier():
-            raise InputError(f"register takes a function that returns a Spec and has a name, not {made!r}")
-        for parameter in inspect.signature(made).parameters.values():
+    def add(function: ModelFunction) -> ModelFunction:
+        name = getattr(function, "__name__", "")
+        if not callable(function) or not name.isidentifier():
+            raise InputError(f"register expects a named function that returns a Spec, got {function!r}")
+        for parameter in inspect.signature(function).parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise InputError(f"model {name!r}: name its parameters, instead of {parameter}")
             if parameter.default is inspect.Parameter.empty:
                 raise InputError(f"model {name!r}: give parameter {parameter.name!r} a default")
-        if not made.__module__.startswith("cnnzoo.models."):
-            _fill()  # what is there already must be known before another takes its name
-        held = _MODELS.get(name)
-        if held is not None and held.function.__module__ != made.__module__:
-            raise InputError(
-                f"a model {name!r} is registered already, by {held.function.__module__}; give yours another name"
-            )
-        _MODELS[name] = Entry(made, tuple(published), tuple(deviations), year, twin)
-        return made
+        entry = Entry(function, tuple(published), tuple(deviations), year, twin)
+        MODELS.register(name, entry, function.__module__)
+        return function
 
-    return enter if function is None else enter(function)
-
-
-def _fill() -> None:
-    """Imports every module of ``cnnzoo.models`` and every entry point, once."""
-    global _filled
-    if _filled:
-        return
-    _filled = True
-    package = importlib.import_module("cnnzoo.models")
-    for module in pkgutil.iter_modules(package.__path__, prefix="cnnzoo.models."):
-        importlib.import_module(module.name)
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            point.load()
-        except Exception as problem:  # another package's fault must not take the zoo away
-            warnings.warn(f"the models of {point.value!r} could not be loaded: {problem!r}", stacklevel=3)
+    return add if function is None else add(function)
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names of the registered models, sorted.
+    """Returns the names of the registered models, sorted.
 
     Args:
         pattern: A wildcard such as ``"alex*"``.
     """
-    _fill()
-    return sorted(name for name in _MODELS if fnmatchcase(name, pattern))
+    return sorted(name for name in MODELS if fnmatchcase(name, pattern))
 
 
 def is_model(name: str) -> bool:
-    """Whether a model of that name is registered."""
-    _fill()
-    return name in _MODELS
+    """Returns whether a model of that name is registered."""
+    return name in MODELS
 
 
 def get_entry(name: str) -> Entry:
-    """What is registered under a name.
+    """Returns the registered model of that name.
 
     Raises:
-        UnknownNameError: If nothing is; the text names the nearest names.
+        UnknownNameError: If there is none; the error names the nearest names.
     """
-    _fill()
-    if name not in _MODELS:
-        raise unknown("model", name, _MODELS)
-    return _MODELS[name]
+    return MODELS[name]
 
 
 def get_spec(name: str, /, **knobs: Any) -> Spec:
-    """The Spec of a registered model: the network as a value, without weights.
+    """Returns the Spec of a registered model: the network as a value, without weights.
 
     Args:
         name: A registered name.
-        **knobs: Parameters of the model function, or the generic knobs of every network:
-            ``num_classes``, ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``,
-            ``dropout``, ``width``. A model's own parameter of the same name wins.
+        **knobs: Parameters of the model function, or the generic knobs of every network: ``num_classes``,
+            ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``, ``dropout``, ``width``. A parameter
+            of the model function takes precedence over a generic knob of the same name.
 
     Raises:
         UnknownNameError: If the name, or a knob, is not known.
-        SpecError: If a value is not one that a row takes.
+        SpecError: If a block does not take a value.
     """
     entry = get_entry(name)
     own = inspect.signature(entry.function).parameters
@@ -184,7 +162,7 @@ def get_spec(name: str, /, **knobs: Any) -> Spec:
         if knob not in own and knob not in KNOBS:
             raise unknown(f"knob of {name}", knob, {*own, *KNOBS})
         if knob in ("num_classes", "in_channels", "image_size"):
-            whole_number(knob, value)
+            check_positive_int(knob, value)
         elif knob in own and isinstance(own[knob].default, bool) and not isinstance(value, bool):
             raise InputError(f"{knob} of {name} must be True or False, not {value!r}")
     spec = entry.spec(**{knob: value for knob, value in knobs.items() if knob in own})

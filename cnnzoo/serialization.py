@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,14 +19,17 @@ import torch
 from cnnzoo.errors import CnnzooError, FileError, WeightsError
 from cnnzoo.version import __version__
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-KEY = "cnnzoo"  # our one key in the metadata of a safetensors file
+# The files of a model folder, and those that a training run leaves beside them.
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE = "train.json", "history.jsonl", "metrics.json", "curves.png"
+CHECKPOINT_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
+
+METADATA_KEY = "cnnzoo"  # our one key in the metadata of a safetensors file
 
 # What is said in a file is read before anything of it can be judged. A thousand convolutions say 200 kB of
 # themselves, and JSON that is all brackets takes thirty times its size in memory.
-MOST_TOLD = 3 * 2**19  # bytes of JSON: of config.json, or under our key
-MOST_HEADER = 4 * 2**20  # bytes of JSON before the tensors of a safetensors file
+MAX_DESCRIPTION_BYTES = 3 * 2**19  # bytes of JSON: of config.json, or under our key
+MAX_HEADER_BYTES = 4 * 2**20  # bytes of JSON before the tensors of a safetensors file
 
 DTYPES = {  # torch's types, as safetensors calls them
     torch.float64: "F64",
@@ -99,7 +103,7 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path: Path, most: int = MOST_TOLD) -> dict[str, Any]:
+def read_json(path: Path, most: int = MAX_DESCRIPTION_BYTES) -> dict[str, Any]:
     """Reads a JSON file that holds an object.
 
     Args:
@@ -203,7 +207,7 @@ def save_tensors(
             plain[name] = tensor.detach().to("cpu").contiguous()
     told = {**(about or {}), **({"aliases": aliases} if aliases else {})}
     if checksum:
-        told[KEY] = {**told.get(KEY, {}), "weights_sha256": "0" * 64}
+        told[METADATA_KEY] = {**told.get(METADATA_KEY, {}), "weights_sha256": "0" * 64}
     # the order of the stock writer: wide types first keeps every tensor aligned
     names = sorted(plain.keys() - aliases.keys(), key=lambda name: (-plain[name].element_size(), name))
     head = _head(path, {name: plain[name] for name in names}, told)
@@ -216,7 +220,7 @@ def save_tensors(
             return None
         file.flush()
         os.fsync(file.fileno())  # the disk is busy while the sum is finished
-        found = told[KEY]["weights_sha256"] = sum_up.result()
+        found = told[METADATA_KEY]["weights_sha256"] = sum_up.result()
         file.seek(0)
         file.write(_head(path, {name: plain[name] for name in names}, told))
     return found
@@ -230,26 +234,26 @@ def _head(path: Path, tensors: Mapping[str, torch.Tensor], told: Mapping[str, An
         raise WeightsError(
             f"{path} cannot say what its network's notes hold ({problem}); keep to numbers, words, lists and dicts"
         ) from None
-    header: dict[str, Any] = {"__metadata__": {KEY: said, "format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: said, "format": "pt"}}
     offset = 0
     for name, tensor in tensors.items():
         end = offset + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
-    if len(said) > MOST_TOLD or len(text) > MOST_HEADER:
+    if len(said) > MAX_DESCRIPTION_BYTES or len(text) > MAX_HEADER_BYTES:
         raise WeightsError(
             f"{path} would say {len(said):,} bytes of the network and {len(text):,} in all, more than the "
-            f"{MOST_TOLD:,} and {MOST_HEADER:,} that are read back; save its tensors with safetensors alone"
+            f"{MAX_DESCRIPTION_BYTES:,} and {MAX_HEADER_BYTES:,} that are read back; save its tensors with safetensors alone"
         )
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
 
-Kind = tuple[str, tuple[int, ...]]  # type and shape of a tensor, as in a header
+TensorInfo = tuple[str, tuple[int, ...]]  # type and shape of a tensor, as in a header
 
 
-def read_header(path: Path) -> tuple[dict[str, Kind], dict[str, Any]]:
+def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, Any]]:
     """What a safetensors file holds, without reading its tensors.
 
     Returns:
@@ -262,13 +266,15 @@ def read_header(path: Path) -> tuple[dict[str, Kind], dict[str, Any]]:
     with _opened(path) as file:
         slices = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118, safe_open is no dict
         tensors = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices}
-        said = (file.metadata() or {}).get(KEY, "{}")
+        said = (file.metadata() or {}).get(METADATA_KEY, "{}")
     try:
-        about = json.loads(said) if len(said) <= MOST_TOLD else None
+        about = json.loads(said) if len(said) <= MAX_DESCRIPTION_BYTES else None
     except (ValueError, RecursionError) as problem:
-        raise WeightsError(f"{path}: what the file says under {KEY!r} is no JSON: {problem}") from None
+        raise WeightsError(f"{path}: what the file says under {METADATA_KEY!r} is no JSON: {problem}") from None
     if not isinstance(about, dict):
-        raise WeightsError(f"{path}: what the file says under {KEY!r} is no object of at most {MOST_TOLD:,} bytes")
+        raise WeightsError(
+            f"{path}: what the file says under {METADATA_KEY!r} is no object of at most {MAX_DESCRIPTION_BYTES:,} bytes"
+        )
     return tensors, about
 
 
@@ -285,10 +291,10 @@ def load_tensors(path: Path, *, mmap: bool = False) -> dict[str, torch.Tensor]:
         WeightsError: If it is no whole safetensors file.
     """
     _, about = read_header(path)
-    return dict(each_tensor(path, aliases_in(path, about), mmap=mmap))
+    return dict(iter_tensors(path, read_aliases(path, about), mmap=mmap))
 
 
-def aliases_in(path: Path, about: Mapping[str, Any]) -> dict[str, str]:
+def read_aliases(path: Path, about: Mapping[str, Any]) -> dict[str, str]:
     """The names that stand for other names, as what is said in a file tells them.
 
     Raises:
@@ -300,7 +306,7 @@ def aliases_in(path: Path, about: Mapping[str, Any]) -> dict[str, str]:
     return aliases
 
 
-def each_tensor(path: Path, aliases: Mapping[str, str], *, mmap: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+def iter_tensors(path: Path, aliases: Mapping[str, str], *, mmap: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a safetensors file one after the other, sorted by name; see ``load_tensors``."""
     held: dict[str, torch.Tensor] = {}
     with _opened(path) as file:
@@ -321,9 +327,9 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as begin:
             length = int.from_bytes(begin.read(8), "little")
-        if MOST_HEADER < length <= path.stat().st_size:
+        if MAX_HEADER_BYTES < length <= path.stat().st_size:
             raise WeightsError(
-                f"{path} has a header of {length:,} bytes, and at most {MOST_HEADER:,} are read; no network of the zoo "
+                f"{path} has a header of {length:,} bytes, and at most {MAX_HEADER_BYTES:,} are read; no network of the zoo "
                 "says so much"
             )
         with safe_open(path, framework="pt") as file:
@@ -352,10 +358,18 @@ def save_model(path: Path, state: Mapping[str, torch.Tensor], description: Mappi
         The checksum of the weights.
     """
     single = path.suffix == ".safetensors"
-    checksum = save_tensors(path if single else path / WEIGHTS, state, description, checksum=True)
+    checksum = save_tensors(path if single else path / WEIGHTS_FILE, state, description, checksum=True)
     assert checksum is not None
     if not single:
         # the version stands here alone: the weights file must not change with it
-        told = {**description.get(KEY, {}), "weights_sha256": checksum, "version": __version__}
-        write_json(path / CONFIG, {**description, KEY: told})
+        told = {**description.get(METADATA_KEY, {}), "weights_sha256": checksum, "version": __version__}
+        write_json(path / CONFIG_FILE, {**description, METADATA_KEY: told})
     return checksum
+
+
+def strip_local_paths(text: str) -> str:
+    """Returns text with paths from the root or the home folder cut to their last part.
+
+    ``"folder:/home/ann/shoes"`` becomes ``"folder:shoes"``: published files must not name folders of this machine.
+    """
+    return text if "://" in text else re.sub(r"(^|[:=])(?:~|/)(?:[^:=]*/)?(?=[^/])", r"\1", text.rstrip("/"))

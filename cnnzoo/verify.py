@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from os import PathLike
 from typing import Any
 
 import torch
 
-from cnnzoo.errors import unknown
-from cnnzoo.measure import Point, count, draw_landscape
-from cnnzoo.measure.tables import Shown, Table
-from cnnzoo.network import CNN, label_of, least_size
-from cnnzoo.published import TOP1, TOP1_ERROR, Deviation, Published
+from cnnzoo.measure import count
+from cnnzoo.measure.tables import Printable, Table
+from cnnzoo.network import CNN, label_of, min_image_size
+from cnnzoo.published import Deviation, Published
 from cnnzoo.registry import get_entry, get_spec, list_models
 from cnnzoo.spec import Spec
 
@@ -48,7 +46,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Audit(Shown):
+class Audit(Printable):
     """Published figures beside recomputed ones, and where the networks depart from their sources on purpose.
 
     Attributes:
@@ -85,7 +83,7 @@ class Audit(Shown):
                 Table(
                     title=f"{model}: where it departs from its source",
                     headers=("rows", "source", "ours", "reason"),
-                    rows=[(d.rows, d.source, d.ours, d.reason) for d in found],
+                    rows=[(d.blocks, d.source, d.ours, d.reason) for d in found],
                 )
                 for model, found in departures.items()
             ),
@@ -131,7 +129,7 @@ def verify(name: str | None = None) -> Audit:
     def exact(model: str, published: Published) -> float | None:
         if not published.quantity:
             return None
-        value = computed(model, published.setting).total(published.quantity, published.rows)
+        value = computed(model, published.setting).total(published.quantity, published.blocks)
         if not published.against:
             return value
         return value / computed(published.against, {}).total(published.quantity)
@@ -161,8 +159,8 @@ class _Computed:
         """A quantity of some rows (of all, where none are given)."""
         if quantity == "inputs":
             return math.prod(self.spec.input)
-        if quantity == "least_size":
-            return least_size(self.spec) or 0
+        if quantity == "min_image_size":
+            return min_image_size(self.spec) or 0
         values: dict[str, int] = {}
         if quantity in ("parameters", "weights", "bytes"):
             for key, parameter in self.model.named_parameters():
@@ -178,72 +176,6 @@ class _Computed:
         if not chosen:
             raise ValueError(f"{self.spec.name}: no row matches {rows}")
         return sum(values[label] for label in chosen)
-
-
-@dataclass(frozen=True)
-class Timeline(Shown):
-    """Networks through the years: what each costs, and what accuracy was published of it.
-
-    Attributes:
-        points: One per network, by year and name.
-    """
-
-    points: Sequence[Point]
-
-    def table(self) -> Table:
-        """The networks as a table."""
-        return Table(
-            title="networks through the years",
-            headers=("year", "model", "parameters", "MACs", TOP1),
-            rows=[
-                (str(p.year), p.name, p.params, p.macs, "" if p.accuracy is None else f"{p.accuracy:.1f}")
-                for p in self.points
-            ],
-            notes=["as published: each with its own training and crops, or 100 less the error that a source prints"],
-        )
-
-    def tables(self) -> Sequence[Table]:
-        """The one table."""
-        return [self.table()]
-
-    def to_json(self) -> str:
-        """The networks as JSON."""
-        return json.dumps([dataclasses.asdict(point) for point in self.points], indent=2)
-
-    def plot(self, path: str | PathLike[str]) -> None:
-        """Draws accuracy against MACs; a disc's area is the number of parameters.
-
-        Args:
-            path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
-        """
-        years = [point.year for point in self.points]
-        draw_landscape(self.points, path, f"Classic CNNs, {min(years)} to {max(years)}")
-
-
-def timeline(pattern: str = "*") -> Timeline:
-    """The registered networks through the years, with the ImageNet accuracies that their sources print.
-
-    Args:
-        pattern: A wildcard over names, such as ``"res*"``; networks without a year are left out.
-
-    Raises:
-        UnknownNameError: If no network of that pattern has a year.
-    """
-    points = []
-    for name in list_models(pattern):
-        entry = get_entry(name)
-        if entry.year is None:
-            continue
-        printed = {figure.what: float(figure.value) for figure in entry.published if figure.what in (TOP1, TOP1_ERROR)}
-        accuracy = printed.get(TOP1, 100 - printed[TOP1_ERROR] if TOP1_ERROR in printed else None)
-        with torch.device("meta"):
-            model = CNN(get_spec(name))
-        report = count(model, (1, *model.spec.input))
-        family = entry.function.__module__.rpartition(".")[2]
-        points.append(Point(name, family, entry.year, report.params.total, report.macs, accuracy))
-    if not points:
-        raise unknown("model with a year", pattern, [name for name in list_models() if get_entry(name).year])
-    return Timeline(sorted(points, key=lambda point: (point.year, point.name)))
 
 
 def claims(names: Sequence[str]) -> list[str]:

@@ -28,19 +28,19 @@ import click
 
 import cnnzoo
 import cnnzoo.cli
-from cnnzoo.blocks import Block, Parallel, chain
+from cnnzoo.blocks import Block, Parallel, build_blocks
+from cnnzoo.diff import align
 from cnnzoo.measure import draw
 from cnnzoo.measure.tables import Table, human, shape_text
 from cnnzoo.registry import get_entry
-from cnnzoo.spec import align
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs" / "records"
 
-MOST_DRAWN = 140  # layers of a net whose picture can still be looked at
-MOST_SHOWN = 30  # rows of a table that is open from the start
-MOST_CHANGES = 40  # rows of a difference that can still be read
-MOST_FITTED = 1400  # points of width of a picture that can be read when it is made to fit the page
+MAX_DRAWN = 140  # layers of a net whose picture can still be looked at
+MAX_SHOWN = 30  # rows of a table that is open from the start
+MAX_CHANGES = 40  # rows of a difference that can still be read
+MAX_FITTED = 1400  # points of width of a picture that can be read when it is made to fit the page
 ROOMS = ("blocks", "weights", "data", "train", "measure", "errors")  # whose names beyond cnnzoo.* are public, too
 
 
@@ -74,7 +74,7 @@ def about(thing: object) -> str:
 
 
 @cache
-def counted(name: str) -> cnnzoo.Report:
+def counted(name: str) -> cnnzoo.CountReport:
     """The count of a registered model."""
     return cnnzoo.count(name)
 
@@ -150,7 +150,7 @@ def listed(names: Sequence[str]) -> str:
 
 def is_drawn(name: str) -> bool:
     """Whether its picture can be looked at."""
-    return len(counted(name).rows) <= MOST_DRAWN
+    return len(counted(name).layers) <= MAX_DRAWN
 
 
 @cache
@@ -166,17 +166,17 @@ def fitting(name: str) -> str:
     """How its picture is shown: as wide as the page, or, where that would be too small to read, as wide as it is."""
     wide = re.search(r'<svg [^>]*width="([\d.]+)pt"', drawn(name))
     assert wide is not None
-    return "fitted" if float(wide[1]) <= MOST_FITTED else "natural"
+    return "fitted" if float(wide[1]) <= MAX_FITTED else "natural"
 
 
 def rows_table(name: str) -> str:
     """What each row gives, costs and is: rows as the paper's table has them, a branching one is one."""
     report, spec = counted(name), cnnzoo.get_spec(name)
-    links = chain(spec.features, spec.input, "features")
-    links += chain(spec.classifier, links[-1].shape if links else spec.input, "classifier")
+    links = build_blocks(spec.features, spec.input, "features")
+    links += build_blocks(spec.classifier, links[-1].shape if links else spec.input, "classifier")
     lines = ["| row | output | parameters | multiply-adds | field, px | |", "| --- | --- | ---: | ---: | ---: | --- |"]
     for link in links:
-        calls = [call for call in report.rows if call.label.partition("/")[0] == link.row.label]
+        calls = [call for call in report.layers if call.label.partition("/")[0] == link.row.label]
         params, macs = sum(call.params for call in calls), sum(call.macs for call in calls)
         field = max((call.receptive_field for call in calls), default="")
         lines.append(
@@ -184,7 +184,7 @@ def rows_table(name: str) -> str:
         )
     lines.append(f"| **total** | | **{report.params.total:,}** | **{report.macs:,}** | | |")
     heading = f"Layer by layer: {len(links)} rows"
-    return folded(heading, "\n".join(lines), opened=len(links) <= MOST_SHOWN and name == lineage_of(name)[0])
+    return folded(heading, "\n".join(lines), opened=len(links) <= MAX_SHOWN and name == lineage_of(name)[0])
 
 
 def lineage_of(name: str) -> list[str]:
@@ -210,7 +210,7 @@ def relative(name: str, others: Sequence[str]) -> str:
         return sum(not (old and new and old[1] == new[1]) for old, new in pairs)
 
     old = min(others, key=differing)
-    if (rows := differing(old)) > MOST_CHANGES:
+    if (rows := differing(old)) > MAX_CHANGES:
         return f"From `{old}` it differs in {rows} rows; `cnnzoo diff {old} {name}` shows them."
     changes = cnnzoo.diff(old, name).table()
     assert changes.total is not None
@@ -237,7 +237,7 @@ def trained(name: str) -> str:
     lines = [f"#### Trained {{ #{name}-trained }}", "", records_table(files, "../records"), ""]
     for file in files:
         if file.with_suffix(".png").is_file():
-            lines.append(f"![Curves of {file.stem}](../records/{file.stem}.png)")
+            lines.append(f"![Curves of {file.label_prefix}](../records/{file.label_prefix}.png)")
     return "\n".join(lines)
 
 
@@ -270,10 +270,13 @@ def records() -> str:
         began = json.loads(file.read_text())["began"]
         machine = began["machine"]
         where = f"{machine['cores']} cores of {machine['cpu']}, {', '.join(machine['gpus']) or machine['bf16']}"
-        lines += [f"### {file.stem}", "", f"On {where}, with torch {machine['torch']}:", ""]
+        lines += [f"### {file.label_prefix}", "", f"On {where}, with torch {machine['torch']}:", ""]
         lines += ["```console", f"$ {began['command']}", "```", ""]
         if file.with_suffix(".png").is_file():
-            lines += [f"![Loss and accuracy of {file.stem}, epoch by epoch](records/{file.stem}.png)", ""]
+            lines += [
+                f"![Loss and accuracy of {file.label_prefix}, epoch by epoch](records/{file.label_prefix}.png)",
+                "",
+            ]
     return "\n".join(lines)
 
 
@@ -289,7 +292,7 @@ def records_table(files: Sequence[Path], folder: str) -> str:
         mean = {key: fmean(m[key] for m in metrics) for key in metrics[0] if isinstance(metrics[0][key], float)}
         half = f" ± {told['test_acc_95'][1] - told['test_acc']:.4f}" if "test_acc_95" in told else ""
         lines.append(
-            f"| [{file.stem}]({folder}/{file.name}) | `{told['architecture']}` | {told['test_acc']:.4f}{half} | "
+            f"| [{file.label_prefix}]({folder}/{file.name}) | `{told['architecture']}` | {told['test_acc']:.4f}{half} | "
             f"{len(metrics)} | {mean['train_acc']:.4f} | {mean['loss']:.3f} | {mean['examples_per_sec']:,.0f} | "
             f"{mean['wall_examples_per_sec']:,.0f} |"
         )
@@ -345,7 +348,7 @@ def scripts(folder: str, level: int = 2) -> str:
             paragraph = textwrap.dedent(paragraph.strip("\n"))
             is_shell = paragraph.startswith(("python ", "pip ", "torchrun ", "accelerate ", "hf "))
             parts += ["```text", paragraph, "```", ""] if is_shell else [paragraph.replace("<", "&lt;"), ""]
-        if (printed := ROOT / "docs" / "records" / f"{file.stem}.txt").exists():
+        if (printed := ROOT / "docs" / "records" / f"{file.label_prefix}.txt").exists():
             parts += ["It printed:", "", f"```text\n{printed.read_text().rstrip()}\n```", ""]
         parts += [folded(f"{path}", f"```python\n{file.read_text().strip()}\n```"), ""]
     return "\n".join(parts)

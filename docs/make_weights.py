@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 import cnnzoo
-from cnnzoo.weights.pretrained import MOST_BYTES, shipped
+from cnnzoo.weights.pretrained import MAX_BYTES, shipped
 
 NAMES = ("lenet", "lenet5_1998")
 
@@ -22,7 +22,7 @@ def make(name: str, recipe: str) -> None:
     if run.interrupted:
         raise SystemExit(f"{name}: interrupted; nothing is written")
     file = cnnzoo.save(model.float(), shipped(name), overwrite=True)
-    assert file.stat().st_size <= MOST_BYTES, f"{file} is too large to ship"
+    assert file.stat().st_size <= MAX_BYTES, f"{file} is too large to ship"
     print(f"{file}: {run}")
 
 

@@ -24,12 +24,12 @@ def lenets() -> dict[str, Spec]:
     relu = get_spec("lenet", activation="relu", pooling="max")
     return {
         "lenet": lenet,
-        "overlapping 3x3 pools": edit(lenet, "pool*", kernel=3, stride=2, padding=1),
+        "overlapping 3x3 pools": edit(lenet, "pool*", kernel_size=3, stride=2, padding=1),
         "no hidden dense layers": remove(lenet, "fc3", "fc4"),
         "relu": get_spec("lenet", activation="relu"),
         "relu, max pools": relu,
         "relu, max pools, dropout": get_spec("lenet", activation="relu", pooling="max", dropout=0.3),
-        "relu, overlapping max pools": edit(relu, "pool*", kernel=3, stride=2, padding=1),
+        "relu, overlapping max pools": edit(relu, "pool*", kernel_size=3, stride=2, padding=1),
     }
 
 
@@ -37,25 +37,25 @@ def alexnets() -> dict[str, Spec]:
     alexnet = get_spec("alexnet")
     return {
         "alexnet": alexnet,
-        "2x2 pools": edit(alexnet, "pool*", kernel=2, stride=2),
+        "2x2 pools": edit(alexnet, "pool*", kernel_size=2, stride=2),
         "no hidden dense layers": remove(alexnet, "fc6", "drop6", "fc7", "drop7"),
         "no dropout": get_spec("alexnet", dropout=0.0),
-        "on 28x28": edit(get_spec("alexnet", image_size=28), "conv1", kernel=5, stride=1, padding=2),
+        "on 28x28": edit(get_spec("alexnet", image_size=28), "conv1", kernel_size=5, stride=1, padding=2),
     }
 
 
 def train_all(net: str, data: ImageData, *, epochs: int | None = None, width: float = 1.0) -> Iterator[dict[str, Any]]:
     """Trains every variant of a net, one after the other: its name, what it costs, and what comes of it."""
-    sigmoids, relus = cnnzoo.recipe("quick/lenet"), cnnzoo.recipe("quick").edited(epochs=20)
+    sigmoids, relus = cnnzoo.recipe("quick/lenet"), cnnzoo.recipe("quick").replace(epochs=20)
     if net == "alexnet":  # narrow ones learn nothing in few steps of SGD
-        relus = cnnzoo.recipe("quick/alexnet") if width == 1 else cnnzoo.recipe("quick").edited(init="kaiming_normal")
+        relus = cnnzoo.recipe("quick/alexnet") if width == 1 else cnnzoo.recipe("quick").replace(init="kaiming_normal")
     for name, spec in (lenets() if net == "lenet" else alexnets()).items():
         model = cnnzoo.create(spec, seed=0, width=width)
         report = cnnzoo.count(model)
         config = relus if "ReLU" in report.by("kind") else sigmoids
         if name == "on 28x28":
-            config = config.edited(lr=config.lr / 2)  # without it, the loss does not fall at all
-        config = config.edited(epochs=epochs or config.epochs, eval_every=0)
+            config = config.replace(lr=config.lr / 2)  # without it, the loss does not fall at all
+        config = config.replace(epochs=epochs or config.epochs, eval_every=0)
         run = cnnzoo.Trainer(model, data, config).fit()
         if run.interrupted:
             raise KeyboardInterrupt

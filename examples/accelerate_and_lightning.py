@@ -19,7 +19,6 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import cnnzoo
-from cnnzoo.data import normalised
 
 
 def by_torch(model, optimizer, loader, epochs):
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/loops"))
     args = parser.parse_args()
     data = cnnzoo.load_data("fashion_mnist_sample")
-    samples = TensorDataset(normalised(data.train.images, data.mean, data.std), data.train.labels)
+    samples = TensorDataset(normalize(data.train.images, data.mean, data.std), data.train.labels)
     found: dict[str, torch.Tensor] = {}
     lines = [f"{'':14}{'test accuracy':>14}{'largest weight apart from the first':>38}"]
     for name in args.loops:

@@ -27,11 +27,11 @@ import torch
 from ablations import train_all
 from features_first import ways
 from matplotlib.figure import Figure
-from sizes import CROPS
+from sizes import VIEWS
 
 import cnnzoo
 from cnnzoo import ImageData, TrainConfig
-from cnnzoo.measure.layer_plot import COLOURS, FAINT, INK, calm, save_figure
+from cnnzoo.measure.layer_plot import COLORS, FAINT, INK, despine, save_figure
 from cnnzoo.measure.tables import Table
 from cnnzoo.models.alexnet import D2L_ALEXNET
 from cnnzoo.published import D2L_SLIDE
@@ -80,7 +80,7 @@ def recipe_of(config: TrainConfig) -> str:
     still = {"checkpoint_every": 0, "log_every": 50, "seed": 0, "device": "auto"}  # nothing else is learned for these
 
     def changes(name: str) -> list[str]:
-        theirs, ours = (c.edited(**still).to_dict() for c in (cnnzoo.recipe(name), config))
+        theirs, ours = (c.replace(**still).to_dict() for c in (cnnzoo.recipe(name), config))
         return [f"{key}={value}" for key, value in ours.items() if value != theirs[key]]
 
     nearest = min(cnnzoo.list_recipes(), key=lambda name: len(changes(name)))
@@ -94,7 +94,7 @@ def crops(runs: Sequence[Path], data: ImageData) -> Numbers:
         model = cnnzoo.load(run)
         came = model.notes["provenance"]
         about = {"net": model.spec.name, "recipe": recipe_of(TrainConfig.from_dict(came["config"]))}
-        rows.append({**about, **{kind: cnnzoo.evaluate(model, data, crops=kind).top1 for kind in CROPS}})
+        rows.append({**about, **{kind: cnnzoo.evaluate(model, data, views=kind).top1 for kind in VIEWS}})
     return {"data": data.name, "tested": len(data.test), "rows": rows}
 
 
@@ -135,7 +135,7 @@ def variants(net: str, data: ImageData, width: float, epochs: int | None) -> Num
 def features_first(data: ImageData, epochs: int) -> Numbers:
     """Features and softmax trained together, or one after the other."""
     spec = cnnzoo.get_spec("lenet", activation="relu", pooling="max")
-    rows = list(ways(spec, data, cnnzoo.recipe("quick").edited(epochs=epochs)))
+    rows = list(ways(spec, data, cnnzoo.recipe("quick").replace(epochs=epochs)))
     return {"epochs": epochs, **setting(data), "rows": rows}
 
 
@@ -266,8 +266,8 @@ def filters_table(told: Sequence[Numbers]) -> Table:
 
 def crops_table(told: Numbers) -> Table:
     """A row per net."""
-    rows = [[row["net"], row["recipe"], *(f"{row[kind]:.4f}" for kind in CROPS)] for row in told["rows"]]
-    return Table(f"Seen on {told['tested']:,} test images of {told['data']}", ("net", "recipe", *CROPS), rows)
+    rows = [[row["net"], row["recipe"], *(f"{row[kind]:.4f}" for kind in VIEWS)] for row in told["rows"]]
+    return Table(f"Seen on {told['tested']:,} test images of {told['data']}", ("net", "recipe", *VIEWS), rows)
 
 
 def variants_table(net: str, told: Numbers) -> Table:
@@ -310,17 +310,17 @@ def draw_curves(runs: Sequence[Numbers], path: Path) -> None:
     printed = {f.published.what: f.published.printed for f in cnnzoo.verify("alexnet").findings}
     figure = Figure(figsize=(11, 4.2), layout="constrained", facecolor="white")
     loss, accuracy = figure.subplots(1, 2)
-    for run, colour in zip(runs, COLOURS, strict=False):
+    for run, color in zip(runs, COLORS, strict=False):
         epochs, label = [entry["epoch"] for entry in run["history"]], f"{run['net']}, {run['recipe'].split(',')[0]}"
-        loss.plot(epochs, [entry["loss"] for entry in run["history"]], "o-", color=colour, markersize=3, label=label)
-        accuracy.plot(epochs, [entry["train_acc"] for entry in run["history"]], "--", color=colour, linewidth=1.1)
+        loss.plot(epochs, [entry["loss"] for entry in run["history"]], "o-", color=color, markersize=3, label=label)
+        accuracy.plot(epochs, [entry["train_acc"] for entry in run["history"]], "--", color=color, linewidth=1.1)
         tested = {entry["epoch"]: entry["test_acc"] for entry in run["history"] if "test_acc" in entry}
-        accuracy.plot(list(tested), list(tested.values()), "o-", color=colour, markersize=3)
+        accuracy.plot(list(tested), list(tested.values()), "o-", color=color, markersize=3)
     for axis, title, what in ((loss, "loss in training", "training loss"), (accuracy, "accuracy", "test accuracy")):
         axis.plot(10, float(printed[what]), "*", color=INK, markersize=11, label="alexnet, the lecture's")
         axis.set_title(title + (": test solid, train dashed" if axis is accuracy else ""), fontsize=10.5, color=INK)
         axis.set_xlabel("epoch", fontsize=9, color=INK)
-        calm(axis)
+        despine(axis)
         axis.grid(True, color=FAINT, linewidth=0.6)
     accuracy.set_ylim(top=1)
     loss.legend(frameon=False, fontsize=8.5)
@@ -345,12 +345,12 @@ def draw_confusions(runs: Sequence[Numbers], classes: Sequence[str], path: Path)
                     )
         axis.set_xticks(range(len(classes)), classes, rotation=50, ha="right")
         axis.set_yticks(range(len(classes)), classes)
-        calm(axis)
+        despine(axis)
         axis.spines["bottom"].set_visible(False)
         axis.set_title(
             f"{run['net']}, {run['recipe'].split(',')[0]}: {counts.trace() / counts.sum():.4f}",
             fontsize=11,
-            color=COLOURS[NETS.index(run["net"])],
+            color=COLORS[NETS.index(run["net"])],
             weight="bold",
         )
     figure.supxlabel("taken for", fontsize=9, color=INK)
@@ -366,7 +366,7 @@ def draw_filters(filters: dict[str, tuple[torch.Tensor, torch.Tensor]], path: Pa
             axis.imshow(mosaic(some).numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
             axis.set_axis_off()
             title = f"{net}, {len(some)} of {'x'.join(map(str, some.shape[1:]))}: {what}"
-            axis.set_title(title, color=COLOURS[NETS.index(net)], fontsize=10.5, weight="bold")
+            axis.set_title(title, color=COLORS[NETS.index(net)], fontsize=10.5, weight="bold")
     save_figure(figure, path)
 
 

@@ -30,15 +30,15 @@ def main() -> None:
     data = cnnzoo.load_data(options.data)
     knobs = {"activation": "relu", "pooling": "max"} if options.net == "lenet" else {}
     spec = cnnzoo.get_spec(options.net, in_channels=data.shape[0], num_classes=len(data.classes), **knobs)
-    base = cnnzoo.recipe("quick/alexnet").edited(epochs=options.epochs, device=options.device, eval_every=0)
+    base = cnnzoo.recipe("quick/alexnet").replace(epochs=options.epochs, device=options.device, eval_every=0)
 
     rows = []
     for size in options.sizes:
         bench = cnnzoo.bench(spec, batch_size=size, train=True, device=options.device, seconds=options.seconds)
-        kept = cnnzoo.count(spec, (size, *spec.input)).kept_bytes
+        kept = cnnzoo.count(spec, (size, *spec.input)).saved_bytes
         accuracies = []
         for lr in (options.lr, options.lr * size / BASE):
-            config = base.edited(batch_size=size, lr=lr)
+            config = base.replace(batch_size=size, lr=lr)
             run = cnnzoo.Trainer(cnnzoo.create(spec, seed=0), data, config, show=False).fit()
             if run.interrupted:
                 raise KeyboardInterrupt

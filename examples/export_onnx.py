@@ -37,7 +37,7 @@ def main() -> None:
     look = cnnzoo.transforms(model)
     print(f"images: {look.size[0]}x{look.size[1]} px, less {look.mean}, divided by {look.std}")
 
-    x = prepare(data.test.images, look.size, look.mean, look.std, look.fit)
+    x = prepare(data.test.images, look.size, look.mean, look.std, look.crop_mode)
     theirs = numpy.concatenate([session.run(None, {images.name: part.numpy()})[0] for part in x.split(300)])
     with torch.no_grad():
         ours = torch.cat([model(part) for part in x.split(300)]).numpy()

@@ -30,12 +30,12 @@ def ways(spec: Spec, data: ImageData, config: TrainConfig) -> Iterator[dict[str,
     """Trains in each way: how many parameters learn at the end, and what comes of it."""
     for kind in (Conv, Dense, Logits):
         spec = edit(spec, kind, init=config.init)
-    config = config.edited(init=None, eval_every=0)  # the trainer's init would draw anew what was learned before
+    config = config.replace(init=None, eval_every=0)  # the trainer's init would draw anew what was learned before
     sizes = {row: sums["params"] for row, sums in cnnzoo.count(spec).by("label").items() if sums["params"]}
     *below, last = sizes
 
     def fit(name: str, model: CNN, images: ImageData, **settings: Any) -> dict[str, Any]:
-        run = cnnzoo.Trainer(model, images, config.edited(**settings)).fit()
+        run = cnnzoo.Trainer(model, images, config.replace(**settings)).fit()
         if run.interrupted:
             raise KeyboardInterrupt
         trained = sizes[last] if settings else sum(sizes.values())
@@ -62,7 +62,7 @@ def main() -> None:
     data = replace(data, train=data.train[: options.images], test=data.test[: options.images])
     knobs: dict[str, Any] = {"activation": "relu", "pooling": "max"} if options.net == "lenet" else {}
     spec = cnnzoo.get_spec(options.net, width=options.width, **knobs)
-    config = cnnzoo.recipe("quick").edited(epochs=options.epochs)
+    config = cnnzoo.recipe("quick").replace(epochs=options.epochs)
     print(f"{'':60}{'trained':>12}{'train':>8}{'test':>8}")
     for way in ways(spec, data, config):
         print(f"{way['name']:60}{way['trained']:12,}{way['train_acc']:8.3f}{way['test_acc']:8.3f}", flush=True)

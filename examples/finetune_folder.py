@@ -21,7 +21,7 @@ import cnnzoo
 KINDS = ("tops", "trousers", "tops", "dresses", "tops", "shoes", "tops", "shoes", "bags", "shoes")  # of each label
 WAYS = {
     "features as saved": {"freeze": ["features.*"]},
-    "features at a tenth of the rate": {"lr_scale": {"features.*": 0.1}},
+    "features at a tenth of the rate": {"lr_multipliers": {"features.*": 0.1}},
 }
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     print(f"{len(data.train)} images to learn from, {len(data.test)} to be tested on: {', '.join(data.classes)}")
 
     # no init= where weights are to be kept: it would draw them anew
-    config = cnnzoo.recipe("quick").edited(epochs=args.epochs, batch_size=10, lr=3e-3)
+    config = cnnzoo.recipe("quick").replace(epochs=args.epochs, batch_size=10, lr=3e-3)
     for way, changes in {"from scratch": {"init": args.init}, **WAYS}.items():
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -60,7 +60,7 @@ def main() -> None:
         if way == "from scratch":
             print(*(warning.message for warning in said), f"\n{'':34}test accuracy", sep="\n")
         out = args.out / way.replace(" ", "-")
-        run = cnnzoo.Trainer(model, data, config.edited(**changes), out=out, overwrite=True, show=False).fit()
+        run = cnnzoo.Trainer(model, data, config.replace(**changes), out=out, overwrite=True, show=False).fit()
         if run.interrupted:
             raise KeyboardInterrupt
         print(f"{way:34}{run.metrics['test_acc']:13.3f}", flush=True)

@@ -12,7 +12,7 @@ import cnnzoo
 from cnnzoo.measure.tables import Table, human
 
 KINDS = {"Conv2d": "convolutions", "Linear": "dense layers"}
-COLUMNS = ("params", "kept_bytes", "moved_bytes", "macs", "backward_macs")
+COLUMNS = ("params", "saved_bytes", "moved_bytes", "macs", "backward_macs")
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     rows = [
         (
             what,
-            *(f"{human(size)}B" for size in (4 * of["params"], of["kept_bytes"], of["moved_bytes"])),
+            *(f"{human(size)}B" for size in (4 * of["params"], of["saved_bytes"], of["moved_bytes"])),
             *(human(of[column]) for column in ("macs", "backward_macs")),
             f"{2 * of['macs'] / max(of['moved_bytes'], 1):.1f}",  # a net may have no layers of a kind
         )
@@ -45,8 +45,8 @@ def main() -> None:
         notes.append(f"{what}: {most} have {100 * sums[most][column] / whole:.1f} %.")
     notes += [
         f"A training step holds weights, gradients, momentum and activations: 3 x {weights} + "
-        f"{human(report.kept_bytes)}B.",
-        f"Weights stay and activations grow with the batch: at {4 * report.params.total / one.kept_bytes:.0f} images "
+        f"{human(report.saved_bytes)}B.",
+        f"Weights stay and activations grow with the batch: at {4 * report.params.total / one.saved_bytes:.0f} images "
         "they are even.",
     ]
     print(Table(f"{report.name}, a batch of {options.batch}, float32", headers, rows, notes=notes).text())

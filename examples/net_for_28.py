@@ -14,12 +14,12 @@ from pathlib import Path
 
 import cnnzoo
 from cnnzoo import Spec
-from cnnzoo.blocks import Conv, Flatten, Logits, MaxPool, PoolTo
+from cnnzoo.blocks import AdaptiveAvgPool, Conv, Flatten, Logits, MaxPool
 
 
 def net28(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> Spec:
     def conv(maps: int) -> Conv:
-        return Conv(maps, kernel=3, padding=1, bias=False, norm="batch")
+        return Conv(maps, kernel_size=3, padding=1, bias=False, norm="batch")
 
     return Spec(
         name="net28",
@@ -30,7 +30,7 @@ def net28(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> 
             *(conv(64), conv(64)),  # 64 @ 14x14
             MaxPool(2),
             conv(64),  # 64 @ 7x7
-            PoolTo(1),
+            AdaptiveAvgPool(1),
             Flatten(),  # 64
         ),
         classifier=(Logits(num_classes),),

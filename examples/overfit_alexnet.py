@@ -26,19 +26,19 @@ def main() -> None:
     data = cnnzoo.load_data(options.data)
     few = replace(data, train=data.train[: options.images], test=data.train[: options.images])
     unseen = replace(data, test=data.test[: options.images])
-    plain = cnnzoo.recipe("quick").edited(
+    plain = cnnzoo.recipe("quick").replace(
         init="kaiming_normal",
         lr=3e-4 / options.width**0.5,  # a narrow net bears a larger rate
         weight_decay=0.0,
         epochs=options.epochs,
         eval_every=0,
     )
-    others = {"flip": True, "shift": 2, "erase": 0.3}
+    others = {"flip": True, "translate": 2, "random_erasing": 0.3}
     tries = {
         "no dropout": ({"dropout": 0.0}, plain),
         "dropout, as taught": ({}, plain),
-        "dropout, and other images each time": ({}, plain.edited(**others)),
-        "no dropout, one batch alone": ({"dropout": 0.0}, plain.edited(overfit_batches=1, epochs=4 * options.epochs)),
+        "dropout, and other images each time": ({}, plain.replace(**others)),
+        "no dropout, one batch alone": ({"dropout": 0.0}, plain.replace(overfit_batches=1, epochs=4 * options.epochs)),
         "sigmoids instead of ReLU": ({"dropout": 0.0, "activation": "sigmoid"}, plain),
     }
     rows = []

@@ -16,8 +16,8 @@ import torch
 from matplotlib.figure import Figure
 
 import cnnzoo
-from cnnzoo.device import pick_device
-from cnnzoo.measure.layer_plot import COLOURS, FAINT, INK, calm, save_figure
+from cnnzoo.device import resolve_device
+from cnnzoo.measure.layer_plot import COLORS, FAINT, INK, despine, save_figure
 from cnnzoo.measure.tables import Table, human
 
 
@@ -47,7 +47,7 @@ def main() -> None:
         found = cnnzoo.bench(options.net, batch_size=n, device=options.device, seconds=options.seconds)
         print(found, end="\n\n")
         timings += found.timings
-    peak, speed = max(t.ceiling for t in timings), bandwidth(pick_device(options.device), options.seconds)
+    peak, speed = max(t.ceiling for t in timings), bandwidth(resolve_device(options.device), options.seconds)
     layers: dict[str, list[float]] = {}  # label -> FLOP per byte at each batch
     for t in timings:
         for label, sums in cnnzoo.count(options.net, t.input_size).by("label").items():
@@ -66,28 +66,28 @@ def main() -> None:
     left, right = 0.1, max(10 * peak / speed, 2 * max(map(max, layers.values())))
     axis.loglog([left, peak / speed, right], [left * speed, peak, peak], color=INK, linewidth=1.5)
     for i, t in enumerate(timings):
-        groups: list[tuple[float, list[str]]] = []  # neighbours share a line of text
+        groups: list[tuple[float, list[str]]] = []  # neighbors share a line of text
         for x, label in sorted((of[i], label) for label, of in layers.items()):
             if not groups or x > 1.4 * groups[-1][0]:
                 groups.append((x, []))
             groups[-1][1].append(label)
         for x, labels in groups:
-            axis.plot(x, min(peak, x * speed), "o", color=COLOURS[i])
+            axis.plot(x, min(peak, x * speed), "o", color=COLORS[i])
             up = {"xytext": (-6, 5), "ha": "right"} if i else {"xytext": (7, -11), "ha": "left"}
             axis.annotate(
                 ", ".join(labels),
                 (x, min(peak, x * speed)),
                 textcoords="offset points",
-                color=COLOURS[i],
+                color=COLORS[i],
                 fontsize=8,
                 **up,
             )
         label = f"batch {batches[i]}: layers at most, and the net as measured"
-        axis.plot(t.intensity, t.flops_per_sec, "*", color=COLOURS[i], markersize=14, label=label)
+        axis.plot(t.intensity, t.flops_per_sec, "*", color=COLORS[i], markersize=14, label=label)
     axis.set_xlabel("FLOP per byte moved")
     axis.set_ylabel("FLOP/s")
     axis.set_title(f"{options.net} below the roof of this machine", fontsize=11, color=INK)
-    calm(axis)
+    despine(axis)
     axis.grid(True, color=FAINT, linewidth=0.6)
     axis.legend(frameon=False, fontsize=8.5, loc="lower right")
     save_figure(figure, options.picture)

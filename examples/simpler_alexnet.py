@@ -40,8 +40,8 @@ def main() -> None:
     options = parser.parse_args()
     data = cnnzoo.load_data(options.data)
     data = replace(data, train=data.train[: options.images], test=data.test[: options.images])
-    config = cnnzoo.recipe(options.recipe).edited(eval_every=0)
-    config = config.edited(epochs=options.epochs or config.epochs)
+    config = cnnzoo.recipe(options.recipe).replace(eval_every=0)
+    config = config.replace(epochs=options.epochs or config.epochs)
 
     rows, most = [], 0
     for name, spec in simpler().items():

@@ -14,13 +14,13 @@ import argparse
 
 import cnnzoo
 
-FITS = ("resize", "crop", "pad")
-CROPS = ("whole", "flip", "centre", "five", "ten")
+CROP_MODES = ("resize", "crop", "pad")
+VIEWS = ("whole", "flip", "center", "five", "ten")
 
 
-def tested(model: cnnzoo.CNN, data: cnnzoo.ImageData, fit: str) -> str:
+def tested(model: cnnzoo.CNN, data: cnnzoo.ImageData, crop_mode: str) -> str:
     """Accuracy on each kind of view, in columns."""
-    return "".join(f"{cnnzoo.evaluate(model, data, crops=crops, fit=fit).top1:9.4f}" for crops in CROPS)
+    return "".join(f"{cnnzoo.evaluate(model, data, views=crops, crop_mode=fit).top1:9.4f}" for crops in VIEWS)
 
 
 def main() -> None:
@@ -31,18 +31,18 @@ def main() -> None:
     parser.add_argument("--run", help="a run folder or file: only test it")
     options = parser.parse_args()
     data = cnnzoo.load_data(options.data)
-    print(f"test accuracy on {len(data.test):,} images of {data.name}\n{'fit':10}" + "".join(f"{c:>9}" for c in CROPS))
+    print(f"test accuracy on {len(data.test):,} images of {data.name}\n{'fit':10}" + "".join(f"{c:>9}" for c in VIEWS))
     if options.run:
         model = cnnzoo.load(options.run)
-        fit = model.notes["fit"]
+        fit = model.notes["crop_mode"]
         print(f"{fit:10}{tested(model, data, fit)}")
         return
     config = cnnzoo.recipe(options.recipe)
     if options.epochs:
-        config = config.edited(epochs=options.epochs)
-    for fit in FITS:
+        config = config.replace(epochs=options.epochs)
+    for fit in CROP_MODES:
         model = cnnzoo.create("lenet", image_size=32, activation="relu", pooling="max", seed=0)
-        run = cnnzoo.Trainer(model, data, config.edited(fit=fit, eval_every=0), show=False).fit()
+        run = cnnzoo.Trainer(model, data, config.replace(crop_mode=fit, eval_every=0), show=False).fit()
         if run.interrupted:
             raise KeyboardInterrupt
         print(f"{fit:10}{tested(model, data, fit)}", flush=True)

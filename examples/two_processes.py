@@ -7,7 +7,7 @@ The batch size is that of all processes together, and each takes its share of th
 gloo on CPUs, over NCCL on GPUs; on two machines add --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500.
 
 The net is a smooth one. ReLU and max pools have kinks: a rounding that falls on one grows from step to step, between
-one process and two just as between one process and one with accumulate=2. The accuracy is as good, the weights differ.
+one process and two just as between one process and one with accumulation_steps=2. The accuracy is as good, the weights differ.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def tiny_spec() -> cnnzoo.Spec:
         "tiny",
         (1, 8, 8),
         (
-            Conv(4, kernel=3, padding=1, norm="batch"),
-            Parallel(((), (Conv(4, kernel=3, padding=1),)), merge="add", activation="relu"),
+            Conv(4, kernel_size=3, padding=1, norm="batch"),
+            Parallel(((), (Conv(4, kernel_size=3, padding=1),)), merge="add", activation="relu"),
             AvgPool(2),
             Flatten(),
         ),

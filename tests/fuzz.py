@@ -23,7 +23,7 @@ import cnnzoo
 from cnnzoo.serialization import read_header, weights_sha256
 
 LONGEST = 10.0  # seconds for one file, on a busy machine
-MOST_MEMORY = 50_000_000  # bytes beyond the file
+MAX_MEMORY = 50_000_000  # bytes beyond the file
 
 NUMBERS = (0, -1, 1, 7, 2**24, 2**31, 2**53, 2**63, 2**64, 10**12, 10**40, 1e308, 0.5, True, None)
 VALUES = (*NUMBERS, "", "../../x", "F32", "F64", "relu", "\0", "x" * 10_000, [], {}, [[]], {"row": "Conv"}, [1, 2, 3])
@@ -144,7 +144,7 @@ def fuzz(files: int, seed: int, folder: Path) -> Counter[str]:
         assert took < LONGEST, f"file {number} of seed {seed} took {took:.1f} s"
         if peak:
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - peak
-            assert grown < len(made) + MOST_MEMORY, f"file {number} of seed {seed}: {grown:,} bytes more than before"
+            assert grown < len(made) + MAX_MEMORY, f"file {number} of seed {seed}: {grown:,} bytes more than before"
     return found
 
 

@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._error(500, "", "the database is away")
             for pattern, answer in self.routes:
                 if match := re.fullmatch(pattern, f"{self.command} {path}"):
-                    answer(self, body, **match.groupdict())
+                    run_on_meta(self, body, **match.groupdict())
             self._error(404, "EntryNotFound", f"no such address: {path}")
         except _Stop:
             pass

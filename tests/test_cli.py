@@ -127,8 +127,8 @@ def test_train_finds_a_rate(run, tmp_path: Path) -> None:
 
 def test_evaluate_with_crops(run) -> None:
     run("train", "lenet", *FAST, "--out", "r")
-    assert run("evaluate", "r", "--crops", "ten").stdout.endswith(", ten crops each\n")
-    assert "unknown crops 'tenn'. Did you mean 'ten'" in run("evaluate", "r", "--crops", "tenn").stderr
+    assert run("evaluate", "r", "--views", "ten").stdout.endswith(", ten crops each\n")
+    assert "unknown crops 'tenn'. Did you mean 'ten'" in run("evaluate", "r", "--views", "tenn").stderr
 
 
 def test_recipes(run) -> None:
@@ -189,7 +189,7 @@ def test_a_run_on_a_folder_is_resumed(run, tmp_path: Path) -> None:
         (["train", "--resume", "r", "--set", "lr=1"], 2, "a run goes on as it began"),
         (["train", "--resume", "r", "--seeds", "3"], 2, "a run goes on as it began"),
         (["train", "lenet", "--seeds", "0"], 2, "0 is not in the range x>=1"),
-        (["train", "lenet", "--set", "patience=3"], 1, "set held_out too"),
+        (["train", "lenet", "--set", "patience=3"], 1, "set val_size too"),
         (["train", "--resume", "none"], 1, "none holds no run"),
         (["evaluate", "none"], 1, "none does not exist"),
         (["nothing"], 2, "No such command 'nothing'"),

@@ -15,10 +15,10 @@ import torchvision
 from torch import nn
 
 import cnnzoo
-from cnnzoo.blocks import Conv, Flatten, Logits, PoolTo
+from cnnzoo.blocks import AdaptiveAvgPool, Conv, Flatten, Logits
 from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.registry import get_entry
-from cnnzoo.weights import load_torchvision, ungrouped
+from cnnzoo.weights import load_torchvision
 
 HERE = {"alexnet_owt", "vgg11_bn", "squeezenet1_1", "resnet18", "resnet50", "googlenet", "densenet121"}
 TWINS = [
@@ -107,7 +107,7 @@ def test_who_has_a_twin() -> None:
     with pytest.raises(InputError, match="the meta device holds no weights"):
         cnnzoo.create("alexnet_owt", pretrained="torchvision", device="meta")
     with pytest.raises(InputError, match="lenet is on the meta device and has no weights"):
-        ungrouped(cnnzoo.create("lenet", device="meta"))
+        ungroup(cnnzoo.create("lenet", device="meta"))
     with pytest.raises(InputError, match="pretrained must be True, 'torchvision' or None, not 'imagenet'"):
         cnnzoo.create("alexnet_owt", pretrained="imagenet")
 
@@ -214,12 +214,12 @@ def test_a_file_that_is_not_what_was_published(published: Path) -> None:
 
 def test_groups_written_out() -> None:
     model = cnnzoo.create("alexnet_2012", seed=0, num_classes=10, width=0.25, dtype=torch.float64).eval()
-    dense = ungrouped(model)
+    dense = ungroup(model)
     x = torch.randn(2, 3, 227, 227, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(dense(x), model(x), rtol=1e-12, atol=1e-12)
     assert not dense.training and dense.spec.name == model.spec.name
-    assert all(row.groups == 1 for _, row in dense.spec.rows() if isinstance(row, Conv))
+    assert all(row.groups == 1 for _, row in dense.spec.blocks() if isinstance(row, Conv))
     weight = dense.features[4].weight
     half = weight.shape[1] // 2
     assert (weight[: weight.shape[0] // 2, half:] == 0).all() and (weight[weight.shape[0] // 2 :, :half] == 0).all()
@@ -232,7 +232,7 @@ def test_groups_written_out() -> None:
 def test_groups_written_out_at_full_size() -> None:
     """The two can be compared: the same scores, 1.57 times the multiply-adds."""
     model = cnnzoo.create("alexnet_2012", seed=0).eval()
-    dense = ungrouped(model)
+    dense = ungroup(model)
     x = torch.randn(1, 3, 227, 227)
     with torch.no_grad():
         torch.testing.assert_close(dense(x), model(x))
@@ -243,14 +243,14 @@ def test_groups_written_out_at_full_size() -> None:
 def test_depthwise_and_nested_groups_written_out(tiny_spec: cnnzoo.Spec) -> None:
     spec = cnnzoo.edit(tiny_spec, "block2/conv1", groups=4)
     model = cnnzoo.create(spec, seed=0).eval()
-    dense = ungrouped(model)
+    dense = ungroup(model)
     x = torch.randn(3, 1, 8, 8)
     torch.testing.assert_close(dense(x), model(x))
     assert dense.state_dict().keys() == model.state_dict().keys()
-    net = cnnzoo.Spec("g", (4, 8, 8), (Conv(8, kernel=3, groups=4), PoolTo(1), Flatten()), (Logits(2),))
+    net = cnnzoo.Spec("g", (4, 8, 8), (Conv(8, kernel_size=3, groups=4), AdaptiveAvgPool(1), Flatten()), (Logits(2),))
     model = cnnzoo.create(net, seed=0)
-    assert ungrouped(model).features[0].weight.shape == (8, 4, 3, 3)
+    assert ungroup(model).features[0].weight.shape == (8, 4, 3, 3)
     lenet = cnnzoo.create("lenet5_1998", seed=0)  # buffers that are no part of the weights are there, too
-    torch.testing.assert_close(ungrouped(lenet)(x := torch.randn(1, 1, 32, 32)), lenet(x))
+    torch.testing.assert_close(ungroup(lenet)(x := torch.randn(1, 1, 32, 32)), lenet(x))
     with pytest.raises(InputError, match="ungrouped takes a network of the zoo"):
-        ungrouped(torchvision.models.alexnet())  # type: ignore[arg-type]
+        ungroup(torchvision.models.alexnet())  # type: ignore[arg-type]

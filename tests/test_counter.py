@@ -144,14 +144,14 @@ def test_odd_cases(case: str, meta: bool) -> None:
     assert report.params.total == params and report.bias_adds == bias_adds
     assert report.flops == 2 * macs
     assert report.unknown_ops == ()
-    assert sum(row.params for row in report.rows) == params
+    assert sum(row.params for row in report.layers) == params
     assert _same(before, _state(module))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_forward_and_backward_equal_a_real_run(name: str) -> None:
     """torch's own counter (whose backward is wrong for groups) over a forward and backward that are computed."""
-    if any(getattr(row, "groups", 1) > 1 or isinstance(row, TableConv) for _, row in cnnzoo.get_spec(name).rows()):
+    if any(getattr(row, "groups", 1) > 1 or isinstance(row, TableConv) for _, row in cnnzoo.get_spec(name).blocks()):
         pytest.skip("groups")
     model = cnnzoo.create(name)
     with FlopCounterMode(display=False) as counter:
@@ -183,23 +183,23 @@ def test_activations_of_the_referees() -> None:
     import torchvision
 
     lenet, alexnet = cnnzoo.count("lenet"), cnnzoo.count("alexnet")
-    assert (lenet.kept_bytes, lenet.peak_bytes) == (35_472, 37_632)
-    assert alexnet.kept_bytes == 3_998_720
+    assert (lenet.saved_bytes, lenet.peak_bytes) == (35_472, 37_632)
+    assert alexnet.saved_bytes == 3_998_720
     with torch.device("meta"):
         theirs = torchvision.models.alexnet()
     train, test = (cnnzoo.count(theirs.train(mode), (1, 3, 224, 224)) for mode in (True, False))
-    assert (train.kept_bytes, test.kept_bytes) == (3_741_184, 3_671_552)
+    assert (train.saved_bytes, test.saved_bytes) == (3_741_184, 3_671_552)
     assert train.peak_bytes == test.peak_bytes == 1_334_272
-    assert [row.receptive_field for row in train.rows if row.kind == "AdaptiveAvgPool2d"] == [195]
+    assert [row.receptive_field for row in train.layers if row.kind == "AdaptiveAvgPool2d"] == [195]
     assert cnnzoo.count("lenet").by("label")["pool2"]["params"] == 0
-    assert [row.receptive_field for row in lenet.rows if row.label == "flatten"] == [16]
+    assert [row.receptive_field for row in lenet.layers if row.label == "flatten"] == [16]
 
 
 def test_bytes_scale_with_the_type_and_the_batch() -> None:
     net = lambda: nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2))  # noqa: E731
     one = cnnzoo.count(net(), (1, 4))
-    assert one.kept_bytes == 4 * (4 + 4)  # the input and what the sigmoid gives; the second Linear keeps the same
-    assert cnnzoo.count(net().double(), (3, 4)).kept_bytes == 6 * one.kept_bytes
+    assert one.saved_bytes == 4 * (4 + 4)  # the input and what the sigmoid gives; the second Linear keeps the same
+    assert cnnzoo.count(net().double(), (3, 4)).saved_bytes == 6 * one.saved_bytes
     assert one.peak_bytes == 4 * (4 + 4)  # what goes into the sigmoid and what comes out
 
 
@@ -215,7 +215,7 @@ def test_connections_and_neurons() -> None:
 
 def test_receptive_fields() -> None:
     def field(*layers: nn.Module) -> list[int]:
-        return [row.receptive_field for row in cnnzoo.count(nn.Sequential(*layers), (1, 2, 64, 64)).rows]
+        return [row.receptive_field for row in cnnzoo.count(nn.Sequential(*layers), (1, 2, 64, 64)).layers]
 
     def conv(kernel, **more) -> nn.Module:
         return nn.Conv2d(2, 2, kernel, **more)
@@ -244,9 +244,9 @@ def test_which_layer_feeds_which() -> None:
             x = self.first(x)
             return self.last(torch.relu(x + self.second(x)))
 
-    assert [row.inputs for row in cnnzoo.count(Residual(), (1, 4)).rows] == [(), (0,), (0, 1)]
-    chain = cnnzoo.count("alexnet").rows
-    assert [row.inputs for row in chain] == [(), *((i,) for i in range(len(chain) - 1))]
+    assert [row.inputs for row in cnnzoo.count(Residual(), (1, 4)).layers] == [(), (0,), (0, 1)]
+    layers = cnnzoo.count("alexnet").layers
+    assert [layer.inputs for layer in layers] == [(), *((i,) for i in range(len(layers) - 1))]
 
 
 def test_sums_over_groups() -> None:
@@ -367,7 +367,7 @@ def test_rows_sum_to_the_total() -> None:
     ):
         given = {"input_size": size} if size else {"inputs": (torch.zeros(2, 7, 8),) * 3}
         report = cnnzoo.count(module, **given)
-        assert sum(row.params for row in report.rows) == report.params.total
+        assert sum(row.params for row in report.layers) == report.params.total
 
 
 def test_hooks_on_the_whole_module() -> None:
@@ -396,7 +396,7 @@ def test_other_threads_do_not_disturb() -> None:
     thread = threading.Thread(target=busy)
     thread.start()
     try:
-        assert {len(cnnzoo.count("lenet").rows) for _ in range(20)} == {12}
+        assert {len(cnnzoo.count("lenet").layers) for _ in range(20)} == {12}
     finally:
         stop.set()
         thread.join()

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import cnnzoo
-from cnnzoo.data import ImageData, Split, epoch_order, feed_of, prepare, resize
+from cnnzoo.data import ImageData, Split, epoch_order, make_loader, prepare, resize
 from cnnzoo.data.make_sample import draw, write
 from cnnzoo.data.named import IDX_FILES, SAMPLE, read_idx
 from cnnzoo.errors import DataError, InputError, UnknownNameError
@@ -228,13 +228,13 @@ def test_data_is_checked(train: Split, says: str) -> None:
 
 
 def test_held_out_images_leave_the_training_set(tiny_data: ImageData) -> None:
-    held = tiny_data.held_out(20, seed=3)
+    held = tiny_data.hold_out(20, seed=3)
     assert (len(held.train), len(held.test)) == (70, 20)
     rows = lambda split: {bytes(i.flatten().tolist()) for i in split.images}  # noqa: E731
     assert rows(held.train) | rows(held.test) == rows(tiny_data.train)
-    assert held.sha256 == tiny_data.held_out(20, seed=3).sha256 != tiny_data.held_out(20, seed=4).sha256
+    assert held.sha256 == tiny_data.hold_out(20, seed=3).sha256 != tiny_data.hold_out(20, seed=4).sha256
     with pytest.raises(InputError, match="has 90 training images; 90 cannot be held out"):
-        tiny_data.held_out(90)
+        tiny_data.hold_out(90)
 
 
 # --- folders ---
@@ -364,7 +364,7 @@ def test_resize_from_large() -> None:
     assert torch.equal(resize(images, (224, 224)), pil_resize(images, (224, 224)))
 
 
-def test_prepare_normalises() -> None:
+def test_prepare_normalizes() -> None:
     data = cnnzoo.load_data("fashion_mnist_sample")
     x = prepare(data.train.images, (28, 28), data.mean, data.std)
     assert x.dtype == torch.float32 and abs(x.mean().item()) < 1e-4 and abs(x.std().item() - 1) < 1e-4
@@ -378,7 +378,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 
 def test_tensors_are_fed_as_asked(tiny_data: ImageData) -> None:
     order = epoch_order(90, 0, 0)
-    feed = feed_of(tiny_data.train, 3, torch.device("cpu"))
+    feed = make_loader(tiny_data.train, 3, torch.device("cpu"))
     every = list(feed.batches(order.split(32), 0))
     assert [len(y) for _, y in every] == [32, 32, 26]
     assert torch.equal(torch.cat([y for _, y in every]), tiny_data.train.labels[order])

@@ -18,12 +18,12 @@ from cnnzoo.data import Split, ImageData
 full = cnnzoo.load_data("fashion_mnist_sample")
 data = ImageData("some", full.train[:193], full.test[:77], full.classes)  # odd numbers: the last batch has one image
 config = cnnzoo.TrainConfig(
-    epochs=2, batch_size=32, lr=0.05, momentum=0.9, precision="fp32", flip=True, shift=2, erase=0.3, mixup=0.2,
-    ema=0.9, clip_norm=1.0, accumulate=int(sys.argv[2]), crops="flip", log_every=3,
+    epochs=2, batch_size=32, lr=0.05, momentum=0.9, precision="fp32", flip=True, translate=2, random_erasing=0.3, mixup=0.2,
+    ema=0.9, clip_norm=1.0, accumulation_steps=int(sys.argv[2]), views="flip", log_every=3,
 )
 class Record:
     def on_step(self, trainer):
-        if trainer.world.rank == 0 and sys.argv[3] == "stop" and trainer.step == 6:
+        if trainer.distributed.rank == 0 and sys.argv[3] == "stop" and trainer.step == 6:
             import os, signal
             os.kill(os.getpid(), signal.SIGTERM)
 if sys.argv[3] == "resume":
@@ -32,7 +32,7 @@ else:
     model = cnnzoo.create("lenet", activation="relu", seed=0)
     trainer = cnnzoo.Trainer(model, data, config, out=sys.argv[1], callbacks=[Record()])
 run = trainer.fit()
-print("rank", trainer.world.rank, run.metrics.get("test_acc"), run.interrupted)
+print("rank", trainer.distributed.rank, run.metrics.get("test_acc"), run.interrupted)
 """
 
 

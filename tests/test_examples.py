@@ -87,7 +87,7 @@ def is_picture(path: Path) -> bool:
 def test_memory_and_compute(shown, tmp_path: Path) -> None:
     out = shown("memory_and_compute.py", "--batch", "2")
     report = cnnzoo.count("alexnet")
-    convs = [row for row in report.rows if row.kind == "Conv2d"]
+    convs = [row for row in report.layers if row.kind == "Conv2d"]
     assert f"dense layers have {100 * (1 - sum(r.params for r in convs) / report.params.total):.1f} %" in out
     assert f"convolutions have {100 * sum(r.macs for r in convs) / report.macs:.1f} %" in out
     weights, _, moved, *_ = numbers_of(out, "dense layers  ")

@@ -57,8 +57,8 @@ def test_transfer(tmp_path: Path) -> None:
     assert apart and float(apart[1]) < 1e-5
     before, after = map(float, re.findall(r"(0\.\d{3}|1\.000) right", out))
     assert after > 0.95 and after > before
-    grey = cnnzoo.load(tmp_path / "runs" / "transfer" / "grey")
-    assert grey.spec.input == (1, 28, 28) and grey.notes["label_names"] == ["no shoe", "shoe"]
+    gray = cnnzoo.load(tmp_path / "runs" / "transfer" / "gray")
+    assert gray.spec.input == (1, 28, 28) and gray.notes["label_names"] == ["no shoe", "shoe"]
 
 
 def test_push_and_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_period_pieces_serve_in_any_net() -> None:
         "mine",
         (3, 12, 12),
         (
-            TableConv(((2,), (0, 1), (1,)), kernel=3, norm="batch", init="normal:0.1", bias_init=0.5),
+            TableConv(((2,), (0, 1), (1,)), kernel_size=3, norm="batch", init="normal:0.1", bias_init=0.5),
             Subsample((2, 5), activation="tanh"),
             Flatten(),
         ),
@@ -118,9 +118,12 @@ def test_period_pieces_serve_in_any_net() -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: TableConv(((0, 0),), kernel=3), "table must be a tuple with, for each map that comes out, a tuple"),
-        (lambda: TableConv([[0]], kernel=3), "table must be a tuple"),  # type: ignore[arg-type]
-        (lambda: TableConv(((),), kernel=3), "table must be a tuple"),
+        (
+            lambda: TableConv(((0, 0),), kernel_size=3),
+            "table must be a tuple with, for each map that comes out, a tuple",
+        ),
+        (lambda: TableConv([[0]], kernel_size=3), "table must be a tuple"),  # type: ignore[arg-type]
+        (lambda: TableConv(((),), kernel_size=3), "table must be a tuple"),
         (lambda: RBF(("+-", "+")), "codes must be a tuple with one code a class, all of one length"),
         (lambda: RBF(("01",)), "each a text of '\\+' and '-'"),
         (lambda: cnnzoo.create("lenet5_1998", num_classes=7), "row 'output' has codes for 10 classes, not for"),
@@ -163,7 +166,7 @@ def test_lrn_is_the_papers_formula(k: float, mean: bool) -> None:
         around = range(max(0, i - n // 2), min(9 - 1, i + n // 2) + 1)
         total = sum(a[:, j] ** 2 for j in around) / (n if mean else 1)
         b[:, i] = a[:, i] / (k + alpha * total) ** beta
-    (lrn,) = LRN(k=k, mean=mean).unroll((9, 3, 4))
+    (lrn,) = LRN(k=k, mean=mean).build((9, 3, 4))
     torch.testing.assert_close(lrn(a), b, rtol=1e-12, atol=1e-12)
     assert (a - b).abs().max() > 1
 
@@ -289,7 +292,7 @@ def test_consequences_of_a_change_are_told() -> None:
 
 
 def test_differences_inside_branches(tiny_spec: cnnzoo.Spec) -> None:
-    edited = cnnzoo.edit(tiny_spec, "block2/conv1", kernel=5, padding=2)
+    edited = cnnzoo.edit(tiny_spec, "block2/conv1", kernel_size=5, padding=2)
     (change,) = cnnzoo.diff(tiny_spec, edited).changes
     assert (change.label, change.what) == ("block2/conv1", "kernel 3 → 5; padding 1 → 2")
     assert change.params == 4 * 4 * 16
@@ -309,4 +312,10 @@ def test_each_relative_differs_only_where_its_rows_say() -> None:
         renamed = cnnzoo.Spec("other", spec.input, spec.features, spec.classifier)
         a, b = cnnzoo.create(spec, seed=0), cnnzoo.create(renamed, seed=0)
         assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-    assert [row.groups for _, row in cnnzoo.get_spec("alexnet_2012").rows() if isinstance(row, Conv)] == [1, 2, 1, 2, 2]
+    assert [row.groups for _, row in cnnzoo.get_spec("alexnet_2012").blocks() if isinstance(row, Conv)] == [
+        1,
+        2,
+        1,
+        2,
+        2,
+    ]

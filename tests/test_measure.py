@@ -54,7 +54,7 @@ def test_three_channels_and_a_thousand_classes() -> None:
 def test_batches_scale() -> None:
     one, eight = cnnzoo.count("lenet"), cnnzoo.count("lenet", (8, 1, 28, 28))
     assert eight.macs == 8 * one.macs and eight.params == one.params
-    assert eight.rows[0].out_shape == (8, 6, 28, 28)
+    assert eight.layers[0].out_shape == (8, 6, 28, 28)
 
 
 def test_nothing_is_allocated() -> None:
@@ -147,7 +147,7 @@ def test_compare_says_what_the_lecture_claims() -> None:
 def test_claims_follow_from_the_records_not_from_the_names() -> None:
     reversed_ = cnnzoo.compare("lenet", "alexnet")
     assert "parameters: 0.6M against 46M." in str(reversed_)
-    assert "slide" not in str(cnnzoo.compare("lenet", cnnzoo.edit(cnnzoo.get_spec("lenet"), "pool*", kernel=3)))
+    assert "slide" not in str(cnnzoo.compare("lenet", cnnzoo.edit(cnnzoo.get_spec("lenet"), "pool*", kernel_size=3)))
     assert "slide" not in str(cnnzoo.compare("lenet", cnnzoo.count(nn.Linear(2, 2), (1, 2))))
 
 

@@ -12,10 +12,10 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from zoo import FAMILIES, NAMES, row_by_row, small
 
 import cnnzoo
-from cnnzoo.verify import verify
 from cnnzoo.data import resize
 from cnnzoo.errors import SpecError
 from cnnzoo.registry import get_entry
+from cnnzoo.verify import verify
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,7 +27,7 @@ def test_golden(name: str, golden) -> None:
         name,
         {
             "input": list(model.spec.input),
-            "rows": [label for label, _ in model.spec.rows()],
+            "blocks": [label for label, _ in model.spec.blocks()],
             "parameters": report.params.total,
             "macs": report.macs,
             "train_macs": report.train_macs,
@@ -162,11 +162,11 @@ def test_onnx(name: str, tmp_path: Path) -> None:
 def test_features_of_every_row(name: str) -> None:
     """What leaves a row is what the count says, also inside branches."""
     model = cnnzoo.create(name, seed=0, **small(name)).eval()
-    labels = [label for label, _ in model.spec.rows()]
+    labels = [label for label, _ in model.spec.blocks()]
     with torch.no_grad():
         found = cnnzoo.features(model, labels, torch.randn(1, *model.spec.input))
     assert list(found) == labels and found[labels[-1]].shape[0] == 1
-    last = {row.label: row.out_shape for row in cnnzoo.count(model).rows}
+    last = {row.label: row.out_shape for row in cnnzoo.count(model).layers}
     assert all(tuple(found[label].shape) == shape for label, shape in last.items())
 
 
@@ -180,7 +180,7 @@ def test_lineages_do_not_define_modules() -> None:
 
 
 def test_twins_are_the_relatives_they_say() -> None:
-    """Neighbours of a family differ where their docstrings say."""
+    """Neighbors of a family differ where their docstrings say."""
     for shallow, deep in itertools.pairwise(("resnet50", "resnet101", "resnet152")):
         changes = cnnzoo.diff(shallow, deep).changes
         assert {c.label.split(".")[0] for c in changes if c.before is None} <= {"layer2", "layer3"}

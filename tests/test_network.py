@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import cnnzoo
-from cnnzoo.blocks import Conv, Dense, Flatten, Logits, MaxPool, Norm, Parallel, PoolTo
+from cnnzoo.blocks import AdaptiveAvgPool, Conv, Dense, Flatten, Logits, MaxPool, Norm, Parallel
 from cnnzoo.errors import InputError, SpecError, UnknownNameError
 
 # The layers of the lecture's AlexNet (Dive into Deep Learning) and what leaves each for one 1x224x224 image.
@@ -31,7 +31,7 @@ def test_alexnet_is_the_lectures_layer_by_layer() -> None:
         seen += [type(layer).__name__, "x".join(map(str, x.shape))]
     assert seen == LECTURE
     report = cnnzoo.count("alexnet")
-    assert [cell for row in report.rows for cell in (row.kind, "x".join(map(str, row.out_shape)))] == LECTURE
+    assert [cell for row in report.layers for cell in (row.kind, "x".join(map(str, row.out_shape)))] == LECTURE
     assert sum(p.numel() for p in model.parameters()) == 46_764_746
 
 
@@ -87,23 +87,31 @@ def test_device_and_dtype() -> None:
 def test_an_inception_row_trains() -> None:
     branch = Parallel(
         (
-            (Conv(4, kernel=1),),
-            (Conv(2, kernel=1), Conv(6, kernel=3, padding=1)),
-            (MaxPool(3, stride=1, padding=1), Conv(2, kernel=1)),
+            (Conv(4, kernel_size=1),),
+            (Conv(2, kernel_size=1), Conv(6, kernel_size=3, padding=1)),
+            (MaxPool(3, stride=1, padding=1), Conv(2, kernel_size=1)),
         )
     )
-    _trains_to_zero(cnnzoo.Spec("n", (1, 8, 8), (branch, PoolTo(2), Flatten()), (Logits(2),)), channels=12)
+    _trains_to_zero(cnnzoo.Spec("n", (1, 8, 8), (branch, AdaptiveAvgPool(2), Flatten()), (Logits(2),)), channels=12)
 
 
 def test_a_residual_row_trains() -> None:
-    inside = (Conv(4, kernel=3, padding=1, norm="batch"), Conv(4, kernel=3, padding=1, norm="batch", activation=None))
-    rows = (Conv(4, kernel=3, padding=1), Parallel(((), inside), merge="add", activation="relu"), PoolTo(2), Flatten())
+    inside = (
+        Conv(4, kernel_size=3, padding=1, norm="batch"),
+        Conv(4, kernel_size=3, padding=1, norm="batch", activation=None),
+    )
+    rows = (
+        Conv(4, kernel_size=3, padding=1),
+        Parallel(((), inside), merge="add", activation="relu"),
+        AdaptiveAvgPool(2),
+        Flatten(),
+    )
     _trains_to_zero(cnnzoo.Spec("n", (1, 8, 8), rows, (Logits(2),)), channels=4)
 
 
 def _trains_to_zero(spec: cnnzoo.Spec, channels: int) -> None:
     model = cnnzoo.create(spec, seed=0)
-    label = next(label for label, row in spec.rows() if isinstance(row, Parallel))
+    label = next(label for label, row in spec.blocks() if isinstance(row, Parallel))
     x, y = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 2
     assert cnnzoo.features(model, [label], x)[label].shape == (16, channels, 8, 8)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -117,7 +125,7 @@ def _trains_to_zero(spec: cnnzoo.Spec, channels: int) -> None:
 
 
 def test_a_residual_adds_then_activates() -> None:
-    spec = cnnzoo.Spec("n", (2, 4, 4), (Parallel(((), (Conv(2, kernel=1, activation=None),)), "add", "relu"),))
+    spec = cnnzoo.Spec("n", (2, 4, 4), (Parallel(((), (Conv(2, kernel_size=1, activation=None),)), "add", "relu"),))
     model = cnnzoo.create(spec)
     x = torch.randn(3, 2, 4, 4)
     conv = model.features[0][1][0]
@@ -125,19 +133,19 @@ def test_a_residual_adds_then_activates() -> None:
 
 
 def test_paths_that_cannot_be_added() -> None:
-    spec = cnnzoo.Spec("n", (2, 4, 4), (Parallel(((), (Conv(2, kernel=1, stride=4),)), "add"),))
+    spec = cnnzoo.Spec("n", (2, 4, 4), (Parallel(((), (Conv(2, kernel_size=1, stride=4),)), "add"),))
     with pytest.raises(SpecError, match=r"different shapes, which cannot be added: \(2, 4, 4\), \(2, 1, 1\)"):
         cnnzoo.create(spec)
 
 
 def test_logits_of_a_map_are_a_convolution() -> None:
-    model = cnnzoo.create(cnnzoo.Spec("n", (2, 4, 4), (), (Logits(5), PoolTo(1), Flatten())))
+    model = cnnzoo.create(cnnzoo.Spec("n", (2, 4, 4), (), (Logits(5), AdaptiveAvgPool(1), Flatten())))
     assert model(torch.randn(3, 2, 4, 4)).shape == (3, 5)
     assert isinstance(model.classifier[0], nn.Conv2d)
 
 
 def test_batch_norm_of_a_single_pixel_builds() -> None:
-    cnnzoo.create(cnnzoo.Spec("n", (2, 4, 4), (PoolTo(1), Norm(), Flatten()), (Logits(2),)))
+    cnnzoo.create(cnnzoo.Spec("n", (2, 4, 4), (AdaptiveAvgPool(1), Norm(), Flatten()), (Logits(2),)))
 
 
 # --- features ---
@@ -172,7 +180,7 @@ def test_image_too_small_names_the_row_and_the_least_size() -> None:
 
 
 def test_image_too_small_inside_a_branch() -> None:
-    spec = cnnzoo.Spec("n", (1, 4, 4), (Parallel(((Conv(4, kernel=5),),), label="mix"), Flatten()), (Logits(2),))
+    spec = cnnzoo.Spec("n", (1, 4, 4), (Parallel(((Conv(4, kernel_size=5),),), label="mix"), Flatten()), (Logits(2),))
     with pytest.raises(SpecError) as problem:
         cnnzoo.create(spec)
     assert str(problem.value) == (
@@ -181,7 +189,7 @@ def test_image_too_small_inside_a_branch() -> None:
 
 
 def test_a_size_that_is_not_too_small_keeps_its_reason() -> None:
-    halves = Parallel(((MaxPool(2),), (Conv(1, kernel=3, stride=2, padding=1),)), merge="add")
+    halves = Parallel(((MaxPool(2),), (Conv(1, kernel_size=3, stride=2, padding=1),)), merge="add")
     assert cnnzoo.create(cnnzoo.Spec("n", (1, 28, 28), (halves,)))
     with pytest.raises(SpecError, match="paths end in different shapes"):
         cnnzoo.create(cnnzoo.Spec("n", (1, 29, 29), (halves,)))
@@ -193,7 +201,7 @@ def test_rows_that_no_size_would_help() -> None:
     with pytest.raises(SpecError, match=r"row 'pool0' .*cannot take \(64,\): it needs maps \(C, H, W\)"):
         cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Flatten(), MaxPool(2))))
     with pytest.raises(SpecError, match="row 'conv1' .*divisible by groups"):
-        cnnzoo.create(cnnzoo.Spec("n", (3, 8, 8), (Conv(4, kernel=1, groups=2),)))
+        cnnzoo.create(cnnzoo.Spec("n", (3, 8, 8), (Conv(4, kernel_size=1, groups=2),)))
 
 
 def test_images_that_do_not_fit() -> None:
@@ -207,5 +215,7 @@ def test_images_that_do_not_fit() -> None:
         model(torch.zeros(1, 28, 28))
     with pytest.raises(InputError, match="lenet was built for images of 28x28 px .* these give 576 features"):
         model(torch.zeros(2, 1, 32, 32))
-    flexible = cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Conv(2, kernel=3), PoolTo(1), Flatten()), (Logits(2),)))
+    flexible = cnnzoo.create(
+        cnnzoo.Spec("n", (1, 8, 8), (Conv(2, kernel_size=3), AdaptiveAvgPool(1), Flatten()), (Logits(2),))
+    )
     assert flexible(torch.zeros(2, 1, 30, 20)).shape == (2, 2)

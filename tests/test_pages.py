@@ -185,7 +185,7 @@ def test_every_public_name_is_told_in_full() -> None:
 
 
 def inherited(name: str) -> bool:
-    """Whether a method is told by the class that it comes from (Block says what unroll is)."""
+    """Whether a method is told by the class that it comes from (Block says what build is)."""
     owner, _, method = name.rpartition(".")
     found = looked_up(owner)
     return inspect.isclass(found) and any(getattr(vars(base).get(method), "__doc__", None) for base in found.__mro__)

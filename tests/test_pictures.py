@@ -14,21 +14,21 @@ from click.testing import CliRunner
 from torch import nn
 
 import cnnzoo
-from cnnzoo.blocks import Conv, Flatten, Logits, Parallel, PoolTo
+from cnnzoo.blocks import AdaptiveAvgPool, Conv, Flatten, Logits, Parallel
 from cnnzoo.cli import main
 from cnnzoo.errors import FileError, InputError
 from cnnzoo.measure.diagram import _steps
-from cnnzoo.measure.layer_plot import FEWEST_BARS, MOST_BARS, _grouped
+from cnnzoo.measure.layer_plot import MAX_BARS, MIN_BARS, _grouped
 
 
 @pytest.fixture
 def branchy() -> cnnzoo.Spec:
-    inside = (Conv(4, kernel=3, padding=1), Conv(4, kernel=3, padding=1, activation=None))
+    inside = (Conv(4, kernel_size=3, padding=1), Conv(4, kernel_size=3, padding=1, activation=None))
     rows = (
-        Conv(4, kernel=3, padding=1),
+        Conv(4, kernel_size=3, padding=1),
         Parallel(((), inside), merge="add", activation="relu"),
-        Parallel(((Conv(2, kernel=1),), (Conv(6, kernel=1),))),
-        PoolTo(1),
+        Parallel(((Conv(2, kernel_size=1),), (Conv(6, kernel_size=1),))),
+        AdaptiveAvgPool(1),
         Flatten(),
     )
     return cnnzoo.Spec("branchy", (1, 16, 16), rows, (Logits(3),))
@@ -85,7 +85,7 @@ def test_draw_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_names_are_no_mathematics(tmp_path: Path) -> None:
-    spec = cnnzoo.Spec("$x_{$", (1, 8, 8), (Conv(3, kernel=3, label="$a"), Flatten()), (Logits(2),))
+    spec = cnnzoo.Spec("$x_{$", (1, 8, 8), (Conv(3, kernel_size=3, label="$a"), Flatten()), (Logits(2),))
     cnnzoo.draw(spec, tmp_path / "a.svg")
     cnnzoo.count(spec).plot(tmp_path / "b.svg")
 
@@ -101,9 +101,9 @@ def test_many_layers_are_summed_by_module() -> None:
     for net in nets:
         report = cnnzoo.count(net, (1, 3, 224, 224))
         bars = _grouped(report)
-        assert FEWEST_BARS <= len(bars) <= MOST_BARS
+        assert MIN_BARS <= len(bars) <= MAX_BARS
         totals = [sum(values[i] for values in bars.values()) for i in range(3)]
-        assert totals == [report.params.total, report.macs, report.kept_bytes]
+        assert totals == [report.params.total, report.macs, report.saved_bytes]
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

@@ -15,7 +15,7 @@ import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.data import ImageData, load_data
 from cnnzoo.errors import DataError, FileError, InputError, WeightsError
-from cnnzoo.weights.pretrained import MOST_BYTES, shipped
+from cnnzoo.weights.pretrained import MAX_BYTES, shipped
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_what_ships() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_are_what_they_say(name: str) -> None:
     """Trained here on the full set, by a recipe that is told; and as good as they say."""
-    assert shipped(name).stat().st_size <= MOST_BYTES
+    assert shipped(name).stat().st_size <= MAX_BYTES
     model = cnnzoo.create(name, pretrained=True)
     assert model.spec == cnnzoo.get_spec(name) and model.training
     told = model.notes["provenance"]
@@ -133,7 +133,7 @@ def test_transforms_are_those_of_torchvision() -> None:
 
 def test_the_crop_is_saved(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
     model = cnnzoo.create(tiny_spec, seed=0)
-    model.notes.update(mean=[0.5], std=[0.5], crop_pct=0.8, fit="pad")
+    model.notes.update(mean=[0.5], std=[0.5], crop_pct=0.8, crop_mode="border")
     cnnzoo.save(model, tmp_path / "m")
     again = cnnzoo.load(tmp_path / "m")
     assert again.notes == model.notes and cnnzoo.transforms(again).crop_pct == 0.8
@@ -142,7 +142,7 @@ def test_the_crop_is_saved(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
     assert cnnzoo.predict(again, torch.zeros(1, 9, 13, dtype=torch.uint8)).classes == ["0", "1", "2"]
     with pytest.warns(UserWarning, match="sees 3 channels instead of 1"):
         adapted = cnnzoo.create(tmp_path / "m", in_channels=3)
-    assert set(adapted.notes) == {"provenance", "crop_pct", "fit"}  # a mean of one channel is none of three
+    assert set(adapted.notes) == {"provenance", "crop_pct", "crop_mode"}  # a mean of one channel is none of three
 
 
 def test_what_is_no_image(trouser: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cnnzoo.published import Published
 
 def make(name: str):
     def function(num_classes: int = 2, depth: int = 1) -> cnnzoo.Spec:
-        return cnnzoo.Spec(name, (1, 8, 8), (*[Conv(2, kernel=1)] * depth, Flatten()), (Logits(num_classes),))
+        return cnnzoo.Spec(name, (1, 8, 8), (*[Conv(2, kernel_size=1)] * depth, Flatten()), (Logits(num_classes),))
 
     function.__name__ = name
     return function
@@ -53,7 +53,7 @@ def test_a_flag_is_a_flag() -> None:
 
 def test_the_models_own_parameter_wins() -> None:
     def ownnet(width: int = 3) -> cnnzoo.Spec:
-        return cnnzoo.Spec("ownnet", (1, 8, 8), (Conv(width, kernel=1), Flatten()), (Logits(2),))
+        return cnnzoo.Spec("ownnet", (1, 8, 8), (Conv(width, kernel_size=1), Flatten()), (Logits(2),))
 
     cnnzoo.register(ownnet)
     assert cnnzoo.create("ownnet", width=7).features[0].out_channels == 7
@@ -124,7 +124,7 @@ from cnnzoo.blocks import Conv, Flatten, Logits
 
 @cnnzoo.register
 def plugnet(num_classes: int = 2):
-    return cnnzoo.Spec("plugnet", (1, 8, 8), (Conv(3, kernel=1), Flatten()), (Logits(num_classes),))
+    return cnnzoo.Spec("plugnet", (1, 8, 8), (Conv(3, kernel_size=1), Flatten()), (Logits(num_classes),))
 """
 
 

@@ -26,7 +26,7 @@ from cnnzoo.errors import FileError, InputError
 from cnnzoo.measure import charts
 from cnnzoo.serialization import load_tensors, weights_sha256
 
-CONFIG = cnnzoo.TrainConfig(epochs=3, batch_size=20, lr=0.05, momentum=0.9, crops="ten")
+CONFIG = cnnzoo.TrainConfig(epochs=3, batch_size=20, lr=0.05, momentum=0.9, views="ten_crop")
 
 
 class Page(HTMLParser):
@@ -81,7 +81,7 @@ def written(*runs: Path, out: Path) -> Page:
 
 
 def train(model: nn.Module, data: ImageData, out: Path, **changes: Any) -> cnnzoo.Run:
-    return cnnzoo.Trainer(model, data, CONFIG.edited(**changes), out=out, show=False).fit()
+    return cnnzoo.Trainer(model, data, CONFIG.replace(**changes), out=out, show=False).fit()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ class Kill:
 
 def killed(model: nn.Module, data: ImageData, out: Path) -> Path:
     """The folder of a run that was killed in its second epoch."""
-    config = CONFIG.edited(checkpoint_every=2)
+    config = CONFIG.replace(checkpoint_every=2)
     with pytest.raises(Killed):
         cnnzoo.Trainer(model, data, config, out=out, callbacks=[Kill()], show=False).fit()
     return out
@@ -128,7 +128,7 @@ def test_every_number_is_the_runs(run: cnnzoo.Run, tiny_spec: cnnzoo.Spec, tiny_
     assert page.column("At the end") == {
         "": "run",
         "test accuracy": f"{run.metrics['test_acc']:.4f}",
-        "test accuracy, ten crops": f"{run.metrics['test_acc_ten']:.4f}",
+        "test accuracy, ten crops": f"{run.metrics['test_acc_ten_crop']:.4f}",
         "training accuracy": f"{run.metrics['train_acc']:.4f}",
         "training loss": f"{run.metrics['loss']:.4f}",
         "examples/sec, training step": f"{run.metrics['examples_per_sec']:,.1f}",
@@ -140,8 +140,8 @@ def test_every_number_is_the_runs(run: cnnzoo.Run, tiny_spec: cnnzoo.Spec, tiny_
         "test top-5": f"{test['top5']:.4f}",
         "test loss": f"{test['loss']:.4f}",
         "test images": "30",
-        "test ten top-5": f"{told['evaluations']['test_ten']['top5']:.4f}",
-        "test ten loss": f"{told['evaluations']['test_ten']['loss']:.4f}",
+        "test ten top-5": f"{told['evaluations']['test_ten_crop']['top5']:.4f}",
+        "test ten loss": f"{told['evaluations']['test_ten_crop']['loss']:.4f}",
         "test ten images": "30",
         "epochs": "3",
         "state": "finished",
@@ -158,10 +158,10 @@ def test_every_number_is_the_runs(run: cnnzoo.Run, tiny_spec: cnnzoo.Spec, tiny_
     assert head == ["", *tiny_data.classes, "right"] and [row[0] for row in confusion] == list(tiny_data.classes)
     assert [[int(cell or 0) for cell in row[1:-1]] for row in confusion] == test["confusion"]
     layers = page.tables["tiny at 1x1x8x8"]
-    assert [row[4] for row in layers[1:-1]] == [f"{row.params:,}" for row in report.rows]
+    assert [row[4] for row in layers[1:-1]] == [f"{row.params:,}" for row in report.layers]
     assert layers[-1][4:6] == [f"{report.params.total:,}", f"{report.macs:,}"]
     settings = page.column("Other than the default")
-    assert settings == {"": "here", "epochs": "3", "batch_size": "20", "lr": "0.05", "momentum": "0.9", "crops": "ten"}
+    assert settings == {"": "here", "epochs": "3", "batch_size": "20", "lr": "0.05", "momentum": "0.9", "views": "ten"}
     began = json.loads((run.path / "train.json").read_text())["began"]
     assert began["command"] in page.text
     assert page.column("Machine and versions")["torch"] == torch.__version__
@@ -224,7 +224,7 @@ def test_nothing_is_taken_for_html(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_
 
 
 def test_seeds_are_told_together(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
-    found = cnnzoo.repeat(tiny_spec, tiny_data, CONFIG, seeds=2, out=tmp_path / "seeds", show=False)
+    found = cnnzoo.seed_sweep(tiny_spec, tiny_data, CONFIG, seeds=2, out=tmp_path / "seeds", show=False)
     other = train(cnnzoo.create(tiny_spec, seed=0), tiny_data, tmp_path / "slow", lr=0.01)
     page = written(tmp_path / "seeds", other.path, out=tmp_path / "page.html")
     assert page.tables["At the end"][0] == ["", "seeds, mean", "seed-0", "seed-1", "slow"]
@@ -233,8 +233,8 @@ def test_seeds_are_told_together(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_da
         expected = [f"{found.mean(key):.4f} +-{half:.4f}", *(f"{run.metrics[key]:.4f}" for run in (*found.runs, other))]
         assert next(row for row in page.tables["At the end"] if row[0] == what)[1:] == expected
     assert page.tables["What differs between the runs"][1:] == [
-        ["lr", "0.05", "0.01", "0.01", cnnzoo.TrainConfig.about("lr")],
-        ["seed", "0, 1", "0", "0", cnnzoo.TrainConfig.about("seed")],
+        ["lr", "0.05", "0.01", "0.01", cnnzoo.TrainConfig.describe("lr")],
+        ["seed", "0, 1", "0", "0", cnnzoo.TrainConfig.describe("seed")],
     ]
     assert set(page.column("Other than the default")) == {"", "epochs", "batch_size", "momentum", "crops"}
     (summed,) = (caption for caption in page.tables if "summed over 2 seeds" in caption)
@@ -291,7 +291,7 @@ def test_a_seed_that_is_not_finished(tmp_path: Path, run: cnnzoo.Run) -> None:
 
 
 def test_batch_norm_of_one_place_is_counted(tmp_path: Path, tiny_data: ImageData) -> None:
-    spec = cnnzoo.Spec("one", (1, 8, 8), (Conv(4, kernel=8, norm="batch"), Flatten()), (Logits(3),))
+    spec = cnnzoo.Spec("one", (1, 8, 8), (Conv(4, kernel_size=8, norm="batch"), Flatten()), (Logits(3),))
     done = train(cnnzoo.create(spec, seed=0), tiny_data, tmp_path / "run", epochs=1)
     page = Page(cnnzoo.report(done.path).read_text())
     assert page.column("At the end")["multiply-adds (MACs)"] == f"{4 * 8 * 8 + 4 * 3}"

@@ -13,7 +13,8 @@ import cnnzoo
 from cnnzoo.blocks import (
     LRN,
     RBF,
-    Act,
+    Activation,
+    AdaptiveAvgPool,
     AvgPool,
     Block,
     Conv,
@@ -24,27 +25,26 @@ from cnnzoo.blocks import (
     MaxPool,
     Norm,
     Parallel,
-    PoolTo,
     Subsample,
     TableConv,
-    known_blocks,
+    block_kinds,
 )
+from cnnzoo.edits import apply_knobs
 from cnnzoo.errors import InputError, SpecError, UnknownNameError
-from cnnzoo.spec import apply_knobs
 
 
 def labels(spec: cnnzoo.Spec) -> list[str]:
-    return [label for label, _ in spec.rows()]
+    return [label for label, _ in spec.blocks()]
 
 
 def inception(a: int, b: tuple[int, int], c: tuple[int, int], d: int) -> Parallel:
     """A row of table 1 of the GoogLeNet paper."""
     return Parallel(
         (
-            (Conv(a, kernel=1),),
-            (Conv(b[0], kernel=1), Conv(b[1], kernel=3, padding=1)),
-            (Conv(c[0], kernel=1), Conv(c[1], kernel=5, padding=2)),
-            (MaxPool(3, stride=1, padding=1), Conv(d, kernel=1)),
+            (Conv(a, kernel_size=1),),
+            (Conv(b[0], kernel_size=1), Conv(b[1], kernel_size=3, padding=1)),
+            (Conv(c[0], kernel_size=1), Conv(c[1], kernel_size=5, padding=2)),
+            (MaxPool(3, stride=1, padding=1), Conv(d, kernel_size=1)),
         ),
         label="inception3a",
     )
@@ -55,31 +55,34 @@ def inception(a: int, b: tuple[int, int], c: tuple[int, int], d: int) -> Paralle
 
 def test_a_row_is_printed_as_it_is_written() -> None:
     assert repr(MaxPool(3, stride=2)) == "MaxPool(3, stride=2)"
-    assert repr(Conv(96, kernel=11, stride=4, label="conv1")) == "Conv(96, 11, stride=4)"
+    assert repr(Conv(96, kernel_size=11, stride=4, label="conv1")) == "Conv(96, 11, stride=4)"
     assert eval(repr(Conv(96, (3, 5), norm="batch"))) == Conv(96, (3, 5), norm="batch")
 
 
 def test_rows_are_values() -> None:
-    assert Conv(6, kernel=5) == Conv(6, kernel=5) != Conv(6, kernel=3)
+    assert Conv(6, kernel_size=5) == Conv(6, kernel_size=5) != Conv(6, kernel_size=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Conv(6, kernel=5).out = 7  # type: ignore[misc]
+        Conv(6, kernel_size=5).out = 7  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Conv(0, kernel=3), "Conv: out must be a whole number from 1"),
-        (lambda: Conv(True, kernel=3), "out must be a whole number"),
-        (lambda: Conv(4, kernel=(3, 3, 3)), "kernel must be a whole number from 1 to 16777216, or a pair of them"),
-        (lambda: Conv(4, kernel=3, padding=-1), "padding must be a whole number from 0"),
-        (lambda: Conv(4, kernel=3, activation="rely"), "activation must be one of 'relu'"),
-        (lambda: Conv(4, kernel=3, norm=True), "norm must be the name of a normalisation, such as 'batch', not True"),
-        (lambda: Conv(4, kernel=3, bias=1), "bias must be True or False, not 1"),
+        (lambda: Conv(0, kernel_size=3), "Conv: out must be a whole number from 1"),
+        (lambda: Conv(True, kernel_size=3), "out must be a whole number"),
+        (lambda: Conv(4, kernel_size=(3, 3, 3)), "kernel must be a whole number from 1 to 16777216, or a pair of them"),
+        (lambda: Conv(4, kernel_size=3, padding=-1), "padding must be a whole number from 0"),
+        (lambda: Conv(4, kernel_size=3, activation="rely"), "activation must be one of 'relu'"),
+        (
+            lambda: Conv(4, kernel_size=3, norm=True),
+            "norm must be the name of a normalization, such as 'batch', not True",
+        ),
+        (lambda: Conv(4, kernel_size=3, bias=1), "bias must be True or False, not 1"),
         (lambda: Dropout(1.0), "p must be a number from 0 to below 1, not 1.0"),
         (lambda: Dropout(float("nan")), "p must be a number"),
-        (lambda: Parallel(((Conv(4, kernel=1), "x"),)), "paths must be a tuple of paths, each a tuple of rows"),
-        (lambda: Conv(4, kernel=1, init=3), "init must be the name of a scheme, such as 'xavier_uniform'"),
-        (lambda: Conv(4, kernel=1, label="a/b"), "a label is text without '/'"),
+        (lambda: Parallel(((Conv(4, kernel_size=1), "x"),)), "paths must be a tuple of paths, each a tuple of rows"),
+        (lambda: Conv(4, kernel_size=1, init=3), "init must be the name of a scheme, such as 'xavier_uniform'"),
+        (lambda: Conv(4, kernel_size=1, label="a/b"), "a label is text without '/'"),
     ],
 )
 def test_a_row_refuses_what_it_cannot_be(make, text: str) -> None:
@@ -89,34 +92,34 @@ def test_a_row_refuses_what_it_cannot_be(make, text: str) -> None:
 
 
 def test_initial_weights_by_name() -> None:
-    spec = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel=3, init="constant:0.5", bias_init=1.0),))
+    spec = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel_size=3, init="constant:0.5", bias_init=1.0),))
     model = cnnzoo.create(spec)
     assert model.features[0].weight.unique().tolist() == [0.5]
     assert model.features[0].bias.unique().tolist() == [1.0]
     with pytest.raises(UnknownNameError, match="Did you mean 'xavier_normal' or 'xavier_uniform'"):
-        Conv(4, kernel=3, init="xavier")
+        Conv(4, kernel_size=3, init="xavier")
     with pytest.raises(InputError, match="'big' is no number of at least 0; write normal:0.01"):
-        Conv(4, kernel=3, init="normal:big")
+        Conv(4, kernel_size=3, init="normal:big")
 
 
 @pytest.mark.parametrize(
     ("scheme", "bound"), [("uniform_over_fan_in", 2.4 / 25), ("uniform:0.2", 0.2), ("uniform_over_fan_in:1", 1 / 25)]
 )
 def test_uniform_bounds(scheme: str, bound: float) -> None:
-    model = cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Conv(64, kernel=5, init=scheme),)), seed=0)
+    model = cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Conv(64, kernel_size=5, init=scheme),)), seed=0)
     largest = model.features[0].weight.abs().max().item()
     assert 0.95 * bound < largest <= bound
 
 
 def test_lrn_is_the_papers_formula() -> None:
     x = torch.randn(2, 7, 3, 3, dtype=torch.float64)
-    (module,) = LRN().unroll((7, 3, 3))
+    (module,) = LRN().build((7, 3, 3))
     expected = torch.empty_like(x)
-    for i in range(7):  # section 3.3 of the 2012 paper: N = 7 maps, n = 5 neighbours, no division by n
+    for i in range(7):  # section 3.3 of the 2012 paper: N = 7 maps, n = 5 neighbors, no division by n
         near = x[:, max(0, i - 2) : min(7, i + 3)]
         expected[:, i] = x[:, i] / (2 + 1e-4 * (near**2).sum(1)) ** 0.75
     torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-12)
-    (caffe,) = LRN(mean=True, k=1.0).unroll((7, 3, 3))
+    (caffe,) = LRN(mean=True, k=1.0).build((7, 3, 3))
     near = (x[:, 0:5] ** 2).sum(1) / 5
     torch.testing.assert_close(caffe(x)[:, 2], x[:, 2] / (1 + 1e-4 * near) ** 0.75, rtol=1e-12, atol=1e-12)
 
@@ -146,15 +149,17 @@ def test_labels_count_as_caffe_does() -> None:
 
 
 def test_labels_stay_with_their_rows() -> None:
-    spec = cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv1", rows=[LRN(), Conv(6, kernel=3, padding=1)])
+    spec = cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv1", blocks=[LRN(), Conv(6, kernel_size=3, padding=1)])
     assert labels(spec) == ["conv1", "norm1", "conv1b", "pool1", "conv2", "pool2", "flatten", "fc3", "fc4", "fc5"]
     assert labels(cnnzoo.remove(spec, "conv2", "pool*")) == ["conv1", "norm1", "conv1b", "flatten", "fc3", "fc4", "fc5"]
-    before = cnnzoo.insert(cnnzoo.get_spec("lenet"), before="conv1", rows=[Norm()])
+    before = cnnzoo.insert(cnnzoo.get_spec("lenet"), before="conv1", blocks=[Norm()])
     assert labels(before)[:2] == ["norm0", "conv1"]
 
 
 def test_labels_inside_branches() -> None:
-    spec = cnnzoo.Spec("n", (3, 8, 8), (Conv(4, kernel=1), inception(4, (2, 4), (2, 4), 2), PoolTo(1)), (Logits(3),))
+    spec = cnnzoo.Spec(
+        "n", (3, 8, 8), (Conv(4, kernel_size=1), inception(4, (2, 4), (2, 4), 2), AdaptiveAvgPool(1)), (Logits(3),)
+    )
     assert labels(spec) == [
         "conv1", "inception3a", "inception3a/conv1", "inception3a/conv2", "inception3a/conv3", "inception3a/conv4",
         "inception3a/conv5", "inception3a/pool5", "inception3a/conv6", "pool3", "fc4",
@@ -162,8 +167,8 @@ def test_labels_inside_branches() -> None:
 
 
 def test_labels_are_unique() -> None:
-    with pytest.raises(SpecError, match="more than one row is labelled 'a'"):
-        cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel=1, label="a"), Conv(4, kernel=1, label="a")))
+    with pytest.raises(SpecError, match="more than one row is labeled 'a'"):
+        cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel_size=1, label="a"), Conv(4, kernel_size=1, label="a")))
 
 
 # --- edits ---
@@ -172,18 +177,18 @@ def test_labels_are_unique() -> None:
 def test_edit_by_kind_and_by_label() -> None:
     lenet = cnnzoo.get_spec("lenet")
     edited = cnnzoo.edit(lenet, Conv, norm="batch")
-    assert [row.norm for _, row in edited.rows() if isinstance(row, Conv)] == ["batch", "batch"]
-    edited = cnnzoo.edit(lenet, "pool*", kernel=3)
-    assert [row.kernel for _, row in edited.rows() if isinstance(row, AvgPool)] == [3, 3]
+    assert [row.norm for _, row in edited.blocks() if isinstance(row, Conv)] == ["batch", "batch"]
+    edited = cnnzoo.edit(lenet, "pool*", kernel_size=3)
+    assert [row.kernel for _, row in edited.blocks() if isinstance(row, AvgPool)] == [3, 3]
     assert lenet == cnnzoo.get_spec("lenet")
     with pytest.raises(SpecError, match=r"lenet has no row of label 'conv7'; its rows: conv1, pool1"):
-        cnnzoo.edit(lenet, "conv7", kernel=3)
+        cnnzoo.edit(lenet, "conv7", kernel_size=3)
     with pytest.raises(SpecError, match="lenet has no row of kind LRN"):
         cnnzoo.edit(lenet, LRN, k=1.0)
     with pytest.raises(UnknownNameError, match="'strides'. Did you mean 'stride'"):
         cnnzoo.edit(lenet, "conv*", strides=2)
     with pytest.raises(SpecError, match=r"Conv \(row 'conv1'\): kernel must be"):
-        cnnzoo.edit(lenet, "conv*", kernel=0)
+        cnnzoo.edit(lenet, "conv*", kernel_size=0)
 
 
 def test_edits_are_of_specs() -> None:
@@ -196,17 +201,17 @@ def test_edits_are_of_specs() -> None:
 
 def test_insert_says_what_it_needs() -> None:
     with pytest.raises(SpecError, match="either after= or before="):
-        cnnzoo.insert(cnnzoo.get_spec("lenet"), rows=[LRN()])
+        cnnzoo.insert(cnnzoo.get_spec("lenet"), blocks=[LRN()])
     with pytest.raises(UnknownNameError, match="unknown row of lenet 'conv9'. Did you mean 'conv1' or 'conv2'"):
-        cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv9", rows=[LRN()])
+        cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv9", blocks=[LRN()])
 
 
 def test_edits_reach_into_branches() -> None:
-    spec = cnnzoo.Spec("n", (3, 8, 8), (inception(4, (2, 4), (2, 4), 2), PoolTo(1)), (Logits(3),))
+    spec = cnnzoo.Spec("n", (3, 8, 8), (inception(4, (2, 4), (2, 4), 2), AdaptiveAvgPool(1)), (Logits(3),))
     edited = cnnzoo.edit(spec, "inception*/conv1", out=8)
-    assert dict(edited.rows())["inception3a/conv1"].out == 8
+    assert dict(edited.blocks())["inception3a/conv1"].out == 8
     assert len(labels(cnnzoo.remove(spec, "inception3a/pool*"))) == len(labels(spec)) - 1
-    both = cnnzoo.insert(spec, after="inception3a/conv1", rows=[LRN()])
+    both = cnnzoo.insert(spec, after="inception3a/conv1", blocks=[LRN()])
     assert "inception3a/norm1" in labels(both)
 
 
@@ -215,35 +220,35 @@ def test_edits_reach_into_branches() -> None:
 
 def test_activation_replaces_existing_ones() -> None:
     spec = apply_knobs(cnnzoo.get_spec("lenet"), activation="relu")
-    assert [getattr(row, "activation", None) for _, row in spec.rows()].count("relu") == 4
-    bare = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel=1, activation=None), Act("tanh")))
+    assert [getattr(row, "activation", None) for _, row in spec.blocks()].count("relu") == 4
+    bare = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel_size=1, activation=None), Activation("tanh")))
     changed = apply_knobs(bare, activation="relu")
-    assert [row.activation for _, row in changed.rows()] == [None, "relu"]
+    assert [row.activation for _, row in changed.blocks()] == [None, "relu"]
 
 
 def test_norm_goes_where_there_is_one_else_on_every_convolution(tiny_spec: cnnzoo.Spec) -> None:
     group = apply_knobs(tiny_spec, norm="group")
-    assert [row.norm for _, row in group.rows() if isinstance(row, Conv)] == ["group", None]
+    assert [row.norm for _, row in group.blocks() if isinstance(row, Conv)] == ["group", None]
     every = apply_knobs(cnnzoo.get_spec("lenet"), norm="batch")
-    assert [row.norm for _, row in every.rows() if isinstance(row, Conv)] == ["batch", "batch"]
+    assert [row.norm for _, row in every.blocks() if isinstance(row, Conv)] == ["batch", "batch"]
 
 
 def test_pooling_changes_window_pools_only() -> None:
-    spec = cnnzoo.Spec("n", (1, 8, 8), (MaxPool(3, stride=2, ceil=True), PoolTo(1)), (Logits(2),))
-    pool, glob, _ = (row for _, row in apply_knobs(spec, pooling="avg").rows())
-    assert pool == AvgPool(3, stride=2, ceil=True, label="pool0")
-    assert glob == PoolTo(1, label="pool0b")
+    spec = cnnzoo.Spec("n", (1, 8, 8), (MaxPool(3, stride=2, ceil_mode=True), AdaptiveAvgPool(1)), (Logits(2),))
+    pool, glob, _ = (row for _, row in apply_knobs(spec, pooling="avg").blocks())
+    assert pool == AvgPool(3, stride=2, ceil_mode=True, label="pool0")
+    assert glob == AdaptiveAvgPool(1, label="pool0b")
     with pytest.raises(UnknownNameError, match="unknown pooling 'mean'.*Known: avg, max"):
         apply_knobs(spec, pooling="mean")
 
 
 def test_dropout_sets_or_adds() -> None:
-    assert [r.p for _, r in apply_knobs(cnnzoo.get_spec("alexnet"), dropout=0).rows() if isinstance(r, Dropout)] == [
+    assert [r.p for _, r in apply_knobs(cnnzoo.get_spec("alexnet"), dropout=0).blocks() if isinstance(r, Dropout)] == [
         0,
         0,
     ]
     assert labels(apply_knobs(cnnzoo.get_spec("lenet"), dropout=0.2))[-5:] == ["fc3", "drop3", "fc4", "drop4", "fc5"]
-    bare = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel=1), PoolTo(1)), (Logits(2),))
+    bare = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel_size=1), AdaptiveAvgPool(1)), (Logits(2),))
     assert labels(apply_knobs(bare, dropout=0.2)) == ["conv1", "pool1", "drop1", "fc2"]
 
 
@@ -251,10 +256,10 @@ def test_width_scales_hidden_layers_in_multiples_of_the_groups() -> None:
     spec = cnnzoo.Spec(
         "n",
         (2, 8, 8),
-        (Conv(10, kernel=1), Conv(12, kernel=3, groups=2), Conv(12, kernel=3, groups=12), Flatten()),
+        (Conv(10, kernel_size=1), Conv(12, kernel_size=3, groups=2), Conv(12, kernel_size=3, groups=12), Flatten()),
         (Dense(10), Logits(7)),
     )
-    scaled = [row for _, row in apply_knobs(spec, width=0.5).rows()]
+    scaled = [row for _, row in apply_knobs(spec, width=0.5).blocks()]
     assert [getattr(row, "out", None) for row in scaled] == [4, 6, 6, None, 5, None]
     assert scaled[2].groups == 6
     assert scaled[-1].classes == 7
@@ -285,16 +290,16 @@ def test_unknown_knob_lists_the_known_ones() -> None:
 
 def test_json_round_trip_of_every_kind_of_row() -> None:
     rows = (
-        Conv(8, kernel=(3, 1), stride=2, padding=(1, 0), groups=1, bias=False, norm="group", init="normal:0.1"),
-        LRN(), Norm("layer"), Act("tanh"), inception(4, (2, 4), (2, 4), 2), MaxPool(2, ceil=True), AvgPool(2),
+        Conv(8, kernel_size=(3, 1), stride=2, padding=(1, 0), groups=1, bias=False, norm="group", init="normal:0.1"),
+        LRN(), Norm("layer"), Activation("tanh"), inception(4, (2, 4), (2, 4), 2), MaxPool(2, ceil_mode=True), AvgPool(2),
         Parallel(((), (Parallel(((), ()), merge="add"),)), merge="concat", activation="relu"),
-        Subsample(1, activation="tanh", init="uniform:0.5"), TableConv(((0,), (1, 0)), kernel=1),
-        PoolTo((2, 1), kind="max"), Flatten(),
+        Subsample(1, activation="tanh", init="uniform:0.5"), TableConv(((0,), (1, 0)), kernel_size=1),
+        AdaptiveAvgPool((2, 1), kind="max"), Flatten(),
     )  # fmt: skip
     spec = cnnzoo.Spec("all", (3, 32, 32), rows, (Dense(5, activation=None), Dropout(0.25), Logits(4, bias_init=0.5)))
     assert cnnzoo.Spec.from_json(spec.to_json()) == spec
-    used = {type(row).__name__ for _, row in spec.rows()}
-    ours = {name for name, kind in known_blocks().items() if kind.__module__ == "cnnzoo.blocks"}
+    used = {type(row).__name__ for _, row in spec.blocks()}
+    ours = {name for name, kind in block_kinds().items() if kind.__module__ == "cnnzoo.blocks"}
     assert used | {"RBF"} == ours
     cnnzoo.create(spec)
     coded = dataclasses.replace(spec, classifier=(RBF(("++-+", "-+--")),))
@@ -306,9 +311,9 @@ def test_a_users_row_survives_json() -> None:
     class Shift(Block):
         by: float = 1.0
 
-        stem = "shift"
+        label_prefix = "shift"
 
-        def unroll(self, shape):
+        def build(self, shape):
             return [nn.Identity()]
 
     spec = cnnzoo.Spec("mine", (1, 8, 8), (Shift(2.0), Flatten()), (Logits(2),))
@@ -325,7 +330,7 @@ def test_a_field_that_json_does_not_hold() -> None:
     class Typed(Block):
         dtype: object = None
 
-        def unroll(self, shape):
+        def build(self, shape):
             return [nn.Identity()]
 
     spec = cnnzoo.Spec("n", (1, 8, 8), (Typed(torch.float32),))
@@ -337,10 +342,10 @@ def test_a_field_that_json_does_not_hold() -> None:
 def test_a_row_unrolls_into_modules(given: object) -> None:
     @dataclasses.dataclass(frozen=True, repr=False)
     class Wrong(Block):
-        def unroll(self, shape):
+        def build(self, shape):
             return given
 
-    with pytest.raises(SpecError, match="its unroll must return a list of modules"):
+    with pytest.raises(SpecError, match="its build must return a list of modules"):
         cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Wrong(),)))
 
 
@@ -350,7 +355,7 @@ def test_the_newest_of_two_definitions_counts() -> None:
         class Bottle(Block):
             out: int = 4
 
-            def unroll(self, shape):
+            def build(self, shape):
                 return [nn.Conv2d(shape[0], self.out, kernel)]
 
         return Bottle
@@ -366,7 +371,7 @@ def test_a_kind_of_row_may_not_take_a_name_of_ours() -> None:
     mine = dataclasses.dataclass(frozen=True, repr=False)(type("Conv", (Block,), {"__annotations__": {}}))
     with pytest.raises(SpecError, match="another kind of row is called Conv too"):
         cnnzoo.Spec("n", (1, 9, 9), (mine(),)).to_json()
-    assert known_blocks()["Conv"] is Conv
+    assert block_kinds()["Conv"] is Conv
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../x", "a\\b", "a\nb", 3])
@@ -439,10 +444,10 @@ def test_norms_by_word() -> None:
     assert cnnzoo.create("lenet", norm="batch:0.001").features[1].eps == 0.001
     assert cnnzoo.create("alexnet", norm="group:8", device="meta").features[1].num_groups == 8
     with pytest.raises(UnknownNameError, match="unknown norm 'batsch'. Did you mean 'batch'"):
-        Conv(4, kernel=3, norm="batsch")
+        Conv(4, kernel_size=3, norm="batsch")
     for word in ("batch:x", "group:0.5", "layer:-1"):
         with pytest.raises(SpecError, match=f"norm '{word}': '.*' is no number that it takes; write"):
-            Conv(4, kernel=3, norm=word)
+            Conv(4, kernel_size=3, norm=word)
 
 
 def test_norm_none_leaves_activations_behind() -> None:
@@ -450,4 +455,4 @@ def test_norm_none_leaves_activations_behind() -> None:
     spec = cnnzoo.get_spec("densenet_d2l", norm=None)
     kinds = cnnzoo.count(spec).by("kind")
     assert "BatchNorm2d" not in kinds and "ReLU" in kinds
-    assert next(label for label, row in spec.rows() if isinstance(row, Act)) == "block2/norm0"
+    assert next(label for label, row in spec.blocks() if isinstance(row, Act)) == "block2/norm0"

@@ -17,7 +17,7 @@ from torch import nn
 import cnnzoo
 from cnnzoo.data import ImageData
 from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError, WeightsError
-from cnnzoo.initializers import initialise
+from cnnzoo.initializers import initialize
 from cnnzoo.serialization import load_tensors, weights_sha256
 from cnnzoo.train import evaluation, list_recipes
 
@@ -41,7 +41,7 @@ def test_a_config_survives_json() -> None:
 
 
 def test_every_field_says_what_it_means() -> None:
-    assert all(cnnzoo.TrainConfig.about(name) for name in cnnzoo.TrainConfig().to_dict())
+    assert all(cnnzoo.TrainConfig.describe(name) for name in cnnzoo.TrainConfig().to_dict())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_every_field_says_what_it_means() -> None:
 )
 def test_a_config_is_checked(changes: dict, text: str) -> None:
     with pytest.raises(cnnzoo.CnnzooError) as problem:
-        cnnzoo.TrainConfig().edited(**changes)
+        cnnzoo.TrainConfig().replace(**changes)
     assert text in str(problem.value)
 
 
@@ -101,7 +101,7 @@ def test_the_learning_rate_is_a_function_of_the_step() -> None:
 def test_it_learns_and_leaves_a_run(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData, capsys) -> None:
     model = cnnzoo.create(tiny_spec, seed=0)
     state = torch.get_rng_state()
-    run = cnnzoo.Trainer(model, tiny_data, QUICK.edited(epochs=6), out=tmp_path / "run").fit()
+    run = cnnzoo.Trainer(model, tiny_data, QUICK.replace(epochs=6), out=tmp_path / "run").fit()
     assert torch.equal(state, torch.get_rng_state())
     assert run.metrics["test_acc"] > 0.9 and not run.interrupted and run.model is model
     names = {file.name for file in run.path.iterdir()}
@@ -130,7 +130,7 @@ def test_any_module_trains_without_a_folder_or_with_one(tmp_path: Path, tiny_dat
     run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK, show=False).fit()
     assert run.path is None and run.metrics["train_acc"] > 0.6
     net = plain_net()
-    cnnzoo.Trainer(net, tiny_data, QUICK.edited(epochs=1), out=tmp_path, show=False).fit()
+    cnnzoo.Trainer(net, tiny_data, QUICK.replace(epochs=1), out=tmp_path, show=False).fit()
     again = plain_net()
     again.load_state_dict(safetensors.torch.load_file(tmp_path / "model.safetensors"))
     assert weights_sha256(again.state_dict()) == weights_sha256(net.state_dict())
@@ -140,7 +140,7 @@ def test_any_module_trains_without_a_folder_or_with_one(tmp_path: Path, tiny_dat
 
 @pytest.mark.parametrize("change", [{"optimizer": "adamw"}, {"label_smoothing": 0.1}, {"precision": "bf16"}])
 def test_other_knobs_train(tiny_data: ImageData, change: dict) -> None:
-    config = QUICK.edited(momentum=0.0, lr=0.01 if "optimizer" in change else 0.1, epochs=6, **change)
+    config = QUICK.replace(momentum=0.0, lr=0.01 if "optimizer" in change else 0.1, epochs=6, **change)
     assert cnnzoo.Trainer(plain_net(), tiny_data, config, show=False).fit().metrics["test_acc"] > 0.8
 
 
@@ -169,19 +169,19 @@ def test_images_are_scaled_to_the_net(tiny_data: ImageData) -> None:
 
 def test_initial_weights_of_the_config(tiny_data: ImageData) -> None:
     model = plain_net()
-    initialise(model, "constant:0.25")
+    initialize(model, "constant:0.25")
     assert {v for m in (model[1], model[3]) for v in m.weight.unique().tolist()} == {0.25}
-    config = QUICK.edited(epochs=1, lr=0.0, weight_decay=0.0, init="xavier_uniform")
+    config = QUICK.replace(epochs=1, lr=0.0, weight_decay=0.0, init="xavier_uniform")
     a, b = (cnnzoo.Trainer(plain_net(), tiny_data, config, show=False).fit().model.state_dict() for _ in range(2))
     assert weights_sha256(a) == weights_sha256(b) != weights_sha256(plain_net().state_dict())
 
 
 def test_held_out_images_are_watched_and_the_test_waits(tiny_data: ImageData) -> None:
-    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK.edited(held_out=30), show=False).fit()
-    assert [("held_out_acc" in entry, "test_acc" in entry) for entry in run.history] == [
+    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK.replace(val_size=30), show=False).fit()
+    assert [("val_acc" in entry, "test_acc" in entry) for entry in run.history] == [
         (True, False), (True, False), (True, True),
     ]  # fmt: skip
-    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK.edited(eval_every=0), show=False).fit()
+    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK.replace(eval_every=0), show=False).fit()
     assert ["test_acc" in entry for entry in run.history] == [False, False, True]
 
 
@@ -260,7 +260,7 @@ class StopAt:
 def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(
     tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData, stop: int, optimizer: str
 ) -> None:
-    config = QUICK.edited(init="kaiming_normal", optimizer=optimizer)
+    config = QUICK.replace(init="kaiming_normal", optimizer=optimizer)
     whole = cnnzoo.Trainer(cnnzoo.create(tiny_spec, seed=0), tiny_data, config, out=tmp_path / "a", show=False).fit()
     handler = signal.getsignal(signal.SIGINT)
     part = cnnzoo.Trainer(
@@ -279,7 +279,7 @@ def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(
 
 
 def test_fit_again_goes_on_and_then_rests(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
-    config = QUICK.edited(init="kaiming_normal")
+    config = QUICK.replace(init="kaiming_normal")
     whole = cnnzoo.Trainer(cnnzoo.create(tiny_spec, seed=0), tiny_data, config, show=False).fit()
     trainer = cnnzoo.Trainer(
         cnnzoo.create(tiny_spec, seed=0), tiny_data, config, out=tmp_path, show=False, callbacks=[StopAt(7)]
@@ -326,7 +326,7 @@ def test_resume_refuses(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: Image
     with pytest.raises(UnknownNameError, match="unknown data set 'tiny'"):
         cnnzoo.Trainer.resume(out)
     with pytest.raises(InputError, match="is not the data that the run in .* began with"):
-        cnnzoo.Trainer.resume(out, data=tiny_data.held_out(3))
+        cnnzoo.Trainer.resume(out, data=tiny_data.hold_out(3))
     from cnnzoo.train import Trainer
 
     with pytest.raises(InputError, match="cannot be built from its files alone; give model="):
@@ -387,7 +387,7 @@ def test_scores_that_do_not_fit_the_classes(tiny_data: ImageData) -> None:
 def test_batch_norm_of_a_last_batch_of_one(tiny_data: ImageData) -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 3))
     with pytest.raises(TrainingError, match="in a batch of 1, the last one of an epoch of 90 images"):
-        cnnzoo.Trainer(model, tiny_data, QUICK.edited(batch_size=89), show=False).fit()
+        cnnzoo.Trainer(model, tiny_data, QUICK.replace(batch_size=89), show=False).fit()
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, tiny_data: ImageData) -> None:
@@ -397,7 +397,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, tiny_data: ImageDa
         cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "run")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
     cnnzoo.Trainer(
-        plain_net(), tiny_data, QUICK.edited(epochs=1), out=tmp_path / "run", overwrite=True, show=False
+        plain_net(), tiny_data, QUICK.replace(epochs=1), out=tmp_path / "run", overwrite=True, show=False
     ).fit()
     assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 1
 
@@ -414,7 +414,7 @@ def test_an_unwritable_out_is_refused_before_training(tmp_path: Path, tiny_data:
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, tiny_data: ImageData) -> None:
-    config = QUICK.edited(lr=1e30, warmup=0, log_every=2, precision="fp32")
+    config = QUICK.replace(lr=1e30, warmup=0, log_every=2, precision="fp32")
     with pytest.raises(TrainingError) as problem:
         cnnzoo.Trainer(plain_net(), tiny_data, config, out=tmp_path / "run", show=False).fit()
     text = str(problem.value)
@@ -435,7 +435,7 @@ def test_what_is_given_by_name_has_to_be_made_first(tiny_data: ImageData) -> Non
             (plain_net(), tiny_data, "quick"),
             r"config must be a TrainConfig, not str; cnnzoo.recipe\('quick'\) gives one",
         ),
-        ((plain_net(), tiny_data, QUICK.edited(device="meta")), "nothing can be trained on the meta device"),
+        ((plain_net(), tiny_data, QUICK.replace(device="meta")), "nothing can be trained on the meta device"),
         ((plain_net(), tiny_data, {"lr": 1}), "config must be a TrainConfig, not dict"),
         ((plain_net().requires_grad_(False), tiny_data), "there is nothing to train"),
         ((plain_net().to("meta"), tiny_data), "on the meta device and has no weights"),
@@ -474,5 +474,5 @@ def test_compare_trains_both(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: 
         assert cnnzoo.load(out / name).eval()(x).shape == (2, 3)
     with pytest.raises(FileError, match="holds a run already"):
         cnnzoo.compare(tiny_spec, wide, train=tiny_data, recipe=QUICK, out=out)
-    with pytest.raises(InputError, match="compare trains names, Specs and networks of the zoo, not a Report"):
+    with pytest.raises(InputError, match="compare trains names, Specs and networks of the zoo, not a CountReport"):
         cnnzoo.compare(tiny_spec, cnnzoo.count("lenet"), train=tiny_data)

@@ -21,7 +21,7 @@ from cnnzoo.data import ImageData, StreamData, epoch_order, prepare
 from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
 from cnnzoo.serialization import load_tensors, read_header, weights_sha256
 from cnnzoo.train import TensorBoard, evaluate, interval_95
-from cnnzoo.train.distributed import World
+from cnnzoo.train.distributed import DistributedContext
 
 PLAIN = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
 
@@ -56,8 +56,8 @@ def steps_of(data: ImageData, config: cnnzoo.TrainConfig):
         ({"schedule": "constant", "warmup": 2}, lambda t: min(1.0, t / 20)),
         ({"schedule": "one_cycle"}, lambda t: t / 30 if t < 30 else (101 - t) / 71),
         ({"schedule": "one_cycle", "warmup": 1}, lambda t: t / 10 if t < 10 else (101 - t) / 91),
-        ({"schedule": "step", "drops": [3, 7.5]}, lambda t: 1.0 if t <= 30 else 0.1 if t <= 75 else 0.01),
-        ({"schedule": "step", "drops": [5], "drop_factor": 0.5}, lambda t: 1.0 if t <= 50 else 0.5),
+        ({"schedule": "step", "milestones": [3, 7.5]}, lambda t: 1.0 if t <= 30 else 0.1 if t <= 75 else 0.01),
+        ({"schedule": "step", "milestones": [5], "gamma": 0.5}, lambda t: 1.0 if t <= 50 else 0.5),
     ],
 )
 def test_schedules(changes: dict, expected) -> None:
@@ -69,22 +69,22 @@ def test_schedules(changes: dict, expected) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"schedule": "step"}, "schedule='step' and drops go together"),
-        ({"drops": [3]}, "schedule='step' and drops go together"),
-        ({"schedule": "step", "drops": [5, 3]}, r"drops must rise, not \[5, 3\]"),
-        ({"drops": 3}, "drops must be a list of numbers, not 3"),
-        ({"drops": ["x"]}, "drops must be a list of numbers"),
+        ({"schedule": "step"}, "schedule='step' and milestones go together"),
+        ({"milestones": [3]}, "schedule='step' and milestones go together"),
+        ({"schedule": "step", "milestones": [5, 3]}, r"milestones must rise, not \[5, 3\]"),
+        ({"milestones": 3}, "milestones must be a list of numbers, not 3"),
+        ({"milestones": ["x"]}, "milestones must be a list of numbers"),
         ({"freeze": "conv1"}, "freeze must be a list of words, not 'conv1'"),
-        ({"lr_scale": {"conv1": -1}}, "lr_scale must be an object of numbers of at least 0 by word"),
-        ({"lr_scale": ["conv1"]}, "lr_scale must be an object"),
-        ({"patience": 2}, "patience and keep_best judge by held-out images.*held_out=5000"),
-        ({"keep_best": True}, "judge by held-out images"),
-        ({"accumulate": 300}, "a step of 128 images cannot be cut into 300 parts"),
-        ({"erase": 1.5}, "erase must be at most 1, not 1.5"),
+        ({"lr_multipliers": {"conv1": -1}}, "lr_multipliers must be an object of numbers of at least 0 by word"),
+        ({"lr_multipliers": ["conv1"]}, "lr_multipliers must be an object"),
+        ({"patience": 2}, "patience and save_best judge by held-out images.*val_size=5000"),
+        ({"save_best": True}, "judge by held-out images"),
+        ({"accumulation_steps": 300}, "a step of 128 images cannot be cut into 300 parts"),
+        ({"random_erasing": 1.5}, "random_erasing must be at most 1, not 1.5"),
         ({"ema": 1.0}, "ema must be below 1"),
         ({"momentum": 1.0}, "momentum must be below 1"),
-        ({"fit": "crops"}, "unknown fit 'crops'. Did you mean 'crop'"),
-        ({"crops": "tenn"}, "unknown crops 'tenn'. Did you mean 'ten'"),
+        ({"crop_mode": "crops"}, "unknown fit 'crops'. Did you mean 'crop'"),
+        ({"views": "tenn"}, "unknown crops 'tenn'. Did you mean 'ten'"),
         ({"schedule": "onecycle"}, "Did you mean 'one_cycle'"),
     ],
 )
@@ -97,14 +97,14 @@ def test_knobs_are_checked(changes: dict, says: str) -> None:
 
 
 def test_parts_of_a_step_add_up_to_it(tiny_data: ImageData) -> None:
-    whole, parts = (trained(tiny_data, PLAIN.edited(accumulate=n)) for n in (1, 3))
+    whole, parts = (trained(tiny_data, PLAIN.replace(accumulation_steps=n)) for n in (1, 3))
     assert torch.allclose(parameters(whole.model), parameters(parts.model), atol=1e-6)
     for a, b in zip(whole.history, parts.history, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5) and a["train_acc"] == b["train_acc"]
 
 
 def test_clipping_the_gradient(tiny_data: ImageData) -> None:
-    run = trained(tiny_data, PLAIN.edited(clip_norm=0.1, momentum=0.9))
+    run = trained(tiny_data, PLAIN.replace(clip_norm=0.1, momentum=0.9))
     model = plain_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for x, y in steps_of(tiny_data, PLAIN):
@@ -116,7 +116,7 @@ def test_clipping_the_gradient(tiny_data: ImageData) -> None:
 
 
 def test_the_running_mean_is_tested_and_kept(tmp_path: Path, tiny_data: ImageData) -> None:
-    run = trained(tiny_data, PLAIN.edited(ema=0.8), out=tmp_path)
+    run = trained(tiny_data, PLAIN.replace(ema=0.8), out=tmp_path)
     model = plain_net()
     mean = parameters(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -134,29 +134,29 @@ def test_the_running_mean_is_tested_and_kept(tmp_path: Path, tiny_data: ImageDat
 
 def test_mixed_images_have_mixed_targets(tiny_data: ImageData) -> None:
     """With every share near one half, the loss of a net that knows nothing is that of two halves."""
-    run = trained(tiny_data, PLAIN.edited(mixup=0.4, lr=0.0, epochs=1))
-    plain = trained(tiny_data, PLAIN.edited(lr=0.0, epochs=1))
+    run = trained(tiny_data, PLAIN.replace(mixup=0.4, lr=0.0, epochs=1))
+    plain = trained(tiny_data, PLAIN.replace(lr=0.0, epochs=1))
     assert run.history[0]["loss"] != plain.history[0]["loss"]
-    config = PLAIN.edited(mixup=0.4, epochs=8, lr=0.2)
+    config = PLAIN.replace(mixup=0.4, epochs=8, lr=0.2)
     assert trained(tiny_data, config).metrics["test_acc"] > 0.9
 
 
 def test_freezing_by_label_and_by_name(tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
     model = cnnzoo.create(tiny_spec, seed=0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    trained(tiny_data, PLAIN.edited(freeze=["conv1", "classifier.0.bias"]), model)
+    trained(tiny_data, PLAIN.replace(freeze=["conv1", "classifier.0.bias"]), model)
     same = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
     conv1 = {name for name in before if name.startswith(("features.0.", "features.1."))}
     assert all(p.requires_grad for p in model.parameters())
-    assert same == conv1 | {"classifier.0.bias"}  # the statistics of a frozen normalisation rest, too
+    assert same == conv1 | {"classifier.0.bias"}  # the statistics of a frozen normalization rest, too
     with pytest.raises(UnknownNameError, match="unknown label or parameter 'conv9'. Did you mean 'conv1'"):
-        cnnzoo.Trainer(cnnzoo.create(tiny_spec), tiny_data, PLAIN.edited(freeze=["conv9"]))
+        cnnzoo.Trainer(cnnzoo.create(tiny_spec), tiny_data, PLAIN.replace(freeze=["conv9"]))
 
 
 def test_a_rate_for_each_part(tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
-    config = PLAIN.edited(epochs=1, batch_size=90, lr_scale={"*": 0.5, "conv*": 0.0})
+    config = PLAIN.replace(epochs=1, batch_size=90, lr_multipliers={"*": 0.5, "conv*": 0.0})
     moved = {}
-    for name, changes in (("scaled", config), ("plain", config.edited(lr_scale={}))):
+    for name, changes in (("scaled", config), ("plain", config.replace(lr_multipliers={}))):
         model = cnnzoo.create(tiny_spec, seed=0)
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
         trained(tiny_data, changes, model)
@@ -165,12 +165,12 @@ def test_a_rate_for_each_part(tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> N
     for key in ("classifier.0.weight", "classifier.3.bias"):
         assert torch.allclose(moved["scaled"][key], 0.5 * moved["plain"][key], atol=1e-6)
     with pytest.raises(UnknownNameError, match="unknown label or parameter 'convv'"):
-        trained(tiny_data, PLAIN.edited(lr_scale={"convv": 1.0}), cnnzoo.create(tiny_spec))
+        trained(tiny_data, PLAIN.replace(lr_multipliers={"convv": 1.0}), cnnzoo.create(tiny_spec))
 
 
 @pytest.mark.parametrize("changes", [{"precision": "fp16"}, {"precision": "fp16", "clip_norm": 1.0}])
 def test_half_precision_trains(tmp_path: Path, tiny_data: ImageData, changes: dict) -> None:
-    config = PLAIN.edited(epochs=6, **changes)
+    config = PLAIN.replace(epochs=6, **changes)
     whole = trained(tiny_data, config, out=tmp_path / "whole")
     assert whole.metrics["test_acc"] > 0.8 and whole.metrics["precision"] == "fp16"
     cut = trained(tiny_data, config, out=tmp_path / "cut", callbacks=[StopAt(13)])
@@ -187,13 +187,13 @@ def test_deterministic_operators_are_asked_for_and_given_back(tiny_data: ImageDa
             self.seen = torch.are_deterministic_algorithms_enabled()
 
     watch = Watch()
-    trained(tiny_data, PLAIN.edited(deterministic=True), callbacks=[watch])
+    trained(tiny_data, PLAIN.replace(deterministic=True), callbacks=[watch])
     assert watch.seen and not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.slow
 def test_a_compiled_net_ends_close_by(tiny_data: ImageData) -> None:
-    plain, compiled = (trained(tiny_data, PLAIN.edited(compile=value)) for value in (False, True))
+    plain, compiled = (trained(tiny_data, PLAIN.replace(compile=value)) for value in (False, True))
     assert torch.allclose(parameters(plain.model), parameters(compiled.model), atol=1e-4)
 
 
@@ -202,7 +202,7 @@ def test_a_compiled_net_ends_close_by(tiny_data: ImageData) -> None:
 
 def test_overfitting_a_few_batches(tiny_data: ImageData) -> None:
     noisy = ImageData("noise", tiny_data.train, tiny_data.test, tiny_data.classes)
-    config = PLAIN.edited(epochs=60, overfit_batches=1, flip=True, erase=1.0, momentum=0.9)
+    config = PLAIN.replace(epochs=60, overfit_batches=1, flip=True, random_erasing=1.0, momentum=0.9)
     run = trained(noisy, config)
     assert run.metrics["train_acc"] == 1.0 == run.metrics["test_acc"] and run.metrics["loss"] < 0.05
 
@@ -218,12 +218,12 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(tmp_path: Path, tiny_
                 p.data.mul_(-1.0)
 
     spoil = Spoil()
-    config = PLAIN.edited(epochs=20, lr=1e-6, held_out=30, patience=3, keep_best=True)
+    config = PLAIN.replace(epochs=20, lr=1e-6, val_size=30, patience=3, save_best=True)
     net = plain_net()
-    trained(tiny_data, PLAIN.edited(epochs=8), net)  # good from the start
+    trained(tiny_data, PLAIN.replace(epochs=8), net)  # good from the start
     run = trained(tiny_data, config, net, out=tmp_path, callbacks=[spoil])
     assert not run.interrupted and len(run.history) < 20
-    results = [entry["held_out_acc"] for entry in run.history]
+    results = [entry["val_acc"] for entry in run.history]
     assert results.index(max(results)) == len(results) - 4 and "test_acc" in run.history[-1]
     assert not (tmp_path / "checkpoint.safetensors").exists()
     best = load_tensors(tmp_path / "best.safetensors")
@@ -232,13 +232,13 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(tmp_path: Path, tiny_
 
 
 def test_the_best_weights_say_what_they_need(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
-    config = PLAIN.edited(held_out=30, keep_best=True, normalise=False)
+    config = PLAIN.replace(val_size=30, save_best=True, normalize=False)
     run = trained(tiny_data, config, cnnzoo.create(tiny_spec, seed=0), out=tmp_path)
     best = cnnzoo.load(tmp_path / "best.safetensors").notes
     assert {key: best[key] for key in ("label_names", "mean", "std", "fit")} == {
-        "label_names": list(tiny_data.classes), "mean": [0.0], "std": [1.0], "fit": "resize",
+        "label_names": list(tiny_data.classes), "mean": [0.0], "std": [1.0], "crop_mode": "resize",
     }  # fmt: skip
-    accuracies = [entry["held_out_acc"] for entry in run.history]
+    accuracies = [entry["val_acc"] for entry in run.history]
     entry = run.history[accuracies.index(max(accuracies))]
     assert (best["provenance"]["steps"], best["provenance"]["loss"]) == (entry["step"], entry["loss"])
 
@@ -260,33 +260,33 @@ def test_a_callback_may_end_a_run(tmp_path: Path, tiny_data: ImageData) -> None:
             self.seen = found.top1
 
     enough = Enough()
-    run = trained(tiny_data, PLAIN.edited(epochs=9, crops="flip"), out=tmp_path, callbacks=[enough])
+    run = trained(tiny_data, PLAIN.replace(epochs=9, views="flip"), out=tmp_path, callbacks=[enough])
     assert len(run.history) == 1 and not run.interrupted and run.metrics["test_acc_flip"] == enough.seen
     told = json.loads((tmp_path / "metrics.json").read_text())
     assert told["test_acc"] == told["evaluations"]["test"]["top1"] and told["test_acc_flip"] == enough.seen
 
 
 def test_other_crops_are_reported_beside_the_plain_test(tmp_path: Path, tiny_data: ImageData) -> None:
-    run = trained(tiny_data, PLAIN.edited(crops="ten", fit="crop", flip=True, epochs=4), out=tmp_path)
-    assert {"test_acc", "test_acc_ten"} <= set(run.metrics) and ", ten crops 0." in str(run)
+    run = trained(tiny_data, PLAIN.replace(views="ten_crop", crop_mode="center", flip=True, epochs=4), out=tmp_path)
+    assert {"test_acc", "test_acc_ten_crop"} <= set(run.metrics) and ", ten crops 0." in str(run)
     told = json.loads((tmp_path / "metrics.json").read_text())
-    assert told["evaluations"]["test_ten"]["crops"] == "ten" and told["evaluations"]["test"]["n"] == 30
-    assert told["evaluations"]["test_ten"]["top1"] == run.metrics["test_acc_ten"]
+    assert told["evaluations"]["test_ten_crop"]["crops"] == "ten" and told["evaluations"]["test"]["n"] == 30
+    assert told["evaluations"]["test_ten_crop"]["top1"] == run.metrics["test_acc_ten_crop"]
     assert told["weights_sha256"] == weights_sha256(run.model.state_dict())
 
 
 def test_crops_average_probabilities(tiny_data: ImageData) -> None:
-    from cnnzoo.data import crops_of, normalised
+    from cnnzoo.data import make_views
 
     net = plain_net()
     settings: dict = {"classes": 3, "size": (8, 8), "mean": tiny_data.mean, "std": tiny_data.std, "precision": "fp32"}
-    found = evaluate(net, tiny_data.test, crops="flip", **settings)
-    both = crops_of(tiny_data.test.images, (8, 8), "flip")
-    p = torch.stack([net(normalised(both[:, i], tiny_data.mean, tiny_data.std)).softmax(1) for i in (0, 1)]).mean(0)
+    found = evaluate(net, tiny_data.test, views="flip", **settings)
+    both = make_views(tiny_data.test.images, (8, 8), "flip")
+    p = torch.stack([net(normalize(both[:, i], tiny_data.mean, tiny_data.std)).softmax(1) for i in (0, 1)]).mean(0)
     assert found.top1 == (p.argmax(1) == tiny_data.test.labels).double().mean().item() and found.n == 30
     assert found.loss == pytest.approx(nn.functional.nll_loss(p.log(), tiny_data.test.labels).item(), rel=1e-5)
     with pytest.raises(UnknownNameError, match="unknown crops 'teen'. Did you mean 'ten'"):
-        evaluate(net, tiny_data.test, crops="teen", **settings)
+        evaluate(net, tiny_data.test, views="teen", **settings)
 
 
 def test_three_honest_numbers(tiny_data: ImageData) -> None:
@@ -310,17 +310,19 @@ def test_batches_that_something_else_makes_train(tmp_path: Path, tiny_data: Imag
     assert whole.history[-1]["step"] == 10 and whole.metrics["test_acc"] > 0.5
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["evaluations"]["test"]["n"] == 30
     settings: dict = {"classes": 3, "size": (8, 8), "mean": tiny_data.mean, "std": tiny_data.std, "precision": "fp32"}
-    assert evaluate(plain_net(), test, **settings, world=World(0, 2)).n == 30  # of two, each sees all of them
+    assert (
+        evaluate(plain_net(), test, **settings, distributed=DistributedContext(0, 2)).n == 30
+    )  # of two, each sees all of them
     trained(data, PLAIN, out=tmp_path / "b", callbacks=[StopAt(7)])
     rest = cnnzoo.Trainer.resume(tmp_path / "b", model=plain_net(), data=data, show=False).fit()
     assert torch.equal(parameters(rest.model), parameters(whole.model))
     for changes, says in (
-        ({"flip": True}, "taken as they are; augmentation and fit='crop' are for images of bytes"),
-        ({"accumulate": 2}, "gives batches, which cannot be shared out among 1 processes nor cut into 2 parts"),
-        ({"held_out": 3}, "gives batches, from which no samples can be picked"),
+        ({"flip": True}, "taken as they are; augmentation and crop_mode='center' are for images of bytes"),
+        ({"accumulation_steps": 2}, "gives batches, which cannot be shared out among 1 processes nor cut into 2 parts"),
+        ({"val_size": 3}, "gives batches, from which no samples can be picked"),
     ):
         with pytest.raises(InputError, match=says):
-            cnnzoo.Trainer(plain_net(), data, PLAIN.edited(**changes))
+            cnnzoo.Trainer(plain_net(), data, PLAIN.replace(**changes))
     with pytest.raises(InputError, match="lenet takes images of 28x28 px, and ready gives 8x8"):
         cnnzoo.Trainer(cnnzoo.create("lenet", num_classes=3), data, PLAIN)
 
@@ -348,9 +350,9 @@ class Kill:
         if trainer.step == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
 config = cnnzoo.TrainConfig(
-    epochs=3, batch_size=64, accumulate=2, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, clip_norm=2.0,
-    schedule="one_cycle", ema=0.9, label_smoothing=0.1, fit="crop", flip=True, shift=2, erase=0.3, mixup=0.2,
-    colour=0.1, crops="flip", deterministic=True, checkpoint_every=4, seed=3,
+    epochs=3, batch_size=64, accumulation_steps=2, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, clip_norm=2.0,
+    schedule="one_cycle", ema=0.9, label_smoothing=0.1, crop_mode="center", flip=True, translate=2, random_erasing=0.3, mixup=0.2,
+    pca_lighting=0.1, views="flip", deterministic=True, checkpoint_every=4, seed=3,
 )
 if sys.argv[2] == "resume":
     trainer = cnnzoo.Trainer.resume(sys.argv[1], data=data, config=config)
@@ -384,7 +386,7 @@ def test_killed_while_it_is_tested(tmp_path: Path, tiny_data: ImageData, epoch: 
             if trainer.step == epoch * trainer.steps_per_epoch:
                 raise self
 
-    config = PLAIN.edited(checkpoint_every=1)
+    config = PLAIN.replace(checkpoint_every=1)
     whole = trained(tiny_data, config)
     with pytest.raises(Kill):
         trained(tiny_data, config, out=tmp_path, callbacks=[Kill()])
@@ -402,14 +404,14 @@ def test_a_checkpoint_within_an_epoch_knows_its_time(tmp_path: Path, tiny_data: 
                 self.seconds = read_header(tmp_path / "checkpoint.safetensors")[1]["seconds"]
 
     look = Look()
-    run = trained(tiny_data, PLAIN.edited(checkpoint_every=3), out=tmp_path, callbacks=[look])
+    run = trained(tiny_data, PLAIN.replace(checkpoint_every=3), out=tmp_path, callbacks=[look])
     steps, waited, wall = look.seconds
     assert 0 < steps < wall and 0 < waited < wall
     assert run.history[0]["wall_examples_per_sec"] < 60 / wall
 
 
 def test_a_run_on_few_batches_goes_on(tmp_path: Path, tiny_data: ImageData) -> None:
-    config = PLAIN.edited(overfit_batches=2)
+    config = PLAIN.replace(overfit_batches=2)
     whole = trained(tiny_data, config)
     trained(tiny_data, config, out=tmp_path, callbacks=[StopAt(3)])
     again = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False).fit()
@@ -419,7 +421,7 @@ def test_a_run_on_few_batches_goes_on(tmp_path: Path, tiny_data: ImageData) -> N
 def test_what_cannot_be_trained_costs_no_run_that_is_there(tmp_path: Path, tiny_data: ImageData) -> None:
     trained(tiny_data, PLAIN, out=tmp_path)
     for net, config, says in (
-        (plain_net(), PLAIN.edited(freeze=["*"]), r"freeze=\['\*'\] leaves nothing to train"),
+        (plain_net(), PLAIN.replace(freeze=["*"]), r"freeze=\['\*'\] leaves nothing to train"),
         (torch.compile(plain_net()), PLAIN, "compiled already; give the module itself, and compile=True"),
     ):
         with pytest.raises(InputError, match=says):
@@ -433,7 +435,7 @@ def test_sigterm_saves_as_ctrl_c_does(tmp_path: Path, tiny_data: ImageData) -> N
 
 
 def test_the_running_mean_goes_on_after_a_stop(tmp_path: Path, tiny_data: ImageData) -> None:
-    config = PLAIN.edited(ema=0.9, momentum=0.5)
+    config = PLAIN.replace(ema=0.9, momentum=0.5)
     whole = trained(tiny_data, config)
     trainer = cnnzoo.Trainer(plain_net(), tiny_data, config, out=tmp_path, show=False, callbacks=[StopAt(4)])
     assert trainer.fit().interrupted
@@ -474,7 +476,7 @@ def test_weights_tell_of_those_that_they_began_with(
     with pytest.warns(
         UserWarning, match=r"draws the weights anew, .* are not used; config.edited\(init=None\) goes on"
     ):
-        anew = trained(tiny_data, PLAIN.edited(init="xavier_uniform"), cnnzoo.load(tmp_path / "first")).model
+        anew = trained(tiny_data, PLAIN.replace(init="xavier_uniform"), cnnzoo.load(tmp_path / "first")).model
     assert "from" not in anew.notes["provenance"]
 
 
@@ -482,7 +484,7 @@ def test_a_changed_config_is_not_resumed(tmp_path: Path, tiny_data: ImageData) -
     trained(tiny_data, PLAIN, out=tmp_path, callbacks=[StopAt(3)])
     settings: dict = {"model": plain_net(), "data": tiny_data}
     with pytest.raises(InputError, match="config= says otherwise: lr was 0.1 and is 0.2, seed was 0 and is 1"):
-        cnnzoo.Trainer.resume(tmp_path, config=PLAIN.edited(lr=0.2, seed=1), **settings)
+        cnnzoo.Trainer.resume(tmp_path, config=PLAIN.replace(lr=0.2, seed=1), **settings)
     told = json.loads((tmp_path / "train.json").read_text())
     told["config"]["epochs"] = 5
     (tmp_path / "train.json").write_text(json.dumps(told))
@@ -517,7 +519,7 @@ def test_weights_that_are_no_numbers_do_not_replace_a_good_checkpoint(tmp_path: 
                 next(trainer.model.parameters()).data[0, 0] = float("inf")
 
     with pytest.raises(TrainingError, match="at step 5 .* the weights are no longer numbers .1.weight"):
-        trained(tiny_data, PLAIN.edited(checkpoint_every=5), out=tmp_path, callbacks=[Spoil()])
+        trained(tiny_data, PLAIN.replace(checkpoint_every=5), out=tmp_path, callbacks=[Spoil()])
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
@@ -527,23 +529,23 @@ def test_weights_that_are_no_numbers_do_not_replace_a_good_checkpoint(tmp_path: 
 def test_repeat_gives_mean_and_interval(tmp_path: Path) -> None:
     data = cnnzoo.load_data("fashion_mnist_sample").only(torch.arange(300))
     config = cnnzoo.TrainConfig(epochs=2, batch_size=50, lr=0.1, momentum=0.9)
-    found = cnnzoo.repeat("lenet", data, config, seeds=3, out=tmp_path, show=False, activation="relu")
+    found = cnnzoo.seed_sweep("lenet", data, config, seeds=3, out=tmp_path, show=False, activation="relu")
     accuracies = [run.metrics["test_acc"] for run in found.runs]
     assert len(set(accuracies)) > 1 and found.mean() == pytest.approx(sum(accuracies) / 3)
     low, high = found.interval()
     deviation = torch.tensor(accuracies, dtype=torch.float64).std().item()
     assert (high - low) / 2 == pytest.approx(4.303 * deviation / 3**0.5)
     assert "mean" in str(found) and "95 %" in str(found)
-    told = json.loads((tmp_path / "repeat.json").read_text())
+    told = json.loads((tmp_path / "sweep.json").read_text())
     assert told["mean_test_acc"] == found.mean() and [run["seed"] for run in told["runs"]] == [0, 1, 2]
-    alone = cnnzoo.repeat("lenet", data, config, seeds=[2], show=False, activation="relu")
+    alone = cnnzoo.seed_sweep("lenet", data, config, seeds=[2], show=False, activation="relu")
     assert alone.runs[0].metrics["test_acc"] == accuracies[2]
     with pytest.raises(FileError, match="holds a run already"):
-        cnnzoo.repeat("lenet", data, config, seeds=2, out=tmp_path)
-    with pytest.raises(FileError, match=r"repeat.json exists already; name another folder"):
-        cnnzoo.repeat("lenet", data, config, seeds=[7], out=tmp_path)
+        cnnzoo.seed_sweep("lenet", data, config, seeds=2, out=tmp_path)
+    with pytest.raises(FileError, match=r"sweep.json exists already; name another folder"):
+        cnnzoo.seed_sweep("lenet", data, config, seeds=[7], out=tmp_path)
     with pytest.raises(InputError, match="seeds must be a number of at least 1, or different seeds"):
-        cnnzoo.repeat("lenet", data, config, seeds=[1, 1])
+        cnnzoo.seed_sweep("lenet", data, config, seeds=[1, 1])
 
 
 def test_the_interval_is_students() -> None:
@@ -571,7 +573,7 @@ def test_a_record_is_made_of_finished_runs(tmp_path: Path, tiny_data: ImageData)
     from cnnzoo.train import record
 
     trained(tiny_data, PLAIN, out=tmp_path / "a")
-    trained(tiny_data, PLAIN.edited(seed=1), out=tmp_path / "b")
+    trained(tiny_data, PLAIN.replace(seed=1), out=tmp_path / "b")
     record([tmp_path / "a", tmp_path / "b"], tmp_path / "records" / "net.json")
     told = json.loads((tmp_path / "records" / "net.json").read_text())
     assert (tmp_path / "records" / "net.png").exists() and told["began"]["machine"]["torch"] == torch.__version__
@@ -595,12 +597,12 @@ def test_curves_grow_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tiny_data: I
         return cell
 
     ipython = types.ModuleType("IPython")
-    ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
+    ipython.get_ipython = lambda: types.SimpleNamespace(kernel_size=object())  # type: ignore[attr-defined]
     module = types.ModuleType("IPython.display")
     module.display = display  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
-    cnnzoo.Trainer(plain_net(), tiny_data, PLAIN.edited(epochs=3)).fit()
+    cnnzoo.Trainer(plain_net(), tiny_data, PLAIN.replace(epochs=3)).fit()
     assert shown == ["display 3", "update 3", "update 3"]
 
 
@@ -633,10 +635,10 @@ def test_tensorboard_gets_each_epochs_figures(monkeypatch: pytest.MonkeyPatch, t
 def test_the_recipe_of_2012_is_the_papers(tiny_data: ImageData) -> None:
     config = cnnzoo.recipe("krizhevsky2012")
     assert (config.batch_size, config.momentum, config.weight_decay, config.lr) == (128, 0.9, 5e-4, 0.01)
-    assert (config.colour, config.crops, config.fit, config.flip) == (0.1, "ten", "crop", True)
+    assert (config.pca_lighting, config.views, config.crop_mode, config.flip) == (0.1, "ten", "crop", True)
     rates = {round(config.learning_rate(step, 10), 10) for step in range(900)}
     assert rates == {0.01, 0.001, 0.0001, 0.00001}
     model = cnnzoo.create("alexnet_2012", width=0.05, num_classes=3, in_channels=1)
     data = tiny_data.only(torch.arange(6))
-    run = cnnzoo.Trainer(model, data, config.edited(epochs=1, schedule="constant", drops=[]), show=False).fit()
-    assert "test_acc_ten" in run.metrics
+    run = cnnzoo.Trainer(model, data, config.replace(epochs=1, schedule="constant", milestones=[]), show=False).fit()
+    assert "test_acc_ten_crop" in run.metrics

@@ -225,7 +225,7 @@ def test_buffers_that_are_not_stored_are_made_again(tmp_path: Path) -> None:
     class Scaled(Block):
         by: float = 2.0
 
-        def unroll(self, shape):
+        def build(self, shape):
             class Scale(torch.nn.Module):
                 def __init__(self, by: float) -> None:
                     super().__init__()
@@ -355,7 +355,7 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     class Twice(Block):
         """One convolution, under two names."""
 
-        def unroll(self, shape):
+        def build(self, shape):
             conv = torch.nn.Conv2d(shape[0], shape[0], 3, padding=1)
             return [conv, torch.nn.ReLU(), conv]
 
@@ -402,7 +402,7 @@ def test_a_folder_has_a_card(tmp_path: Path, net: cnnzoo.CNN) -> None:
 
 
 def test_the_card_of_a_net_whose_batch_norm_takes_no_single_image(tmp_path: Path) -> None:
-    spec = cnnzoo.Spec("one", (1, 8, 8), (Conv(4, kernel=8, norm="batch"), Flatten()), (Logits(3),))
+    spec = cnnzoo.Spec("one", (1, 8, 8), (Conv(4, kernel_size=8, norm="batch"), Flatten()), (Logits(3),))
     net = cnnzoo.create(spec, seed=0)
     net.classifier.eval()
     modes = [module.training for module in net.modules()]
@@ -422,7 +422,7 @@ HOSTILE = {
     "nested deeper": lambda spec: spec.update(features=NESTED_DEEPER),
     "a name of another folder": lambda spec: spec.update(name="../../etc/passwd"),
     "a label of another folder": lambda spec: spec["features"][0].update(label="../x"),
-    "a kernel as large as the world": lambda spec: spec["features"][0].update(kernel=2**40),
+    "a kernel as large as the world": lambda spec: spec["features"][0].update(kernel_size=2**40),
 }
 MEASURED = """
 import resource, sys, time

@@ -1,10 +1,10 @@
 """Named data sets, and batches made of them where the model lives."""
 
 from cnnzoo.data.augment import Augmentation
-from cnnzoo.data.loaders import epoch_order, feed_of, gives_samples, mixed_seed
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
-from cnnzoo.data.resize import crops_of, fitted, normalised, prepare, resize
+from cnnzoo.data.loaders import derive_seed, epoch_order, has_samples, make_loader
 from cnnzoo.data.named import list_data, load_data
+from cnnzoo.data.resize import make_views, normalize, prepare, resize, resize_and_crop
 
 __all__ = [
     "Augmentation",
@@ -12,15 +12,15 @@ __all__ = [
     "ImageData",
     "Split",
     "StreamData",
-    "crops_of",
+    "derive_seed",
     "epoch_order",
-    "feed_of",
-    "fitted",
-    "gives_samples",
+    "has_samples",
     "list_data",
     "load_data",
-    "mixed_seed",
-    "normalised",
+    "make_loader",
+    "make_views",
+    "normalize",
     "prepare",
     "resize",
+    "resize_and_crop",
 ]

@@ -24,50 +24,50 @@ class Augmentation:
 
     Attributes:
         flip: Whether half of the images are mirrored, left to right.
-        shift: Most pixels by which an image is moved, up or down and left or right; black comes in.
-        erase: Share of images in which a rectangle of random size is filled with random values.
+        translate: Most pixels by which an image is moved, up or down and left or right; black comes in.
+        random_erasing: Share of images in which a rectangle of random size is filled with random values.
         mixup: The parameter of the Beta distribution by which each image is mixed with another; 0 mixes none.
-        colour: Deviation of the noise along the principal components of the training set's colours.
+        pca_lighting: Deviation of the noise along the principal components of the training set's colors.
     """
 
     flip: bool = False
-    shift: int = 0
-    erase: float = 0.0
+    translate: int = 0
+    random_erasing: float = 0.0
     mixup: float = 0.0
-    colour: float = 0.0
+    pca_lighting: float = 0.0
 
     def __bool__(self) -> bool:
         return self != Augmentation()
 
 
 @dataclass(frozen=True)
-class Draws:
+class AugmentParams:
     """What was drawn for the images of one batch, of which ``at`` picks some.
 
     Attributes:
         flip: bool (N,).
-        shift: int64 (N, 2), down and right, px.
+        translate: int64 (N, 2), down and right, px.
         box: float (N, 4): top, left, height and width of what is erased, as shares of the image.
         share: float (N,): how much of the image itself stays in the mixture.
-        colour: float (N, C): what is added along each principal component.
-        place: float (N, 2): where a window is cut, for ``fit="crop"``.
+        pca_lighting: float (N, C): what is added along each principal component.
+        place: float (N, 2): where a window is cut, for ``crop_mode="center"``.
         noise: uint8 (N, C, H, W): what fills an erased place, the same for all images of a batch.
     """
 
     flip: torch.Tensor
-    shift: torch.Tensor
+    translate: torch.Tensor
     box: torch.Tensor
     share: torch.Tensor
-    colour: torch.Tensor
+    pca_lighting: torch.Tensor
     place: torch.Tensor
     noise: torch.Tensor
 
-    def at(self, chosen: slice) -> Draws:
+    def at(self, chosen: slice) -> AugmentParams:
         """The draws of some images of the batch."""
-        return Draws(**{name: value[chosen] for name, value in vars(self).items()})
+        return AugmentParams(**{name: value[chosen] for name, value in vars(self).items()})
 
 
-def draw(augmentation: Augmentation, n: int, shape: Sequence[int], seed: int) -> Draws:
+def sample_params(augmentation: Augmentation, n: int, shape: Sequence[int], seed: int) -> AugmentParams:
     """Draws for a batch of ``n`` images of one (C, H, W), on the CPU: the same whatever the device."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -80,28 +80,28 @@ def draw(augmentation: Augmentation, n: int, shape: Sequence[int], seed: int) ->
     aspect = (low + (high - low) * uniform(n)).exp()
     height, width = ((area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1))
     corner = uniform(n, 2) * torch.stack([1 - height, 1 - width], dim=1)
-    erased = uniform(n) < augmentation.erase
+    erased = uniform(n) < augmentation.random_erasing
     box = torch.cat([corner, torch.stack([height, width], dim=1) * erased[:, None]], dim=1)
     share = torch.ones(n)
     if augmentation.mixup:
         # Beta(a, a) as a quotient of gammas: the generator is ours, which torch.distributions does not take
         gammas = torch._standard_gamma(torch.full((n, 2), augmentation.mixup), generator=generator)
         share = gammas[:, 0] / gammas.sum(dim=1).clamp(min=1e-30)
-    return Draws(
+    return AugmentParams(
         flip=(uniform(n) < 0.5) & augmentation.flip,
-        shift=torch.randint(-augmentation.shift, augmentation.shift + 1, (n, 2), generator=generator),
+        translate=torch.randint(-augmentation.translate, augmentation.translate + 1, (n, 2), generator=generator),
         box=box,
         share=share,
-        colour=torch.randn(n, shape[0], generator=generator) * augmentation.colour,
+        pca_lighting=torch.randn(n, shape[0], generator=generator) * augmentation.pca_lighting,
         place=uniform(n, 2),
         noise=torch.randint(256, (1, *shape), generator=generator, dtype=torch.uint8).expand(n, *shape),
     )
 
 
-def augmented(
+def augment(
     images: torch.Tensor,
     augmentation: Augmentation,
-    draws: Draws,
+    draws: AugmentParams,
     *,
     partners: torch.Tensor | None = None,
     components: torch.Tensor | None = None,
@@ -113,7 +113,7 @@ def augmented(
         augmentation: What is done.
         draws: What was drawn for these images.
         partners: uint8 (N, C, H, W): what each image is mixed with.
-        components: float (C, C): the principal components of the set's colours, each times its variance, as rows.
+        components: float (C, C): the principal components of the set's colors, each times its variance, as rows.
 
     Returns:
         uint8 (N, C, H, W).
@@ -122,22 +122,22 @@ def augmented(
     height, width = images.shape[-2:]
     if augmentation.flip:
         images = torch.where(draws.flip.to(device)[:, None, None, None], images.flip(-1), images)
-    if augmentation.shift:
-        most = augmentation.shift
-        corner = most - draws.shift.to(device)
+    if augmentation.translate:
+        most = augmentation.translate
+        corner = most - draws.translate.to(device)
         images = windows(
             torch.nn.functional.pad(images, (most,) * 4),
             corner[:, :1] + torch.arange(height, device=device),
             corner[:, 1:] + torch.arange(width, device=device),
         )
-    if augmentation.colour and components is not None:
+    if augmentation.pca_lighting and components is not None:
         # Krizhevsky, Sutskever, Hinton 2012, section 4.1: [p1 p2 p3] [a1 l1, a2 l2, a3 l3]
-        added = 255 * draws.colour.to(device) @ components.to(device)
+        added = 255 * draws.pca_lighting.to(device) @ components.to(device)
         images = (images + added[:, :, None, None]).round_().clamp_(0, 255).to(torch.uint8)
     if augmentation.mixup and partners is not None:
         share = draws.share.to(device)[:, None, None, None]
         images = (images * share + partners * (1 - share)).round_().to(torch.uint8)
-    if augmentation.erase:
+    if augmentation.random_erasing:
         top, left, tall, wide = (draws.box.to(device)[:, i, None] for i in range(4))
         y, x = ((torch.arange(side, device=device) + 0.5) / side for side in (height, width))
         rows, columns = (y >= top) & (y < top + tall), (x >= left) & (x < left + wide)  # (N, H), (N, W)

@@ -83,7 +83,7 @@ class ImageData:
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return moments(self.train.images)
+        return channel_mean_std(self.train.images)
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -96,12 +96,12 @@ class ImageData:
         return self._moments[1]
 
     @cached_property
-    def colours(self) -> torch.Tensor:
-        """float32 (C, C): principal components of the training pixels' colours, each times its variance, as rows.
+    def color_components(self) -> torch.Tensor:
+        """float32 (C, C): principal components of the training pixels' colors, each times its variance, as rows.
 
-        Values in [0, 1]. What the colour noise of Krizhevsky, Sutskever, Hinton 2012 (section 4.1) is made of.
+        Values in [0, 1]. What the color noise of Krizhevsky, Sutskever, Hinton 2012 (section 4.1) is made of.
         """
-        return principal_colours(self.train.images)
+        return principal_components(self.train.images)
 
     @cached_property
     def sha256(self) -> str:
@@ -113,7 +113,7 @@ class ImageData:
             digest.update(split.labels.to(torch.uint8 if len(self.classes) <= 256 else torch.int64).numpy().tobytes())
         return digest.hexdigest()
 
-    def held_out(self, n: int, seed: int = 0) -> ImageData:
+    def hold_out(self, n: int, seed: int = 0) -> ImageData:
         """The same training images, ``n`` of them taken away and put in place of the test images.
 
         What is tuned is tuned on these, so that the test images are seen once, at the end.
@@ -143,7 +143,7 @@ class StreamData:
 
     Each part is a ``torch.utils.data.Dataset`` of samples (image (C, H, W), label), or any other iterable with a
     length that gives batches (images (N, C, H, W), labels (N,)), such as a DataLoader. Images of bytes (uint8) are
-    augmented, made to fit and normalised like those of ``ImageData``; images of floats are taken as they are.
+    augmented, made to fit and normalized like those of ``ImageData``; images of floats are taken as they are.
 
     Attributes:
         name: What the set is called.
@@ -179,7 +179,7 @@ class StreamData:
             object.__setattr__(self, "mean", self.mean or (0.0,) * few.shape[1])
             object.__setattr__(self, "std", self.std or (1.0,) * few.shape[1])
         elif not (self.mean and self.std):
-            mean, std = moments(few)
+            mean, std = channel_mean_std(few)
             object.__setattr__(self, "mean", self.mean or mean)
             object.__setattr__(self, "std", self.std or std)
 
@@ -205,11 +205,11 @@ class StreamData:
         return self._few.dtype
 
     @property
-    def colours(self) -> torch.Tensor:
+    def color_components(self) -> torch.Tensor:
         """As for ``ImageData``, of the same images as mean and deviation."""
-        return principal_colours(self._few)
+        return principal_components(self._few)
 
-    def held_out(self, n: int, seed: int = 0) -> StreamData:
+    def hold_out(self, n: int, seed: int = 0) -> StreamData:
         """As for ``ImageData``, where samples can be picked.
 
         Raises:
@@ -238,7 +238,7 @@ Data = ImageData | StreamData
 _ESTIMATED_FROM = 1000  # training images
 
 
-def moments(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_mean_std(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of uint8 (N, C, H, W), values in [0, 1]."""
     mean, square = [], []
     for channel in range(images.shape[1]):
@@ -251,8 +251,8 @@ def moments(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     return tuple(round(m, 6) for m in mean), tuple(round(s, 6) for s in std)
 
 
-def principal_colours(images: torch.Tensor) -> torch.Tensor:
-    """float32 (C, C): see ``ImageData.colours``."""
+def principal_components(images: torch.Tensor) -> torch.Tensor:
+    """float32 (C, C): see ``ImageData.color_components``."""
     channels = images.shape[1]
     total, products, n = torch.zeros(channels).double(), torch.zeros(channels, channels).double(), 0
     for first in range(0, len(images), 4096):

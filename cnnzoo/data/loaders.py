@@ -12,7 +12,7 @@ from cnnzoo.data.datasets import Split
 from cnnzoo.errors import DataError
 
 
-def mixed_seed(*parts: int | str) -> int:
+def derive_seed(*parts: int | str) -> int:
     """A seed from several numbers or words: unlike parts give unrelated seeds."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1  # below 2**63
@@ -20,13 +20,13 @@ def mixed_seed(*parts: int | str) -> int:
 
 def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
     """The order of n samples in an epoch: a permutation that (seed, epoch) alone decide."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(mixed_seed("order", seed, epoch)))
+    return torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed("order", seed, epoch)))
 
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, C, H, W), labels int64 (N,)
 
 
-class Feed(Protocol):
+class Loader(Protocol):
     """Gives batches of images, as they are stored, and labels."""
 
     def batches(self, wanted: Iterable[torch.Tensor], seed: int) -> Iterator[Batch]:
@@ -38,20 +38,20 @@ class Feed(Protocol):
         """
 
 
-class TensorFeed:
+class TensorLoader:
     """Samples that lie on the device."""
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self._images, self._labels = split.images.to(device), split.labels.to(device)
 
     def batches(self, wanted: Iterable[torch.Tensor], seed: int) -> Iterator[Batch]:
-        """See ``Feed``."""
+        """See ``Loader``."""
         for chosen in wanted:
             here = chosen.to(self._labels.device, non_blocking=True)
             yield self._images[here], self._labels[here]
 
 
-class DatasetFeed:
+class DatasetLoader:
     """Samples of a Dataset, read by worker processes ahead of their use.
 
     A Dataset that draws at random (torch's or Python's global state) draws for each sample from (seed, index) alone:
@@ -62,10 +62,10 @@ class DatasetFeed:
         self._dataset, self._classes, self._device, self._workers = _Seeded(dataset), classes, device, workers
 
     def batches(self, wanted: Iterable[torch.Tensor], seed: int) -> Iterator[Batch]:
-        """See ``Feed``."""
+        """See ``Loader``."""
         from torch.utils.data import DataLoader
 
-        lists = [[(index, mixed_seed("sample", seed, index)) for index in chosen.tolist()] for chosen in wanted]
+        lists = [[(index, derive_seed("sample", seed, index)) for index in chosen.tolist()] for chosen in wanted]
         loader: DataLoader[Batch] = DataLoader(
             self._dataset,
             batch_sampler=lists,
@@ -78,7 +78,7 @@ class DatasetFeed:
             yield _sent(images, labels, self._classes, self._device)
 
 
-class LoaderFeed:
+class BatchLoader:
     """Batches that something else makes (a DataLoader, a list, ...), in the order in which they come."""
 
     def __init__(self, loader: Iterable[Any], classes: int, device: torch.device) -> None:
@@ -116,18 +116,18 @@ class _Seeded(torch.utils.data.Dataset[Batch]):
                 random.setstate(kept)
 
 
-def gives_samples(part: Any) -> bool:
+def has_samples(part: Any) -> bool:
     """Whether the samples of a part of a data set can be picked; else it gives batches as they come."""
     return isinstance(part, (Split, torch.utils.data.Dataset))
 
 
-def feed_of(part: Any, classes: int, device: torch.device, workers: int = 0) -> Feed:
+def make_loader(part: Any, classes: int, device: torch.device, workers: int = 0) -> Loader:
     """The feed of a part of a data set: a Split, a Dataset of samples, or any other iterable of batches."""
     if isinstance(part, Split):
-        return TensorFeed(part, device)
+        return TensorLoader(part, device)
     if isinstance(part, torch.utils.data.Dataset):
-        return DatasetFeed(part, classes, device, workers)
-    return LoaderFeed(part, classes, device)
+        return DatasetLoader(part, classes, device, workers)
+    return BatchLoader(part, classes, device)
 
 
 def _sent(images: torch.Tensor, labels: torch.Tensor, classes: int, device: torch.device) -> Batch:

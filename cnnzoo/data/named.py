@@ -17,7 +17,7 @@ import torch
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.errors import DataError, InputError, unknown
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
 SAMPLE = Path(__file__).parent / "fashion_mnist_sample"
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TRAIN_NAMES = ("train", "training")
@@ -248,8 +248,8 @@ def _load_folder(path: Path, image_size: int | None, stream: bool | None) -> Dat
                 "add images, or split them yourself into train/ and test/"
             )
     classes = tuple(sorted(files[0]))
-    grey = all(_is_grey(file) for part in files for fs in part.values() for file in fs)
-    parts = [FolderImages([(f, i) for i, c in enumerate(classes) for f in part[c]], grey, image_size) for part in files]
+    gray = all(_is_gray(file) for part in files for fs in part.values() for file in fs)
+    parts = [FolderImages([(f, i) for i, c in enumerate(classes) for f in part[c]], gray, image_size) for part in files]
     if stream is None:
         stream = sum(map(len, parts)) * parts[0][0][0].numel() > _HELD_AT_MOST
     if stream:
@@ -277,9 +277,9 @@ class FolderImages(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         files: Each file and its label.
     """
 
-    def __init__(self, files: Sequence[tuple[Path, int]], grey: bool, image_size: int | None) -> None:
+    def __init__(self, files: Sequence[tuple[Path, int]], gray: bool, image_size: int | None) -> None:
         self.files = files
-        self._grey, self._image_size = grey, image_size
+        self._grey, self._image_size = gray, image_size
 
     def __len__(self) -> int:
         return len(self.files)
@@ -299,14 +299,14 @@ def _class_files(path: Path) -> dict[str, list[Path]]:
     if not found:
         raise DataError(
             f"folder {path} holds no images; it needs one subfolder per class with files such as cat/1.png "
-            f"({', '.join(sorted(SUFFIXES))})"
+            f"({', '.join(sorted(IMAGE_SUFFIXES))})"
         )
     return found
 
 
 def _is_image(inside: Path, file: Path) -> bool:
     hidden = any(part.startswith(".") for part in inside.parts)  # .ipynb_checkpoints, ._copies
-    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
+    return not hidden and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
 
 
 def _folders(path: Path) -> Iterable[Path]:
@@ -323,11 +323,11 @@ def _opened(file: Path, use: Callable[[object], torch.Tensor | bool]) -> torch.T
         raise DataError(f"{file} cannot be read as an image: {problem}") from None
 
 
-def _is_grey(file: Path) -> bool:
+def _is_gray(file: Path) -> bool:
     return bool(_opened(file, lambda image: image.mode in ("1", "L", "LA")))  # type: ignore[attr-defined]
 
 
-def _read_image(file: Path, grey: bool, image_size: int | None) -> torch.Tensor:
+def _read_image(file: Path, gray: bool, image_size: int | None) -> torch.Tensor:
     """One image as uint8 (C, H, W)."""
     from torchvision.transforms import functional
 
@@ -335,7 +335,7 @@ def _read_image(file: Path, grey: bool, image_size: int | None) -> torch.Tensor:
         mode = image.mode  # type: ignore[attr-defined]
         if mode.startswith(("I", "F")):
             raise ValueError(f"its values have more than 8 bits (mode {mode}); convert it to 8 bits first")
-        converted = image.convert("L" if grey else "RGB")  # type: ignore[attr-defined]
+        converted = image.convert("L" if gray else "RGB")  # type: ignore[attr-defined]
         if image_size is not None:
             converted = functional.center_crop(functional.resize(converted, image_size), [image_size, image_size])
         tensor: torch.Tensor = functional.pil_to_tensor(converted)

@@ -1,4 +1,4 @@
-"""From images as they are stored to images as a network takes them: scaled as PIL does it, cut, padded, normalised."""
+"""From images as they are stored to images as a network takes them: scaled as PIL does it, cut, padded, normalized."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from functools import lru_cache
 
 import torch
 
-FITS = ("resize", "crop", "pad")
-CROPS = {"whole": 1, "centre": 1, "five": 5, "ten": 10, "flip": 2}  # how many views of an image each is
+CROP_MODES = ("resize", "crop", "pad")
+VIEWS = {"whole": 1, "center": 1, "five": 5, "ten": 10, "flip": 2}  # how many views of an image each is
 PRECISION = 22  # bits of PIL's integer coefficients
 _MARGIN = 8 / 7  # what crops are cut from, against their size: 256 px for 224 (Krizhevsky, Sutskever, Hinton 2012)
 
 
 def prepare(
-    images: torch.Tensor, size: Sequence[int], mean: Sequence[float], std: Sequence[float], fit: str = "resize"
+    images: torch.Tensor, size: Sequence[int], mean: Sequence[float], std: Sequence[float], crop_mode: str = "resize"
 ) -> torch.Tensor:
     """What a network takes, of images as they are stored.
 
@@ -28,10 +28,10 @@ def prepare(
     Returns:
         float32 (N, C, height, width), on the device of ``images``.
     """
-    return normalised(fitted(images, size, fit), mean, std)
+    return normalize(resize_and_crop(images, size, crop_mode), mean, std)
 
 
-def normalised(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """float32 (N, C, H, W) of mean 0 and deviation 1 in each channel, of uint8 (N, C, H, W)."""
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
     return images.float().mul_(scale).add_(shift)
@@ -47,7 +47,9 @@ def _scale_and_shift(
     return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
 
 
-def fitted(images: torch.Tensor, size: Sequence[int], fit: str, place: torch.Tensor | None = None) -> torch.Tensor:
+def resize_and_crop(
+    images: torch.Tensor, size: Sequence[int], crop_mode: str, place: torch.Tensor | None = None
+) -> torch.Tensor:
     """Images made to fit a size.
 
     Args:
@@ -62,9 +64,9 @@ def fitted(images: torch.Tensor, size: Sequence[int], fit: str, place: torch.Ten
         uint8 (N, C, height, width).
     """
     height, width = size
-    if fit == "resize":
+    if crop_mode == "squash":
         return resize(images, size)
-    if fit == "pad":
+    if crop_mode == "border":
         factor = min(1.0, height / images.shape[-2], width / images.shape[-1])
         inner = resize(images, [max(1, round(side * factor)) for side in images.shape[-2:]])
         top, left = (height - inner.shape[-2]) // 2, (width - inner.shape[-1]) // 2
@@ -96,29 +98,29 @@ def _covering(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return scaled[..., top : top + wanted[0], left : left + wanted[1]]
 
 
-def crops_of(images: torch.Tensor, size: Sequence[int], crops: str, fit: str = "resize") -> torch.Tensor:
+def make_views(images: torch.Tensor, size: Sequence[int], views: str, crop_mode: str = "resize") -> torch.Tensor:
     """What is shown of each image when it is classified; the predictions for one image are averaged.
 
     Args:
         images: uint8 (N, C, H, W).
         size: (height, width) that the network takes.
         crops: ``"whole"``: the image, made to fit. ``"flip"``: also its mirror image. Of the image scaled to cover
-            8/7 of the size (256 px for 224): ``"centre"``: the middle; ``"five"``: also the four corners;
+            8/7 of the size (256 px for 224): ``"center"``: the middle; ``"five"``: also the four corners;
             ``"ten"``: also the mirror images of all five (Krizhevsky, Sutskever, Hinton 2012).
         fit: How the whole image is made to fit.
 
     Returns:
         uint8 (N, K, C, height, width) with K = 1, 2, 1, 5, 10.
     """
-    if crops in ("whole", "flip"):
-        shown = [fitted(images, size, fit)]
+    if views in ("whole", "flip"):
+        shown = [resize_and_crop(images, size, crop_mode)]
     else:
         height, width = size
         box = _covering(images, size)
         down, right = box.shape[-2] - height, box.shape[-1] - width
-        corners = [(0, 0), (0, right), (down, 0), (down, right)] if crops != "centre" else []
+        corners = [(0, 0), (0, right), (down, 0), (down, right)] if views != "center" else []
         shown = [box[..., t : t + height, left : left + width] for t, left in [(down // 2, right // 2), *corners]]
-    if crops in ("flip", "ten"):
+    if views in ("flip", "ten"):
         shown += [image.flip(-1) for image in shown]
     return torch.stack(shown, dim=1)
 
@@ -165,10 +167,10 @@ def _coefficients(before: int, after: int, device: torch.device) -> torch.Tensor
     spread = max(scale, 1.0)  # a triangle of this half-width; wider when shrinking
     matrix = torch.zeros(before, after, dtype=torch.float64)
     for new in range(after):
-        centre = (new + 0.5) * scale
-        first = max(int(centre - spread + 0.5), 0)
-        last = min(int(centre + spread + 0.5), before)
-        weights = [max(1.0 - abs((old - centre + 0.5) / spread), 0.0) for old in range(first, last)]
+        center = (new + 0.5) * scale
+        first = max(int(center - spread + 0.5), 0)
+        last = min(int(center + spread + 0.5), before)
+        weights = [max(1.0 - abs((old - center + 0.5) / spread), 0.0) for old in range(first, last)]
         total = sum(weights)
         for old, weight in zip(range(first, last), weights, strict=True):
             matrix[old, new] = int(weight / total * (1 << PRECISION) + 0.5)

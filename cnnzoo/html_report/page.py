@@ -17,20 +17,20 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import FileError, InputError
-from cnnzoo.measure import Comparison, charts
-from cnnzoo.measure.layer_plot import COLOURS
-from cnnzoo.measure.tables import Shown, Table, page, shape_text, wide
+from cnnzoo.html_report.run_reader import Build, RunReader, find_runs, is_number, short_names
+from cnnzoo.measure import Comparison, svg_chart
+from cnnzoo.measure.layer_plot import COLORS
+from cnnzoo.measure.tables import Printable, Table, page, shape_text, wide
 from cnnzoo.serialization import atomic_write, exists
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.run import interval_95
-from cnnzoo.html_report.run_reader import Build, Told, find_runs, is_number, short_names
 
 PAGE = "report.html"
-MOST_CLASSES = 40  # of a table of confusions; more are not read
-MOST_PAIRS = 6
-MOST_LAYERS = 40  # shown unfolded
+MAX_CLASSES = 40  # of a table of confusions; more are not read
+MAX_PAIRS = 6
+MAX_LAYERS = 40  # shown unfolded
 
-Diff = Callable[[nn.Module, nn.Module], Shown | None]
+Diff = Callable[[nn.Module, nn.Module], Printable | None]
 
 
 def report(
@@ -60,7 +60,7 @@ def report(
         raise FileError(f"{target} is a folder; name a file, such as {target / PAGE}")
     if exists(target) and not overwrite:
         raise FileError(f"{target} exists already; name another file (--out), or say overwrite=True (--overwrite)")
-    text = page_of([Told(path, build) for path in paths.values()], diff)
+    text = page_of([RunReader(path, build) for path in paths.values()], diff)
     with atomic_write(target) as file:
         file.write(text.encode())
     return target
@@ -72,16 +72,16 @@ class Group:
 
     Attributes:
         label: What it is called on the page.
-        colour: Its colour on white.
+        color: Its color on white.
         runs: The runs, with the label of each.
     """
 
     label: str
-    colour: str
-    runs: Mapping[str, Told]
+    color: str
+    runs: Mapping[str, RunReader]
 
     @property
-    def first(self) -> Told:
+    def first(self) -> RunReader:
         """The run that speaks for what all have in common."""
         return next(iter(self.runs.values()))
 
@@ -96,17 +96,17 @@ class Group:
         return sum(tables[1:], tables[0]) if tables and len({table.shape for table in tables}) == 1 else None
 
 
-def grouped(runs: Sequence[Told]) -> list[Group]:
+def grouped(runs: Sequence[RunReader]) -> list[Group]:
     """The runs in groups, those of a group together, in the order in which the first of each comes."""
     labels = short_names([run.path for run in runs])
-    members: dict[str, dict[str, Told]] = {}
+    members: dict[str, dict[str, RunReader]] = {}
     for label, run in zip(labels, runs, strict=True):
         data, alike = run.part("data"), {**run.part("config"), "seed": None}
         images = data.get("sha256") or data.get("name")  # not every stream of batches has a checksum
         net = run.spec or sorted(run.weights.items())
         key = json.dumps([run.name, net, images, run.told.get("from"), alike])
         members.setdefault(key, {})[label] = run
-    found: list[dict[str, Told]] = []
+    found: list[dict[str, RunReader]] = []
     for of in members.values():
         seeds = {json.dumps(run.part("config").get("seed")) for run in of.values()}
         found += [of] if len(seeds) == len(of) else [{label: run} for label, run in of.items()]
@@ -119,18 +119,17 @@ def grouped(runs: Sequence[Told]) -> list[Group]:
     ]  # fmt: skip
     names = short_names(places)
     return [
-        Group(name, COLOURS[i % len(COLOURS)], _alike(of))
-        for i, (name, of) in enumerate(zip(names, found, strict=True))
+        Group(name, COLORS[i % len(COLORS)], _alike(of)) for i, (name, of) in enumerate(zip(names, found, strict=True))
     ]
 
 
-def _alike(runs: Mapping[str, Told]) -> dict[str, Told]:
+def _alike(runs: Mapping[str, RunReader]) -> dict[str, RunReader]:
     """The runs of a group, the labels of all with as many parts as one of them needs."""
     most = 1 + max(label.count("/") for label in runs)
     return {"/".join(run.path.resolve().parts[-most:]): run for run in runs.values()}
 
 
-def page_of(runs: Sequence[Told], diff: Diff) -> str:
+def page_of(runs: Sequence[RunReader], diff: Diff) -> str:
     """The page as text."""
     groups = grouped(runs)
     sections = [
@@ -147,7 +146,7 @@ def page_of(runs: Sequence[Told], diff: Diff) -> str:
     notes = dict.fromkeys(note for run in runs for note in run.notes)  # by now, since sections read more on their way
     parts = [f'<nav aria-label="sections">{links}</nav>', *(f'<p class="note">{_esc(note)}</p>' for note in notes)]
     parts += [f'<section id="{name}"><h2>{title}</h2>{body}</section>' for name, title, body in there]
-    return page(_title(groups), parts, style=charts.STYLE + _STYLE)
+    return page(_title(groups), parts, style=svg_chart.STYLE + _STYLE)
 
 
 def _title(groups: Sequence[Group]) -> str:
@@ -162,7 +161,7 @@ def _title(groups: Sequence[Group]) -> str:
 
 
 def _results(groups: Sequence[Group]) -> str:
-    cards = "".join(f'<li class="of" style="--of:{group.colour}">{_card(group)}</li>' for group in groups)
+    cards = "".join(f'<li class="of" style="--of:{group.color}">{_card(group)}</li>' for group in groups)
     return f'<ul class="cards">{cards}</ul>{_wide(_results_table(groups))}'
 
 
@@ -175,7 +174,7 @@ def _card(group: Group) -> str:
         said = f"<b>{statistics.fmean(accuracies):.4f}</b> &plusmn; {(high - low) / 2:.4f} test accuracy"
     elif is_number(accuracy := run.metrics.get("test_acc")):
         said = f"<b>{accuracy:.4f}</b> test accuracy"
-    elif is_number(accuracy := run.metrics.get("held_out_acc")):
+    elif is_number(accuracy := run.metrics.get("val_acc")):
         said = f"<b>{accuracy:.4f}</b> on held-out images"
     about = [run.name]
     if run.report is not None:
@@ -189,7 +188,7 @@ def _card(group: Group) -> str:
 
 _FIGURES: tuple[tuple[str, str, str], ...] = (
     ("test accuracy", "test_acc", ".4f"),
-    ("held-out accuracy", "held_out_acc", ".4f"),
+    ("held-out accuracy", "val_acc", ".4f"),
     ("training accuracy", "train_acc", ".4f"),
     ("training loss", "loss", ".4f"),
     ("examples/sec, training step", "examples_per_sec", ",.1f"),
@@ -211,7 +210,7 @@ def _results_table(groups: Sequence[Group]) -> Table:
         [what, *_means(groups, key, form), *(_figure(run.metrics.get(key), form) for _, run in columns)]
         for what, key, form in figures
     ]
-    others: list[tuple[str, Callable[[Told], str]]] = []
+    others: list[tuple[str, Callable[[RunReader], str]]] = []
     for name in sorted({name for _, run in columns for name in run.evaluations}):
         for what, key, form in (("top-5", "top5", ".4f"), ("loss", "loss", ".4f"), ("images", "n", ",")):
             of = partial(_tested, name=name, key=key, form=form)
@@ -238,17 +237,17 @@ def _means(groups: Sequence[Group], key: str, form: str) -> list[str]:
     return found
 
 
-def _tested(run: Told, *, name: str, key: str, form: str) -> str:
+def _tested(run: RunReader, *, name: str, key: str, form: str) -> str:
     return _figure(run.evaluations.get(name, {}).get(key), form)
 
 
-def _parameters(run: Told) -> str:
+def _parameters(run: RunReader) -> str:
     if run.report is not None:
         return f"{run.report.params.total:,}"
     return f"{sum(map(math.prod, run.weights.values())):,} with buffers" if run.weights else ""
 
 
-def _macs(run: Told) -> str:
+def _macs(run: RunReader) -> str:
     return "" if run.report is None else f"{run.report.macs:,}"
 
 
@@ -256,7 +255,7 @@ _LOOKS = {"solid": "", "dashed": "6 4", "dotted": "1 3"}
 _CHARTS = (  # what each shows of the history, and how
     (
         "Accuracy",
-        (("test_acc", "test", "solid"), ("train_acc", "training", "dashed"), ("held_out_acc", "held out", "dotted")),
+        (("test_acc", "test", "solid"), ("train_acc", "training", "dashed"), ("val_acc", "held out", "dotted")),
     ),
     ("Training loss", (("loss", "training", "solid"),)),
     (
@@ -275,12 +274,12 @@ def _curves(groups: Sequence[Group]) -> str:
             found = [line for group in groups if (line := _line(group, key, what, _LOOKS[look]))]
             lines += found
             said += [f"{what} {look}"] if found and len(kinds) > 1 else []
-        if svg := charts.line_chart(title, lines):
+        if svg := svg_chart.line_chart(title, lines):
             caption = ", ".join([f"<b>{title}</b>", *said])
             figures.append(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>")
     if not figures:
         return "<p>No epoch has ended yet.</p>"
-    legend = "".join(f'<li class="of" style="--of:{group.colour}">{_esc(group.label)}</li>' for group in groups)
+    legend = "".join(f'<li class="of" style="--of:{group.color}">{_esc(group.label)}</li>' for group in groups)
     parts = [f'<ul class="legend">{legend}</ul><div class="plots">{"".join(figures)}</div>']
     if any(len(group.runs) > 1 for group in groups):
         parts.append("<p>Of several seeds the mean; what is shaded lies between the least and the most.</p>")
@@ -288,7 +287,7 @@ def _curves(groups: Sequence[Group]) -> str:
     return "".join([*parts, _folded("Every epoch", *epochs)])
 
 
-def _line(group: Group, key: str, what: str, dash: str) -> charts.Line | None:
+def _line(group: Group, key: str, what: str, dash: str) -> svg_chart.Line | None:
     values: dict[float, list[float]] = {}
     for run in group.runs.values():
         for entry in run.history:
@@ -298,10 +297,10 @@ def _line(group: Group, key: str, what: str, dash: str) -> charts.Line | None:
         return None
     points = [(epoch, statistics.fmean(of)) for epoch, of in sorted(values.items())]
     band = [(epoch, min(of), max(of)) for epoch, of in sorted(values.items())] if len(group.runs) > 1 else []
-    return charts.Line(f"{group.label} {what}", group.colour, points, dash, band)
+    return svg_chart.Line(f"{group.label} {what}", group.color, points, dash, band)
 
 
-def _epochs(label: str, run: Told) -> Table:
+def _epochs(label: str, run: RunReader) -> Table:
     keys = list(dict.fromkeys(key for entry in reversed(run.history) for key in entry))  # the last has most
     rows = [[_value(entry.get(key, "")) for key in keys] for entry in run.history]
     return Table(label, [key.replace("_", " ") for key in keys], rows)
@@ -316,9 +315,9 @@ def _confusions(groups: Sequence[Group]) -> str:
         classes = group.first.classes(len(table))
         tables = [run.confusion for run in group.runs.values() if run.confusion is not None]
         summed = f", summed over {len(tables)} seeds" if len(tables) > 1 else ""
-        parts.append(f'<h3 class="of" style="--of:{group.colour}">{_esc(group.label)}</h3>')
+        parts.append(f'<h3 class="of" style="--of:{group.color}">{_esc(group.label)}</h3>')
         shown = f"<p>{len(table):,} classes are too many for a table to be read.</p>"
-        if len(table) <= MOST_CLASSES:
+        if len(table) <= MAX_CLASSES:
             caption = f"Test images{summed}: the true class down, the given one across"
             shown = wide(_shaded(table, classes, caption), f"confusions of {group.label}")
         parts.append(f'<div class="beside">{shown}{_pairs(table, classes)}</div>')
@@ -326,7 +325,7 @@ def _confusions(groups: Sequence[Group]) -> str:
 
 
 def _shaded(table: torch.Tensor, classes: Sequence[str], caption: str) -> str:
-    """A table of confusions: what is right in one colour, what is wrong in another, as strong as its share."""
+    """A table of confusions: what is right in one color, what is wrong in another, as strong as its share."""
     names = "".join(f'<th scope="col"><span>{_esc(name)}</span></th>' for name in classes)
     rows = []
     for i, (name, row) in enumerate(zip(classes, table.tolist(), strict=True)):
@@ -348,7 +347,7 @@ def _shaded(table: torch.Tensor, classes: Sequence[str], caption: str) -> str:
 def _pairs(table: torch.Tensor, classes: Sequence[str]) -> str:
     """The classes that are most often taken for another."""
     wrong = table.clone().fill_diagonal_(0)
-    best = wrong.flatten().topk(min(MOST_PAIRS, wrong.numel()))
+    best = wrong.flatten().topk(min(MAX_PAIRS, wrong.numel()))
     rows = []
     for n, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
         true, given = divmod(place, len(table))
@@ -367,14 +366,14 @@ def _filters(groups: Sequence[Group]) -> str:
                 continue
             name, weights = run.filters
             n, channels, *size = weights.shape
-            shown = f", of which the first {charts.MOST_TILES} are shown" if n > charts.MOST_TILES else ""
+            shown = f", of which the first {svg_chart.MAX_TILES} are shown" if n > svg_chart.MAX_TILES else ""
             seen = "" if channels in (1, 3) else f", the mean of {channels} channels"
             about = f"{n} filters of {shape_text(tuple(size))} px, {name}{seen}{shown}"
-            caption = f'<b class="of" style="--of:{group.colour}">{_esc(label)}</b>: {_esc(about)}'
-            figures.append(f"<figure>{charts.tiles(weights, about)}<figcaption>{caption}</figcaption></figure>")
+            caption = f'<b class="of" style="--of:{group.color}">{_esc(label)}</b>: {_esc(about)}'
+            figures.append(f"<figure>{svg_chart.tiles(weights, about)}<figcaption>{caption}</figcaption></figure>")
     if not figures:
         return ""
-    how = "<p>The weights of the first convolution: grey is 0, black and white the largest weight of each filter.</p>"
+    how = "<p>The weights of the first convolution: gray is 0, black and white the largest weight of each filter.</p>"
     return f'<div class="filters">{"".join(figures)}</div>{how}'
 
 
@@ -395,7 +394,7 @@ def _counts(groups: Sequence[Group], diff: Diff) -> str:
             parts.append(_folded(f"How the network of {b.label} differs from that of {a.label}", *change.tables()))
     for group, found in counted:
         title = f"Layers of {group.first.name}" + (f" ({group.label})" if group.label != group.first.name else "")
-        parts.append(_folded(title, *found.tables(), unfolded=len(found.rows) <= MOST_LAYERS))
+        parts.append(_folded(title, *found.tables(), unfolded=len(found.layers) <= MAX_LAYERS))
     without = [group for group in nets.values() if group.first.report is None]
     for group in without:
         tensors = [(name, shape, math.prod(shape)) for name, shape in group.first.weights.items()]
@@ -404,7 +403,7 @@ def _counts(groups: Sequence[Group], diff: Diff) -> str:
         if tensors:
             total = ("total", "", sum(n for *_, n in tensors))
             table = Table("Weights and buffers", ("tensor", "shape", "values"), tensors, total=total)
-            parts.append(_folded(f"Tensors of {group.label}", table, unfolded=len(tensors) <= MOST_LAYERS))
+            parts.append(_folded(f"Tensors of {group.label}", table, unfolded=len(tensors) <= MAX_LAYERS))
     return "".join(parts)
 
 
@@ -417,7 +416,7 @@ def _settings(groups: Sequence[Group]) -> str:
     for name in names:
         values = [list(dict.fromkeys(_value(c[name]) if name in c else "" for c in of)) for of in said]
         default = _value(defaults[name]) if name in defaults else ""
-        about = TrainConfig.about(name) if name in defaults else "not known to this version"
+        about = TrainConfig.describe(name) if name in defaults else "not known to this version"
         if len({tuple(of) for of in values}) > 1 or (len(groups) == 1 and len(values[0]) > 1):
             differing.append([name, *(", ".join(of) for of in values), default, about])
         elif values[0] != [default]:

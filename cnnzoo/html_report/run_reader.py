@@ -14,22 +14,26 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import CnnzooError, FileError
-from cnnzoo.measure import Report
+from cnnzoo.measure import CountReport
 from cnnzoo.measure.counter import count_image
 from cnnzoo.serialization import (
-    CONFIG,
-    KEY,
-    WEIGHTS,
-    Kind,
-    aliases_in,
-    each_tensor,
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    HISTORY_FILE,
+    METADATA_KEY,
+    METRICS_FILE,
+    TRAIN_FILE,
+    WEIGHTS_FILE,
+    TensorInfo,
     exists,
+    iter_tensors,
+    read_aliases,
     read_header,
     read_json,
     weights_sha256,
 )
-from cnnzoo.train.run_dir import CHECKPOINT, HISTORY, METRICS, MOST_MEASURED, TRAIN, RunFolder
-from cnnzoo.train.run import summed_up
+from cnnzoo.train.run import summarize_history
+from cnnzoo.train.run_dir import MAX_METRICS_BYTES, RunDir
 
 _LARGEST = 64  # px of a filter; a larger tensor of four dimensions is something else
 _MOST = 1e300  # above it stands infinity, in a float and in a whole number
@@ -38,19 +42,19 @@ Build = Callable[[Mapping[str, Any]], nn.Module]
 
 
 def find_runs(path: Path) -> list[Path]:
-    """The run folder that a path names, or those directly below it: what ``compare`` and ``repeat`` leave.
+    """The run folder that a path names, or those directly below it: what ``compare`` and ``seed_sweep`` leave.
 
     Raises:
         FileError: If there is none.
     """
     if not exists(path):
         raise FileError(f"{path} does not exist; name a folder that training left, such as runs/lenet")
-    if exists(path / TRAIN):
+    if exists(path / TRAIN_FILE):
         return [path]
-    below = [folder for folder in path.iterdir() if exists(folder / TRAIN)] if path.is_dir() else []
+    below = [folder for folder in path.iterdir() if exists(folder / TRAIN_FILE)] if path.is_dir() else []
     if not below:
         raise FileError(
-            f"{path} holds no run: there is no {TRAIN} in it, nor in a folder directly below it; name a folder that "
+            f"{path} holds no run: there is no {TRAIN_FILE} in it, nor in a folder directly below it; name a folder that "
             "training left, such as runs/lenet"
         )
     return sorted(below, key=lambda folder: _natural(folder.name))
@@ -73,7 +77,7 @@ def _natural(name: str) -> list[str | int]:
 
 
 @dataclass
-class Told:
+class RunReader:
     """What the folder of a run tells.
 
     Attributes:
@@ -92,14 +96,14 @@ class Told:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.told = RunFolder.opened(self.path).told
-        config = self.path / CONFIG
+        self.told = RunDir.opened(self.path).told
+        config = self.path / CONFIG_FILE
         self.description = self._read(lambda: read_json(config), {}) if exists(config) else {}
         self.description = self.description or self._file[3]  # a weights file describes itself
         self.history = self._history()
-        self.finished = exists(self.path / METRICS)
-        found = self._read(lambda: read_json(self.path / METRICS, MOST_MEASURED), {}) if self.finished else {}
-        self.metrics: dict[str, Any] = {**summed_up(self.history), **found}
+        self.finished = exists(self.path / METRICS_FILE)
+        found = self._read(lambda: read_json(self.path / METRICS_FILE, MAX_METRICS_BYTES), {}) if self.finished else {}
+        self.metrics: dict[str, Any] = {**summarize_history(self.history), **found}
 
     def _read(self, what: Callable[[], Any], otherwise: Any) -> Any:
         """What a file says; where it cannot be read, that is noted."""
@@ -110,7 +114,7 @@ class Told:
             return otherwise
 
     def _history(self) -> list[dict[str, Any]]:
-        file = self.path / HISTORY
+        file = self.path / HISTORY_FILE
         try:
             lines = [json.loads(line) for line in file.read_text().splitlines()] if exists(file) else []
         except (OSError, ValueError, RecursionError) as problem:
@@ -153,11 +157,11 @@ class Told:
         """Whether the run is at its end, and what there is to go on with if it is not."""
         if self.finished:
             return "finished"
-        return "not finished; a checkpoint is there" if exists(self.path / CHECKPOINT) else "not finished"
+        return "not finished; a checkpoint is there" if exists(self.path / CHECKPOINT_FILE) else "not finished"
 
     @property
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """What the last tests found, by name: ``test``, ``held_out``, ``test_ten``."""
+        """What the last tests found, by name: ``test``, ``val``, ``test_ten_crop``."""
         found = self.metrics.get("evaluations")
         return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
@@ -184,7 +188,7 @@ class Told:
     @property
     def spec(self) -> Any:
         """The network as a value, where it is one that its files can build again; else None."""
-        inner = self.description.get(KEY)
+        inner = self.description.get(METADATA_KEY)
         return inner.get("spec") if isinstance(inner, dict) else None
 
     @cached_property
@@ -196,7 +200,7 @@ class Told:
             return self._read(lambda: self.build(self.description), None)  # type: ignore[no-any-return]
 
     @cached_property
-    def report(self) -> Report | None:
+    def report(self) -> CountReport | None:
         """Its counts for one image, where its files can build it again."""
         module = self.module
         describe = getattr(module, "describe", None)
@@ -208,14 +212,14 @@ class Told:
     # --- the weights ---
 
     @cached_property
-    def _file(self) -> tuple[Path, str, dict[str, Kind], dict[str, Any]]:
+    def _file(self) -> tuple[Path, str, dict[str, TensorInfo], dict[str, Any]]:
         """The file of the weights (or of the last checkpoint), what their names begin with, and its header."""
-        for name, prefix in ((WEIGHTS, ""), (CHECKPOINT, "model.")):
+        for name, prefix in ((WEIGHTS_FILE, ""), (CHECKPOINT_FILE, "model.")):
             file = self.path / name
             header = self._read(partial(read_header, file), None) if exists(file) else None
             if header is not None:
                 return file, prefix, {k: kind for k, kind in header[0].items() if k.startswith(prefix)}, header[1]
-        return self.path / WEIGHTS, "", {}, {}
+        return self.path / WEIGHTS_FILE, "", {}, {}
 
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
@@ -227,11 +231,11 @@ class Told:
     def checksum(self) -> tuple[str, str]:
         """SHA-256 of the weights, and whether the file holds them; empty where there are no weights."""
         file, prefix, _, about = self._file
-        inner = about.get(KEY)
+        inner = about.get(METADATA_KEY)
         said = self.metrics.get("weights_sha256") or (inner.get("weights_sha256") if isinstance(inner, dict) else None)
         if prefix or not exists(file):
             return str(said or ""), "not there" if said else ""
-        found = self._read(lambda: weights_sha256(each_tensor(file, aliases_in(file, about))), "")
+        found = self._read(lambda: weights_sha256(iter_tensors(file, read_aliases(file, about))), "")
         if said in (None, found):
             return found, "computed now" if found else ""
         return str(said), f"the file holds others ({found})" if found else "the file cannot be read"
@@ -256,7 +260,7 @@ class Told:
 
 def _one_tensor(file: Path, name: str) -> torch.Tensor:
     """One tensor of a file, the others left there."""
-    return next(tensor for other, tensor in each_tensor(file, {}, mmap=True) if other == name).clone()
+    return next(tensor for other, tensor in iter_tensors(file, {}, mmap=True) if other == name).clone()
 
 
 def is_number(value: object) -> bool:

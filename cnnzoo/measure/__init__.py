@@ -1,10 +1,21 @@
 """Counts, reports and comparisons of any ``nn.Module``; nothing here knows the zoo."""
 
+from cnnzoo.measure.accuracy_plot import Point, plot_accuracy
 from cnnzoo.measure.bench import Bench, bench
 from cnnzoo.measure.comparison import Comparison
 from cnnzoo.measure.counter import count
 from cnnzoo.measure.diagram import draw
-from cnnzoo.measure.accuracy_plot import Point, draw_landscape
-from cnnzoo.measure.report import Params, Report, Row
+from cnnzoo.measure.report import CountReport, LayerCount, Params
 
-__all__ = ["Bench", "Comparison", "Params", "Point", "Report", "Row", "bench", "count", "draw", "draw_landscape"]
+__all__ = [
+    "Bench",
+    "Comparison",
+    "CountReport",
+    "LayerCount",
+    "Params",
+    "Point",
+    "bench",
+    "count",
+    "draw",
+    "plot_accuracy",
+]

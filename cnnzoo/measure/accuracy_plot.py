@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from cnnzoo.errors import InputError
-from cnnzoo.measure.layer_plot import COLOURS, FAINT, INK, calm, literal, save_figure
+from cnnzoo.measure.layer_plot import COLORS, FAINT, INK, despine, literal, save_figure
 from cnnzoo.measure.tables import human
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Point:
 
     Attributes:
         name: Its name.
-        family: Networks of one family share a colour and are joined by a line.
+        family: Networks of one family share a color and are joined by a line.
         year: When it was published.
         params: Parameters.
         macs: MACs of one image.
@@ -38,7 +38,7 @@ class Point:
     accuracy: float | None
 
 
-def draw_landscape(points: Sequence[Point], path: str | PathLike[str], title: str) -> None:
+def plot_accuracy(points: Sequence[Point], path: str | PathLike[str], title: str) -> None:
     """Draws accuracy against MACs; a disc's area is the number of parameters.
 
     Args:
@@ -60,14 +60,14 @@ def draw_landscape(points: Sequence[Point], path: str | PathLike[str], title: st
     families = sorted(
         {point.family for point in points}, key=lambda f: (min(p.year for p in points if p.family == f), f)
     )
-    colours = {family: COLOURS[i % len(COLOURS)] for i, family in enumerate(families)}
+    colors = {family: COLORS[i % len(COLORS)] for i, family in enumerate(families)}
     placed = sorted((p for p in points if p.accuracy is not None), key=lambda p: p.macs)
-    for family, colour in colours.items():
+    for family, color in colors.items():
         members = [point for point in placed if point.family == family]
         x, y = [p.macs for p in members], [p.accuracy or 0.0 for p in members]
-        axis.plot(x, y, color=colour, linewidth=0.9, alpha=0.45, zorder=1)
-        axis.scatter(x, y, s=[_disc(p.params) for p in members], color=colour, alpha=0.35, linewidth=0, zorder=2)
-        axis.scatter(x, y, s=7, color=colour, zorder=3)
+        axis.plot(x, y, color=color, linewidth=0.9, alpha=0.45, zorder=1)
+        axis.scatter(x, y, s=[_disc(p.params) for p in members], color=color, alpha=0.35, linewidth=0, zorder=2)
+        axis.scatter(x, y, s=7, color=color, zorder=3)
     axis.set_xscale("log")
     axis.margins(x=0.12, y=0.08)
     axis.xaxis.set_major_formatter(lambda value, _: human(value))
@@ -88,13 +88,13 @@ def draw_landscape(points: Sequence[Point], path: str | PathLike[str], title: st
         0.99, 0.02, literal("\n".join([*(["before ImageNet, and so off the picture:"] if others else []), *others])),
         transform=axis.transAxes, ha="right", va="bottom", fontsize=8, color=INK,
     )  # fmt: skip
-    calm(axis)
+    despine(axis)
     axis.tick_params(which="minor", labelsize=8.5, length=0, colors=INK)
     axis.grid(True, color=FAINT, linewidth=0.6)
     figure.draw_without_rendering()  # places are known from here on
     taken = [_around(axis, point) for point in placed]
     for point in placed:
-        taken.append(_write(axis, point, colours[point.family], taken))
+        taken.append(_write(axis, point, colors[point.family], taken))
     save_figure(figure, path)
 
 
@@ -115,11 +115,11 @@ def _around(axis: Axes, point: Point) -> Bbox:
     return Bbox.from_extents(x - 4, y - 4, x + 4, y + 4)
 
 
-def _write(axis: Axes, point: Point, colour: str, taken: Sequence[Bbox]) -> Bbox:
+def _write(axis: Axes, point: Point, color: str, taken: Sequence[Bbox]) -> Bbox:
     """Writes a name beside its dot, where it covers least of what is there already."""
     place = (point.macs, point.accuracy or 0.0)
     text = axis.annotate(
-        literal(_name(point)), place, xytext=(0, 0), textcoords="offset points", fontsize=8, color=colour
+        literal(_name(point)), place, xytext=(0, 0), textcoords="offset points", fontsize=8, color=color
     )
     radius = math.sqrt(_disc(point.params)) / 2
     best = None

@@ -16,7 +16,7 @@ from torch import nn
 
 from cnnzoo.errors import InputError
 from cnnzoo.measure.counter import count
-from cnnzoo.measure.tables import Shown, Table, human
+from cnnzoo.measure.tables import Printable, Table, human
 
 WARM_UP = 0.5  # seconds
 FEWEST, MOST = 5, 200  # timed calls
@@ -69,7 +69,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Bench(Shown):
+class Bench(Printable):
     """Timings side by side.
 
     Attributes:

@@ -9,15 +9,15 @@ from os import PathLike
 from typing import Any
 
 from cnnzoo.errors import InputError
-from cnnzoo.measure.report import Report
-from cnnzoo.measure.tables import Shown, Table, Value, human, page, paper, ratio_text, wide
+from cnnzoo.measure.report import CountReport
+from cnnzoo.measure.tables import Printable, Table, Value, human, page, paper, ratio_text, wide
 
-_COUNTS: tuple[tuple[str, Callable[[Report], int]], ...] = (
+_COUNTS: tuple[tuple[str, Callable[[CountReport], int]], ...] = (
     ("parameters", lambda report: report.params.total),
     ("MACs", lambda report: report.macs),
     ("FLOPs (2 x MACs)", lambda report: report.flops),
     ("MACs of a training step", lambda report: report.train_macs),
-    ("bytes kept for the backward", lambda report: report.kept_bytes),
+    ("bytes kept for the backward", lambda report: report.saved_bytes),
     ("bytes at once in inference", lambda report: report.peak_bytes),
 )
 _RESULTS = (
@@ -33,7 +33,7 @@ _RESULTS = (
 
 
 @dataclass(frozen=True)
-class Comparison(Shown):
+class Comparison(Printable):
     """Reports side by side.
 
     Attributes:
@@ -46,7 +46,7 @@ class Comparison(Shown):
         trained_on: The data set that they were trained on.
     """
 
-    reports: Sequence[Report]
+    reports: Sequence[CountReport]
     baseline: int = -1
     notes: Sequence[str] = ()
     results: Sequence[Mapping[str, Any]] = ()
@@ -58,7 +58,7 @@ class Comparison(Shown):
         if not -len(self.reports) <= self.baseline < len(self.reports):
             raise InputError(f"baseline={self.baseline} is none of {len(self.reports)} networks")
 
-    def ratios(self, value: Callable[[Report], int]) -> list[float]:
+    def ratios(self, value: Callable[[CountReport], int]) -> list[float]:
         """A figure of each report over that of the baseline; NaN where that is 0."""
         base = value(self.reports[self.baseline])
         return [value(report) / base if base else float("nan") for report in self.reports]
@@ -132,6 +132,6 @@ class Comparison(Shown):
         Args:
             path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
         """
-        from cnnzoo.measure.layer_plot import draw_layers
+        from cnnzoo.measure.layer_plot import plot_layers
 
-        draw_layers(self.reports, path, baseline=self.baseline, results=self.results)
+        plot_layers(self.reports, path, baseline=self.baseline, results=self.results)

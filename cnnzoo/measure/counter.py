@@ -32,8 +32,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
 from cnnzoo.errors import CnnzooError, InputError
-from cnnzoo.measure.meta_cache import answer
-from cnnzoo.measure.report import Params, Report, Row
+from cnnzoo.measure.meta_cache import run_on_meta
+from cnnzoo.measure.report import CountReport, LayerCount, Params
 
 aten = torch.ops.aten
 
@@ -109,13 +109,13 @@ class _Call:
         self.feeds: dict[int, None] = {}  # numbers of the calls whose results go in, in order
         self.receptive_field = 0
         self.params = self.macs = self.backward_macs = self.bias_adds = self.elementwise = self.pooling = 0
-        self.pooled_means = self.neurons = self.kept_bytes = self.moved_bytes = 0
+        self.pooled_means = self.neurons = self.saved_bytes = self.moved_bytes = 0
 
 
 class _Value:
     """What is known of a storage.
 
-    ``field`` and ``jump`` are how many px of the input one place sees, and how far apart neighbours look, each as
+    ``field`` and ``jump`` are how many px of the input one place sees, and how far apart neighbors look, each as
     (height, width); ``call`` is the number of the call that made or last changed it; ``maps`` is the shape of the maps
     (N, C, H, W) whose values it holds, also once they are flattened.
     """
@@ -214,7 +214,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         storage = tensor.untyped_storage()
         if storage._cdata not in self.weights and storage._cdata not in self.kept:
             self.kept.add(storage._cdata)
-            self.calls[self.open[-1] if self.open else 0].kept_bytes += storage.nbytes()
+            self.calls[self.open[-1] if self.open else 0].saved_bytes += storage.nbytes()
             # an address that is used again must not pass for the old storage
             weakref.finalize(storage, self.kept.discard, storage._cdata)
 
@@ -243,7 +243,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        out = answer(func, args, kwargs) if self.on_meta else func(*args, **kwargs)
+        out = run_on_meta(func, args, kwargs) if self.on_meta else func(*args, **kwargs)
         operator = func._overloadpacket
         number = self.open[-1] if self.open else 0  # a hook on the whole module runs after it is left
         call = self.calls[number]
@@ -392,7 +392,7 @@ def count(
     inputs: Any = None,
     name: str | None = None,
     meta: bool = True,
-) -> Report:
+) -> CountReport:
     """Counts what one forward (and its backward) of any module does, and leaves no trace on the module.
 
     The forward runs in the module's own mode (train or eval), on the meta device: nothing is computed, no weights
@@ -447,7 +447,7 @@ def count(
     parameters = list({id(p): p for p in model.parameters()}.values())
     total = sum(p.numel() for p in parameters)
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    return Report(
+    return CountReport(
         name=name,
         input_size=sizes[0] if len(sizes) == 1 else tuple(sizes),
         params=Params(
@@ -456,7 +456,7 @@ def count(
             frozen=total - trainable,
             buffers=sum(b.numel() for b in {id(b): b for b in model.buffers()}.values()),
         ),
-        rows=_rows(watch.calls),
+        layers=_rows(watch.calls),
         peak_bytes=watch.peak,
         unknown_ops=tuple(sorted(watch.unknown)),
     )
@@ -465,7 +465,7 @@ def count(
 _ONE_VALUE = "Expected more than 1 value per channel"  # what torch says of batch norm in train mode
 
 
-def count_image(model: nn.Module, size: Sequence[int], name: str) -> Report:
+def count_image(model: nn.Module, size: Sequence[int], name: str) -> CountReport:
     """Counts one image (C, H, W) in the module's own mode, or in eval mode if batch norm takes no single one."""
     try:
         return count(model, (1, *size), name=name)
@@ -499,7 +499,7 @@ def _refusal(name: str, given: list[torch.Tensor], meta: bool, problem: Exceptio
     return InputError(text)
 
 
-def _rows(calls: list[_Call]) -> tuple[Row, ...]:
+def _rows(calls: list[_Call]) -> tuple[LayerCount, ...]:
     """A row for each call of a layer, and for each of a larger module that did something itself."""
     shown = [
         i for i, call in enumerate(calls) if call.params or call.macs or call.bias_adds or not call.module._modules
@@ -514,7 +514,7 @@ def _rows(calls: list[_Call]) -> tuple[Row, ...]:
                 yield from feeding(source, path | {source})
 
     return tuple(
-        Row(
+        LayerCount(
             name=call.name,
             label=call.label,
             kind=type(call.module).__name__,
@@ -527,7 +527,7 @@ def _rows(calls: list[_Call]) -> tuple[Row, ...]:
             pooling=call.pooling,
             connections=call.macs + call.bias_adds + call.pooled_means,
             neurons=call.neurons,
-            kept_bytes=call.kept_bytes,
+            saved_bytes=call.saved_bytes,
             moved_bytes=call.moved_bytes,
             receptive_field=call.receptive_field,
             inputs=tuple(sorted(set(feeding(number, frozenset())) - {place[number]})),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnzoo.errors import InputError
 from cnnzoo.measure.layer_plot import INK, literal, save_figure
-from cnnzoo.measure.report import Report
+from cnnzoo.measure.report import CountReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ class _Step:
         return f"{self.shape[0]} @ {'x'.join(map(str, self.shape[1:]))}"
 
 
-def draw(report: Report, path: str | PathLike[str]) -> None:
+def draw(report: CountReport, path: str | PathLike[str]) -> None:
     """Draws the network that a report describes, branches side by side.
 
     Args:
@@ -103,15 +103,15 @@ def draw(report: Report, path: str | PathLike[str]) -> None:
     save_figure(figure, path)
 
 
-def _steps(report: Report) -> list[_Step]:
-    """Layers that keep the shape and have one input (activations, normalisations) belong to the step before."""
+def _steps(report: CountReport) -> list[_Step]:
+    """Layers that keep the shape and have one input (activations, normalizations) belong to the step before."""
     size = report.input_size
     if len(size) not in (2, 4) or not all(isinstance(n, int) for n in size):
         raise InputError(f"{report.name} at {report.input_text}: draw needs one input (N, C, H, W) or (N, C)")
     steps = [_Step("input", tuple(size[1:]))]
     step_of: dict[int, int] = {}
     joints: dict[tuple[int, ...], int] = {}
-    for number, row in enumerate(report.rows):
+    for number, row in enumerate(report.layers):
         inputs = tuple(dict.fromkeys(step_of[i] for i in row.inputs if i in step_of)) or (0,)
         if len(inputs) > 1:
             if inputs not in joints:
@@ -158,7 +158,7 @@ def _draw_step(axis: Axes, step: _Step, place: tuple[float, float], size: tuple[
         return
     low, high = y - height / 2, y + height / 2
     shift = step.slant * height
-    colour = DENSE if len(step.shape) == 1 else MAPS
+    color = DENSE if len(step.shape) == 1 else MAPS
     faces: list[tuple[Sequence[tuple[float, float]], float]] = [
         ([(x, low), (x + width, low), (x + width, high), (x, high)], 1.0)
     ]
@@ -168,7 +168,7 @@ def _draw_step(axis: Axes, step: _Step, place: tuple[float, float], size: tuple[
         faces.append(([(x, high), (x + width, high), back[1], (x + shift, high + shift)], 0.5))
     for corners, strength in faces:
         axis.add_patch(Polygon(corners, closed=True, facecolor="white", edgecolor="none"))
-        axis.add_patch(Polygon(corners, closed=True, facecolor=colour, edgecolor=EDGE, linewidth=0.8, alpha=strength))
+        axis.add_patch(Polygon(corners, closed=True, facecolor=color, edgecolor=EDGE, linewidth=0.8, alpha=strength))
     middle = x + (width + shift) / 2
     axis.text(middle, high + shift + 0.08, step.caption, ha="center", va="bottom", fontsize=7.5, color=INK)
     axis.text(

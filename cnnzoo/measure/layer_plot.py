@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnzoo.errors import FileError
-from cnnzoo.measure.report import Report
+from cnnzoo.measure.report import CountReport
 from cnnzoo.measure.tables import human, ratio_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (
+COLORS = (
     "#c8553d",
     "#2f6690",
     "#588157",
@@ -27,16 +27,16 @@ COLOURS = (
     "#a34b6e",
     "#3a7d7c",
     "#7a5c3e",
-)  # legible on white and in grey
+)  # legible on white and in gray
 INK, FAINT = "#22223b", "#d8d8de"
-MOST_BARS, FEWEST_BARS = 24, 5  # more layers are too many to read, fewer tell too little
+MAX_BARS, MIN_BARS = 24, 5  # more layers are too many to read, fewer tell too little
 
 
 PANELS = ("parameters", "multiply-adds (MACs)", "bytes kept for the backward")
 
 
-def draw_layers(
-    reports: Sequence[Report],
+def plot_layers(
+    reports: Sequence[CountReport],
     path: str | PathLike[str],
     *,
     baseline: int = -1,
@@ -75,7 +75,7 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
         raise FileError(f"the picture {path} cannot be written: {problem}") from None
 
 
-def layers_svg(reports: Sequence[Report], *, baseline: int = -1, results: Sequence[Mapping[str, Any]] = ()) -> str:
+def layers_svg(reports: Sequence[CountReport], *, baseline: int = -1, results: Sequence[Mapping[str, Any]] = ()) -> str:
     """The same picture as SVG text, to stand in a page."""
     out = StringIO()
     _layers(reports, baseline, results).savefig(out, format="svg", metadata={"Date": None})
@@ -91,7 +91,7 @@ class Bar(NamedTuple):
     total: bool
 
 
-def _layers(reports: Sequence[Report], baseline: int, results: Sequence[Mapping[str, Any]]) -> Figure:
+def _layers(reports: Sequence[CountReport], baseline: int, results: Sequence[Mapping[str, Any]]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,7 +101,7 @@ def _layers(reports: Sequence[Report], baseline: int, results: Sequence[Mapping[
         groups = _grouped(report)
         labels += [*groups, "total"]
         bars += [Bar(i, values, False) for values in groups.values()]
-        bars.append(Bar(i, (report.params.total, report.macs, report.kept_bytes), True))
+        bars.append(Bar(i, (report.params.total, report.macs, report.saved_bytes), True))
 
     trained = any(result.get("history") for result in results)
     height = max(3.6, 0.27 * len(labels) + 0.35 * len(reports) + 1.6)
@@ -116,33 +116,33 @@ def _layers(reports: Sequence[Report], baseline: int, results: Sequence[Mapping[
     return figure
 
 
-def _grouped(report: Report) -> dict[str, tuple[int, int, int]]:
+def _grouped(report: CountReport) -> dict[str, tuple[int, int, int]]:
     """Layer -> (parameters, MACs, kept bytes); what has neither parameters nor MACs belongs to the layer before.
 
     Where there are too many layers to read, those of a module are summed.
     """
     groups: dict[str, tuple[int, int, int]] = {}
     last = ""
-    for row in report.rows:
+    for row in report.layers:
         key = row.label or row.name
         if row.params or row.macs or not last:
             last = key
         key = key if key in groups else last
         before = groups.get(key, (0, 0, 0))
-        groups[key] = (before[0] + row.params, before[1] + row.macs, before[2] + row.kept_bytes)
-    return groups if len(groups) <= MOST_BARS else _summed(groups)
+        groups[key] = (before[0] + row.params, before[1] + row.macs, before[2] + row.saved_bytes)
+    return groups if len(groups) <= MAX_BARS else _summed(groups)
 
 
 def _summed(groups: dict[str, tuple[int, int, int]]) -> dict[str, tuple[int, int, int]]:
-    """Fewer groups: whole modules where that leaves enough to see, else runs of neighbours."""
+    """Fewer groups: whole modules where that leaves enough to see, else runs of neighbors."""
     names = list(groups)
     parts = {name: re.split(r"[./]", name) for name in names}
     for depth in range(max(map(len, parts.values())), 0, -1):
         owners = {name: ".".join(parts[name][:depth]) for name in names}
-        if FEWEST_BARS <= len(set(owners.values())) <= MOST_BARS:
+        if MIN_BARS <= len(set(owners.values())) <= MAX_BARS:
             break
     else:
-        size = -(-len(names) // MOST_BARS)
+        size = -(-len(names) // MAX_BARS)
         runs = [names[i : i + size] for i in range(0, len(names), size)]
         owners = {name: f"{run[0]} ... {run[-1]}" for run in runs for name in run}
     summed: dict[str, tuple[int, int, int]] = {}
@@ -153,7 +153,7 @@ def _summed(groups: dict[str, tuple[int, int, int]]) -> dict[str, tuple[int, int
     return summed
 
 
-def _headline(reports: Sequence[Report], baseline: int) -> str:
+def _headline(reports: Sequence[CountReport], baseline: int) -> str:
     if len(reports) == 1:
         report = reports[0]
         return f"{report.name} at {report.input_text}"
@@ -169,13 +169,13 @@ def _headline(reports: Sequence[Report], baseline: int) -> str:
 
 
 def _draw_bars(
-    axis: Axes, reports: Sequence[Report], bars: Sequence[Bar], labels: Sequence[str], which: int, baseline: int
+    axis: Axes, reports: Sequence[CountReport], bars: Sequence[Bar], labels: Sequence[str], which: int, baseline: int
 ) -> None:
     """One bar a layer, a group a network with its total at the foot."""
     places = [n + 1.3 * bar.owner for n, bar in enumerate(bars)]  # a gap between the networks
     values = [bar.values[which] for bar in bars]
-    colours = [COLOURS[bar.owner % len(COLOURS)] for bar in bars]
-    axis.barh(places, [max(v, 0.5) for v in values], color=colours, height=0.72, left=0.5, log=True)
+    colors = [COLORS[bar.owner % len(COLORS)] for bar in bars]
+    axis.barh(places, [max(v, 0.5) for v in values], color=colors, height=0.72, left=0.5, log=True)
     for patch, bar in zip(axis.patches, bars, strict=True):
         patch.set_alpha(1.0 if bar.total else 0.62)
     axis.set_xlim(0.5 if min((v for v in values if v), default=1) < 100 else 10, max([*values, 100]) * 300)
@@ -195,7 +195,7 @@ def _draw_bars(
                 first - 0.95,
                 literal(f"{report.name}, {report.input_text}"),
                 transform=axis.get_yaxis_transform(),
-                color=COLOURS[i % len(COLOURS)],
+                color=COLORS[i % len(COLORS)],
                 fontsize=10,
                 fontweight="bold",
                 va="center",
@@ -205,37 +205,37 @@ def _draw_bars(
         tick.set_fontweight("bold" if bar.total else "normal")
     axis.set_ylim(max(places) + 0.7, -1.5)
     axis.set_title(PANELS[which], fontsize=10.5, color=INK)
-    calm(axis)
+    despine(axis)
     axis.minorticks_off()
     axis.xaxis.grid(True, color=FAINT, linewidth=0.6)
 
 
-def _draw_curves(axis: Axes, reports: Sequence[Report], results: Sequence[Mapping[str, Any]]) -> None:
+def _draw_curves(axis: Axes, reports: Sequence[CountReport], results: Sequence[Mapping[str, Any]]) -> None:
     """Accuracy per epoch: training dashed, test solid."""
     from matplotlib.ticker import MaxNLocator
 
     longest = 1
     for i, (report, result) in enumerate(zip(reports, results, strict=True)):
-        colour = COLOURS[i % len(COLOURS)]
+        color = COLORS[i % len(COLORS)]
         history = result.get("history") or []
         epochs = [entry["epoch"] for entry in history]
         longest = max([longest, *epochs])
-        axis.plot(epochs, [entry["train_acc"] for entry in history], "--", color=colour, linewidth=1.2, alpha=0.7)
+        axis.plot(epochs, [entry["train_acc"] for entry in history], "--", color=color, linewidth=1.2, alpha=0.7)
         tested = [(entry["epoch"], entry["test_acc"]) for entry in history if entry.get("test_acc") is not None]
         if tested:
             label = literal(f"{report.name}: {tested[-1][1]:.3f}, {result['examples_per_sec']:,.0f} examples/s")
-            axis.plot(*zip(*tested, strict=True), "o-", color=colour, linewidth=2, markersize=3.5, label=label)
+            axis.plot(*zip(*tested, strict=True), "o-", color=color, linewidth=2, markersize=3.5, label=label)
     axis.set_ylim(0, 1)
     axis.set_xlim(0, longest * 1.02)
     axis.set_xlabel("epoch", fontsize=9, color=INK)
     axis.set_title("accuracy, test solid, train dashed", fontsize=10.5, color=INK)
     axis.legend(frameon=False, fontsize=8.5, loc="lower right")
-    calm(axis)
+    despine(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(True, color=FAINT, linewidth=0.6)
 
 
-def calm(axis: Axes) -> None:
+def despine(axis: Axes) -> None:
     """Takes away what is not read."""
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)

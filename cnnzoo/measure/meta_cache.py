@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 
-def answer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What ``func(*args, **kwargs)`` gives, all tensors being on the meta device."""
     if not kwargs and _makes_new(func):
         try:

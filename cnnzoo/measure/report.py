@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Any
 
 from cnnzoo.errors import unknown
-from cnnzoo.measure.tables import Shown, Table, human, page, paper, shape_text, wide
+from cnnzoo.measure.tables import Printable, Table, human, page, paper, shape_text, wide
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerCount:
     """One call of one layer.
 
     Attributes:
@@ -43,13 +43,13 @@ class Row:
         macs: Multiply-adds of one forward.
         backward_macs: Multiply-adds of one backward.
         bias_adds: Additions of a bias.
-        elementwise: Values that come out of element-wise operators (activations, sums, normalisations, dropout).
+        elementwise: Values that come out of element-wise operators (activations, sums, normalizations, dropout).
         pooling: Values that the windows of pools read.
         connections: In the sense of LeCun, Bottou, Bengio, Haffner 1998: MACs, bias adds, and what the windows of
             averaging pools read.
         neurons: In the sense of Krizhevsky, Sutskever, Hinton 2012: outputs of convolutions and of matrix products
             with weights.
-        kept_bytes: Bytes of activations kept for the backward that no earlier row keeps already.
+        saved_bytes: Bytes of activations kept for the backward that no earlier row keeps already.
         moved_bytes: Bytes that its operators read and write.
         receptive_field: Side, in px of the input, of what one place of the output sees (the longer one).
         inputs: Places in the report of the rows that feed this one; empty where only the input does.
@@ -67,20 +67,20 @@ class Row:
     pooling: int
     connections: int
     neurons: int
-    kept_bytes: int
+    saved_bytes: int
     moved_bytes: int
     receptive_field: int
     inputs: tuple[int, ...]
 
 
 SUMMED = (
-    "params", "macs", "backward_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons", "kept_bytes",
+    "params", "macs", "backward_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons", "saved_bytes",
     "moved_bytes",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Report(Shown):
+class CountReport(Printable):
     """What a count found.
 
     Attributes:
@@ -96,12 +96,12 @@ class Report(Shown):
     name: str
     input_size: tuple[Any, ...]
     params: Params
-    rows: tuple[Row, ...]
+    layers: tuple[LayerCount, ...]
     peak_bytes: int = 0
     unknown_ops: tuple[str, ...] = ()
 
     def _sum(self, column: str) -> int:
-        return sum(getattr(row, column) for row in self.rows)
+        return sum(getattr(row, column) for row in self.layers)
 
     @property
     def macs(self) -> int:
@@ -144,9 +144,9 @@ class Report(Shown):
         return self._sum("neurons")
 
     @property
-    def kept_bytes(self) -> int:
+    def saved_bytes(self) -> int:
         """Bytes of activations kept for the backward, the input included, weights not."""
-        return self._sum("kept_bytes")
+        return self._sum("saved_bytes")
 
     @property
     def intensity(self) -> float:
@@ -168,7 +168,7 @@ class Report(Shown):
         Raises:
             UnknownNameError: If the key is not known.
         """
-        keys: dict[str, Callable[[Row], str]] = {
+        keys: dict[str, Callable[[LayerCount], str]] = {
             "label": lambda row: row.label or row.name,
             "kind": lambda row: row.kind,
             "module": lambda row: ".".join(row.name.split(".")[:depth]),
@@ -176,7 +176,7 @@ class Report(Shown):
         if key not in keys:
             raise unknown("grouping", key, keys)
         groups: dict[str, dict[str, int]] = {}
-        for row in self.rows:
+        for row in self.layers:
             sums = groups.setdefault(keys[key](row), dict.fromkeys(SUMMED, 0))
             for column in SUMMED:
                 sums[column] += getattr(row, column)
@@ -184,21 +184,28 @@ class Report(Shown):
 
     def table(self) -> Table:
         """The layers as a table."""
-        labelled = any(row.label for row in self.rows)
-        headers = (*(["row"] if labelled else []), "layer", "kind", "output", "parameters", "MACs", "kept", "field")
+        labeled = any(row.label for row in self.layers)
+        headers = (*(["row"] if labeled else []), "layer", "kind", "output", "parameters", "MACs", "kept", "field")
         return Table(
             title=f"{self.name} at {self.input_text}",
             headers=headers,
             rows=[
                 (
-                    *([row.label] if labelled else []),
+                    *([row.label] if labeled else []),
                     *(row.name, row.kind, row.out_shape, row.params, row.macs),
-                    f"{human(row.kept_bytes)}B" if row.kept_bytes else "",
+                    f"{human(row.saved_bytes)}B" if row.saved_bytes else "",
                     row.receptive_field,
                 )
-                for row in self.rows
+                for row in self.layers
             ],
-            total=("total", *[""] * (len(headers) - 5), self.params.total, self.macs, f"{human(self.kept_bytes)}B", ""),
+            total=(
+                "total",
+                *[""] * (len(headers) - 5),
+                self.params.total,
+                self.macs,
+                f"{human(self.saved_bytes)}B",
+                "",
+            ),
             notes=self._notes(),
         )
 
@@ -208,7 +215,7 @@ class Report(Shown):
             f"trainable {self.params.trainable:,}, buffers {self.params.buffers:,}",
             f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}, "
             f"bias adds {self.bias_adds:,}",
-            f"activations: {human(self.kept_bytes)}B kept for the backward, {human(self.peak_bytes)}B at once in "
+            f"activations: {human(self.saved_bytes)}B kept for the backward, {human(self.peak_bytes)}B at once in "
             f"inference; {self.intensity:.3g} FLOPs per byte moved",
         ]
         kinds = self.by("kind")
@@ -237,9 +244,9 @@ class Report(Shown):
             "name": self.name,
             "input_size": list(self.input_size),
             "params": dataclasses.asdict(self.params),
-            **{name: getattr(self, name) for name in (*totals, "kept_bytes", "peak_bytes", "intensity")},
+            **{name: getattr(self, name) for name in (*totals, "saved_bytes", "peak_bytes", "intensity")},
             "unknown_ops": list(self.unknown_ops),
-            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "layers": [dataclasses.asdict(row) for row in self.layers],
         }
 
     def to_json(self) -> str:
@@ -248,8 +255,8 @@ class Report(Shown):
 
     def to_csv(self) -> str:
         """Every field of every row as CSV."""
-        names = [item.name for item in dataclasses.fields(Row)]
-        return Table("", names, [[getattr(row, name) for name in names] for row in self.rows]).csv()
+        names = [item.name for item in dataclasses.fields(LayerCount)]
+        return Table("", names, [[getattr(row, name) for name in names] for row in self.layers]).csv()
 
     def to_page(self) -> str:
         """A whole HTML page with table and picture, which needs nothing else to be viewed."""
@@ -263,6 +270,6 @@ class Report(Shown):
         Args:
             path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
         """
-        from cnnzoo.measure.layer_plot import draw_layers
+        from cnnzoo.measure.layer_plot import plot_layers
 
-        draw_layers([self], path)
+        plot_layers([self], path)

@@ -1,4 +1,4 @@
-"""Charts and tiles for a page: the charts take their colours from it, and their text can be read and searched."""
+"""Charts and tiles for a page: the charts take their colors from it, and their text can be read and searched."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ svg.chart .grid { stroke: var(--line); stroke-width: .7; }
 svg.chart polyline { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
 svg.chart polygon { fill: currentColor; opacity: .16; }
 svg.chart circle { fill: currentColor; }
-"""  # the colours of pictures are for white paper: .of makes them lighter on a dark page
+"""  # the colors of pictures are for white paper: .of makes them lighter on a dark page
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 38
-MOST_DOTS = 40  # of a line; more hide it
+MAX_DOTS = 40  # of a line; more hide it
 MOST = 1e15  # what is larger, or no number, is not drawn
 
 TILE, GAP = 44, 4  # px of a tile's longer side, between two tiles
-MOST_COLUMNS, MOST_TILES = 16, 256
+MAX_COLUMNS, MAX_TILES = 16, 256
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Line:
 
     Attributes:
         name: What it shows.
-        colour: Its colour on white.
+        color: Its color on white.
         points: (x, y), x rising.
         dash: Lengths of dashes and gaps, as SVG writes them; empty for a solid line.
         band: (x, low, high) of what is shaded around it.
     """
 
     name: str
-    colour: str
+    color: str
     points: Sequence[tuple[float, float]]
     dash: str = ""
     band: Sequence[tuple[float, float, float]] = ()
@@ -102,11 +102,11 @@ def line_chart(what: str, lines: Sequence[Line], *, across: str = "epoch") -> st
         if line.band:
             around = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
             body = f'<polygon points="{path(around)}"/>{body}'
-        for x, y in points if len(points) <= MOST_DOTS else points[-1:]:
+        for x, y in points if len(points) <= MAX_DOTS else points[-1:]:
             cx, cy = place(x, y)
             said = html.escape(f"{line.name}, {across} {x:g}: {y:.6g}")
             body += f'<circle cx="{cx}" cy="{cy}" r="2.6"><title>{said}</title></circle>'
-        parts.append(f'<g class="of" style="--of:{line.colour}">{body}</g>')
+        parts.append(f'<g class="of" style="--of:{line.color}">{body}</g>')
     ends = "; ".join(f"{line.name} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for line, points in drawn)
     about = html.escape(f"{what} by {across}: {ends}")
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{about}">{"".join(parts)}</svg>'
@@ -124,15 +124,15 @@ def _ticks(low: float, high: float, most: int, least: float = 0.0) -> list[float
 
 
 def tiles(weights: torch.Tensor, about: str) -> str:
-    """Filters side by side as a picture for a page: grey is 0, black and white the largest weight of each.
+    """Filters side by side as a picture for a page: gray is 0, black and white the largest weight of each.
 
     Args:
-        weights: (N, C, h, w); of three channels they are shown in colour, of others than one and three by their mean.
+        weights: (N, C, h, w); of three channels they are shown in color, of others than one and three by their mean.
         about: What they are, for those who do not see them.
     """
     from PIL import Image
 
-    weights = torch.nan_to_num(weights[:MOST_TILES].detach().float(), posinf=0.0, neginf=0.0)
+    weights = torch.nan_to_num(weights[:MAX_TILES].detach().float(), posinf=0.0, neginf=0.0)
     if weights.shape[1] not in (1, 3):
         weights = weights.mean(dim=1, keepdim=True)
     most = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-30)
@@ -140,7 +140,7 @@ def tiles(weights: torch.Tensor, about: str) -> str:
     times = max(1, round(TILE / max(weights.shape[2:])))
     shades = shades.repeat_interleave(times, dim=2).repeat_interleave(times, dim=3)
     n, _, height, width = shades.shape
-    rows = -(-n // MOST_COLUMNS)
+    rows = -(-n // MAX_COLUMNS)
     columns = -(-n // rows)
     sheet = torch.zeros(rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 4, dtype=torch.uint8)
     for i, shade in enumerate(shades):

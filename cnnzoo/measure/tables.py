@@ -187,7 +187,7 @@ def page(title: str, parts: Sequence[str], *, style: str = "") -> str:
 
 
 def paper(svg: str) -> str:
-    """A picture whose colours are for white paper, as a part of a page."""
+    """A picture whose colors are for white paper, as a part of a page."""
     return f'<figure class="paper">{svg}</figure>'
 
 
@@ -196,7 +196,7 @@ def wide(fragment: str, about: str) -> str:
     return f'<div class="wide" role="region" tabindex="0" aria-label="{html.escape(about)}">{fragment}</div>'
 
 
-class Shown:
+class Printable:
     """What is shown as tables: printed, in a notebook, as Markdown and as HTML."""
 
     def tables(self) -> Sequence[Table]:

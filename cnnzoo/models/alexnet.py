@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnzoo.blocks import LRN, Conv, Dense, Dropout, Flatten, Logits, MaxPool, PoolTo
+from cnnzoo.blocks import LRN, AdaptiveAvgPool, Conv, Dense, Dropout, Flatten, Logits, MaxPool
 from cnnzoo.published import (
     D2L_SLIDE,
     TOP1,
@@ -91,7 +91,7 @@ def _slide(what: str, printed: str, quantity: str, rows: tuple[str, ...], note: 
         ),
     ),
     deviations=(
-        Deviation("input", "3 channels", "1 channel", "the lecture trains on Fashion-MNIST, which is grey"),
+        Deviation("input", "3 channels", "1 channel", "the lecture trains on Fashion-MNIST, which is gray"),
         Deviation(
             "conv1",
             "kernel 11, stride 4, no padding, maps of 55x55",
@@ -99,7 +99,7 @@ def _slide(what: str, printed: str, quantity: str, rows: tuple[str, ...], note: 
             "as in the lecture; a 224 px image does not give 55x55 without padding",
         ),
         Deviation("conv2, conv4, conv5", "two towers (groups of 2)", "one tower", "one GPU holds the whole net today"),
-        Deviation("conv1, conv2", "local response normalisation", "none", "as in the lecture"),
+        Deviation("conv1, conv2", "local response normalization", "none", "as in the lecture"),
         Deviation("fc6", "9,216 inputs (256 maps of 6x6)", "6,400 inputs (256 maps of 5x5)", "follows from conv1"),
         Deviation("fc8", "1000 classes", "10 classes", "Fashion-MNIST has ten"),
     ),
@@ -110,13 +110,13 @@ def alexnet(num_classes: int = 10, in_channels: int = 1, image_size: int = 224) 
         name="alexnet",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(96, kernel=11, stride=4, padding=1),  #  96 @ 54x54
+            Conv(96, kernel_size=11, stride=4, padding=1),  #  96 @ 54x54
             MaxPool(3, stride=2),  #  96 @ 26x26
-            Conv(256, kernel=5, padding=2),  # 256 @ 26x26
+            Conv(256, kernel_size=5, padding=2),  # 256 @ 26x26
             MaxPool(3, stride=2),  # 256 @ 12x12
-            Conv(384, kernel=3, padding=1),  # 384 @ 12x12
-            Conv(384, kernel=3, padding=1),  # 384 @ 12x12
-            Conv(256, kernel=3, padding=1),  # 256 @ 12x12
+            Conv(384, kernel_size=3, padding=1),  # 384 @ 12x12
+            Conv(384, kernel_size=3, padding=1),  # 384 @ 12x12
+            Conv(256, kernel_size=3, padding=1),  # 256 @ 12x12
             MaxPool(3, stride=2),  # 256 @ 5x5
             Flatten(),  # 6400
         ),
@@ -186,15 +186,15 @@ def alexnet_2012(num_classes: int = 1000, in_channels: int = 3, image_size: int 
         name="alexnet_2012",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(96, kernel=11, stride=4, **zeros),  #  96 @ 55x55
+            Conv(96, kernel_size=11, stride=4, **zeros),  #  96 @ 55x55
             LRN(),
             MaxPool(3, stride=2),  #  96 @ 27x27
-            Conv(256, kernel=5, padding=2, groups=2, **ones),  # 256 @ 27x27
+            Conv(256, kernel_size=5, padding=2, groups=2, **ones),  # 256 @ 27x27
             LRN(),
             MaxPool(3, stride=2),  # 256 @ 13x13
-            Conv(384, kernel=3, padding=1, **zeros),  # 384 @ 13x13
-            Conv(384, kernel=3, padding=1, groups=2, **ones),  # 384 @ 13x13
-            Conv(256, kernel=3, padding=1, groups=2, **ones),  # 256 @ 13x13
+            Conv(384, kernel_size=3, padding=1, **zeros),  # 384 @ 13x13
+            Conv(384, kernel_size=3, padding=1, groups=2, **ones),  # 384 @ 13x13
+            Conv(256, kernel_size=3, padding=1, groups=2, **ones),  # 256 @ 13x13
             MaxPool(3, stride=2),  # 256 @ 6x6
             Flatten(),  # 9216
         ),
@@ -232,15 +232,15 @@ def caffenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
         name="caffenet",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(96, kernel=11, stride=4, **zeros),  #  96 @ 55x55
+            Conv(96, kernel_size=11, stride=4, **zeros),  #  96 @ 55x55
             MaxPool(3, stride=2),  #  96 @ 27x27
             LRN(k=1.0, mean=True),
-            Conv(256, kernel=5, padding=2, groups=2, **ones),  # 256 @ 27x27
+            Conv(256, kernel_size=5, padding=2, groups=2, **ones),  # 256 @ 27x27
             MaxPool(3, stride=2),  # 256 @ 13x13
             LRN(k=1.0, mean=True),
-            Conv(384, kernel=3, padding=1, **zeros),  # 384 @ 13x13
-            Conv(384, kernel=3, padding=1, groups=2, **ones),  # 384 @ 13x13
-            Conv(256, kernel=3, padding=1, groups=2, **ones),  # 256 @ 13x13
+            Conv(384, kernel_size=3, padding=1, **zeros),  # 384 @ 13x13
+            Conv(384, kernel_size=3, padding=1, groups=2, **ones),  # 384 @ 13x13
+            Conv(256, kernel_size=3, padding=1, groups=2, **ones),  # 256 @ 13x13
             MaxPool(3, stride=2),  # 256 @ 6x6
             Flatten(),  # 9216
         ),
@@ -280,15 +280,15 @@ def alexnet_owt(num_classes: int = 1000, in_channels: int = 3, image_size: int =
         name="alexnet_owt",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(64, kernel=11, stride=4, padding=2),  #  64 @ 55x55
+            Conv(64, kernel_size=11, stride=4, padding=2),  #  64 @ 55x55
             MaxPool(3, stride=2),  #  64 @ 27x27
-            Conv(192, kernel=5, padding=2),  # 192 @ 27x27
+            Conv(192, kernel_size=5, padding=2),  # 192 @ 27x27
             MaxPool(3, stride=2),  # 192 @ 13x13
-            Conv(384, kernel=3, padding=1),  # 384 @ 13x13
-            Conv(256, kernel=3, padding=1),  # 256 @ 13x13
-            Conv(256, kernel=3, padding=1),  # 256 @ 13x13
+            Conv(384, kernel_size=3, padding=1),  # 384 @ 13x13
+            Conv(256, kernel_size=3, padding=1),  # 256 @ 13x13
+            Conv(256, kernel_size=3, padding=1),  # 256 @ 13x13
             MaxPool(3, stride=2),  # 256 @ 6x6
-            PoolTo(6),  # 256 @ 6x6
+            AdaptiveAvgPool(6),  # 256 @ 6x6
             Flatten(),  # 9216
         ),
         classifier=(

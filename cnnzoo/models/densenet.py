@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnzoo.blocks import AvgPool, Block, Conv, Flatten, Logits, MaxPool, Norm, Parallel, PoolTo
+from cnnzoo.blocks import AdaptiveAvgPool, AvgPool, Block, Conv, Flatten, Logits, MaxPool, Norm, Parallel
 from cnnzoo.published import TEACHING, Deviation, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
@@ -27,8 +27,8 @@ def _layer(growth: int, label: str) -> Parallel:
     """What came in, and ``growth`` maps more: a 1x1 convolution to four times as many, then 3x3."""
     more = (
         Norm("batch", activation="relu", label="norm1"),
-        Conv(4 * growth, kernel=1, bias=False, norm="batch", init=INIT, label="conv1"),
-        Conv(growth, kernel=3, padding=1, bias=False, activation=None, init=INIT, label="conv2"),
+        Conv(4 * growth, kernel_size=1, bias=False, norm="batch", init=INIT, label="conv1"),
+        Conv(growth, kernel_size=3, padding=1, bias=False, activation=None, init=INIT, label="conv2"),
     )
     return Parallel(((), more), merge="concat", label=label)
 
@@ -45,18 +45,20 @@ def _densenet(
             maps //= 2
             rows += [
                 Norm("batch", activation="relu", label=f"transition{number}_norm"),
-                Conv(maps, kernel=1, bias=False, activation=None, init=INIT, label=f"transition{number}_conv"),
+                Conv(maps, kernel_size=1, bias=False, activation=None, init=INIT, label=f"transition{number}_conv"),
                 AvgPool(2, stride=2, label=f"transition{number}_pool"),
             ]
     return Spec(
         name=name,
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(first, kernel=7, stride=2, padding=3, bias=False, norm="batch", init=INIT, label="conv0"),  # 112x112
+            Conv(
+                first, kernel_size=7, stride=2, padding=3, bias=False, norm="batch", init=INIT, label="conv0"
+            ),  # 112x112
             MaxPool(3, stride=2, padding=1, label="pool0"),  # 56x56
             *rows,  # 7x7
             Norm("batch", activation="relu", label="norm5"),
-            PoolTo(1, label="pool5"),
+            AdaptiveAvgPool(1, label="pool5"),
             Flatten(),
         ),
         classifier=(Logits(num_classes, bias_init=0.0, label="classifier"),),
@@ -104,12 +106,12 @@ def densenet201(num_classes: int = 1000, in_channels: int = 3, image_size: int =
 
 
 def _dense_d2l(layers: int, growth: int = 32) -> tuple[Block, ...]:
-    more = (Norm("batch", activation="relu"), Conv(growth, kernel=3, padding=1, activation=None))
+    more = (Norm("batch", activation="relu"), Conv(growth, kernel_size=3, padding=1, activation=None))
     return (Parallel(((), more), merge="concat"),) * layers
 
 
 def _transition_d2l(maps: int) -> tuple[Block, ...]:
-    return (Norm("batch", activation="relu"), Conv(maps, kernel=1, activation=None), AvgPool(2, stride=2))
+    return (Norm("batch", activation="relu"), Conv(maps, kernel_size=1, activation=None), AvgPool(2, stride=2))
 
 
 @register(
@@ -125,7 +127,7 @@ def densenet_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 
         name="densenet_d2l",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(64, kernel=7, stride=2, padding=3, norm="batch"),  #  64 @ 48x48
+            Conv(64, kernel_size=7, stride=2, padding=3, norm="batch"),  #  64 @ 48x48
             MaxPool(3, stride=2, padding=1),  #  64 @ 24x24
             *_dense_d2l(4),  # 192
             *_transition_d2l(96),  #  96 @ 12x12
@@ -135,7 +137,7 @@ def densenet_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 
             *_transition_d2l(120),  # 120 @ 3x3
             *_dense_d2l(4),  # 248
             Norm("batch", activation="relu"),
-            PoolTo(1),
+            AdaptiveAvgPool(1),
             Flatten(),
         ),
         classifier=(Logits(num_classes),),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnzoo.blocks import LRN, Block, Conv, Dropout, Flatten, Logits, MaxPool, Parallel, PoolTo
+from cnnzoo.blocks import LRN, AdaptiveAvgPool, Block, Conv, Dropout, Flatten, Logits, MaxPool, Parallel
 from cnnzoo.published import TEACHING, TOP1, TOP5, Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
@@ -45,7 +45,7 @@ def _inceptions(stage: int, five: int, ceil: bool, shared: Settings) -> tuple[Bl
     """The Inception modules of a stage; ``five`` is the window of the branch that the paper calls 5x5."""
 
     def conv(maps: int, kernel: int, label: str) -> Conv:
-        return Conv(maps, kernel=kernel, padding=kernel // 2, label=label, **shared)
+        return Conv(maps, kernel_size=kernel, padding=kernel // 2, label=label, **shared)
 
     return tuple(
         Parallel(
@@ -53,7 +53,7 @@ def _inceptions(stage: int, five: int, ceil: bool, shared: Settings) -> tuple[Bl
                 (conv(ones, 1, "1x1"),),
                 (conv(reduce3, 1, "3x3_reduce"), conv(threes, 3, "3x3")),
                 (conv(reduce5, 1, "5x5_reduce"), conv(fives, five, "5x5")),
-                (MaxPool(3, stride=1, padding=1, ceil=ceil, label="pool"), conv(proj, 1, "pool_proj")),
+                (MaxPool(3, stride=1, padding=1, ceil_mode=ceil, label="pool"), conv(proj, 1, "pool_proj")),
             ),
             label=label,
         )
@@ -70,10 +70,15 @@ def _inceptions(stage: int, five: int, ceil: bool, shared: Settings) -> tuple[Bl
     deviations=(
         Deviation("inception*/5x5", "5x5", "3x3", "as torchvision has it, where it is a known slip"),
         Deviation("conv*, inception*", "no batch norm (it came in 2015)", "batch norm", "as torchvision has it"),
-        Deviation("norm1, norm2", "local response normalisation", "none", "as torchvision has it"),
+        Deviation("norm1, norm2", "local response normalization", "none", "as torchvision has it"),
         Deviation("drop5", "dropout 0.4", "0.2", "as torchvision has it"),
         Deviation("pool4", "a window of 3x3", "2x2", "as torchvision has it"),
-        Deviation("inception4a, inception4d", "auxiliary heads in training", "none", "they do not fit a chain of rows"),
+        Deviation(
+            "inception4a, inception4d",
+            "auxiliary heads in training",
+            "none",
+            "auxiliary heads do not fit a chain of blocks",
+        ),
     ),
 )
 def googlenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -83,17 +88,17 @@ def googlenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 2
         name="googlenet",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(64, kernel=7, stride=2, padding=3, label="conv1", **shared),  # 64 @ 112x112
-            MaxPool(3, stride=2, ceil=True, label="pool1"),  #   64 @ 56x56
-            Conv(64, kernel=1, label="conv2", **shared),
-            Conv(192, kernel=3, padding=1, label="conv3", **shared),  # 192 @ 56x56
-            MaxPool(3, stride=2, ceil=True, label="pool2"),  #  192 @ 28x28
+            Conv(64, kernel_size=7, stride=2, padding=3, label="conv1", **shared),  # 64 @ 112x112
+            MaxPool(3, stride=2, ceil_mode=True, label="pool1"),  #   64 @ 56x56
+            Conv(64, kernel_size=1, label="conv2", **shared),
+            Conv(192, kernel_size=3, padding=1, label="conv3", **shared),  # 192 @ 56x56
+            MaxPool(3, stride=2, ceil_mode=True, label="pool2"),  #  192 @ 28x28
             *_inceptions(3, 3, True, shared),  #  480 @ 28x28
-            MaxPool(3, stride=2, ceil=True, label="pool3"),  #  480 @ 14x14
+            MaxPool(3, stride=2, ceil_mode=True, label="pool3"),  #  480 @ 14x14
             *_inceptions(4, 3, True, shared),  #  832 @ 14x14
-            MaxPool(2, stride=2, ceil=True, label="pool4"),  #  832 @ 7x7
+            MaxPool(2, stride=2, ceil_mode=True, label="pool4"),  #  832 @ 7x7
             *_inceptions(5, 3, True, shared),  # 1024 @ 7x7
-            PoolTo(1, label="pool5"),
+            AdaptiveAvgPool(1, label="pool5"),
             Flatten(),
             Dropout(0.2, label="drop5"),
         ),
@@ -132,31 +137,36 @@ _OPS_NOTES = {
         Published(TOP5, "88.9", CAFFE_README, note="a training run"),
     ),
     deviations=(
-        Deviation("inception4a, inception4d", "auxiliary heads in training", "none", "they do not fit a chain of rows"),
-        Deviation("norm1, norm2", "constants of the local response normalisation not printed", "Caffe's", "they train"),
+        Deviation(
+            "inception4a, inception4d",
+            "auxiliary heads in training",
+            "none",
+            "auxiliary heads do not fit a chain of blocks",
+        ),
+        Deviation("norm1, norm2", "constants of the local response normalization not printed", "Caffe's", "they train"),
         Deviation("conv*, inception*, fc", "initial weights not printed", "Caffe's", "they train"),
     ),
 )
 def googlenet_2014(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """GoogLeNet as printed in 2014: true 5x5 windows, local response normalisation, no batch norm."""
+    """GoogLeNet as printed in 2014: true 5x5 windows, local response normalization, no batch norm."""
     shared: Settings = {"init": "kaiming_uniform:1", "bias_init": 0.2}  # Caffe's "xavier": +-sqrt(3 / fan_in)
     return Spec(
         name="googlenet_2014",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(64, kernel=7, stride=2, padding=3, label="conv1", **shared),  # 64 @ 112x112
-            MaxPool(3, stride=2, ceil=True, label="pool1"),  #   64 @ 56x56
+            Conv(64, kernel_size=7, stride=2, padding=3, label="conv1", **shared),  # 64 @ 112x112
+            MaxPool(3, stride=2, ceil_mode=True, label="pool1"),  #   64 @ 56x56
             LRN(k=1.0, mean=True, label="norm1"),
-            Conv(64, kernel=1, label="conv2", **shared),
-            Conv(192, kernel=3, padding=1, label="conv3", **shared),  # 192 @ 56x56
+            Conv(64, kernel_size=1, label="conv2", **shared),
+            Conv(192, kernel_size=3, padding=1, label="conv3", **shared),  # 192 @ 56x56
             LRN(k=1.0, mean=True, label="norm2"),
-            MaxPool(3, stride=2, ceil=True, label="pool2"),  #  192 @ 28x28
+            MaxPool(3, stride=2, ceil_mode=True, label="pool2"),  #  192 @ 28x28
             *_inceptions(3, 5, False, shared),  #  480 @ 28x28
-            MaxPool(3, stride=2, ceil=True, label="pool3"),  #  480 @ 14x14
+            MaxPool(3, stride=2, ceil_mode=True, label="pool3"),  #  480 @ 14x14
             *_inceptions(4, 5, False, shared),  #  832 @ 14x14
-            MaxPool(3, stride=2, ceil=True, label="pool4"),  #  832 @ 7x7
+            MaxPool(3, stride=2, ceil_mode=True, label="pool4"),  #  832 @ 7x7
             *_inceptions(5, 5, False, shared),  # 1024 @ 7x7
-            PoolTo(1, label="pool5"),
+            AdaptiveAvgPool(1, label="pool5"),
             Flatten(),
             Dropout(0.4, label="drop5"),
         ),
@@ -167,7 +177,7 @@ def googlenet_2014(num_classes: int = 1000, in_channels: int = 3, image_size: in
 @register(
     deviations=(
         TEACHING,
-        Deviation("norm1, norm2, drop5", "local response normalisation and dropout", "none", "as the textbook has it"),
+        Deviation("norm1, norm2, drop5", "local response normalization and dropout", "none", "as the textbook has it"),
         Deviation("pool*", "windows that hang over the edge count", "padding 1", "as the textbook has it"),
     ),
 )
@@ -181,17 +191,17 @@ def googlenet_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int =
         name="googlenet_d2l",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(64, kernel=7, stride=2, padding=3, label="conv1"),  #   64 @ 48x48
+            Conv(64, kernel_size=7, stride=2, padding=3, label="conv1"),  #   64 @ 48x48
             pool(1),  #   64 @ 24x24
-            Conv(64, kernel=1, label="conv2"),
-            Conv(192, kernel=3, padding=1, label="conv3"),  #  192 @ 24x24
+            Conv(64, kernel_size=1, label="conv2"),
+            Conv(192, kernel_size=3, padding=1, label="conv3"),  #  192 @ 24x24
             pool(2),  #  192 @ 12x12
             *_inceptions(3, 5, False, {}),  #  480 @ 12x12
             pool(3),  #  480 @ 6x6
             *_inceptions(4, 5, False, {}),  #  832 @ 6x6
             pool(4),  #  832 @ 3x3
             *_inceptions(5, 5, False, {}),  # 1024 @ 3x3
-            PoolTo(1, label="pool5"),
+            AdaptiveAvgPool(1, label="pool5"),
             Flatten(),
         ),
         classifier=(Logits(num_classes, label="fc"),),

@@ -58,9 +58,9 @@ def lenet(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> 
         name="lenet",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(6, kernel=5, padding=2, activation="sigmoid"),  #  6 @ 28x28
+            Conv(6, kernel_size=5, padding=2, activation="sigmoid"),  #  6 @ 28x28
             AvgPool(2, stride=2),  #  6 @ 14x14
-            Conv(16, kernel=5, activation="sigmoid"),  # 16 @ 10x10
+            Conv(16, kernel_size=5, activation="sigmoid"),  # 16 @ 10x10
             AvgPool(2, stride=2),  # 16 @ 5x5
             Flatten(),  # 400
         ),
@@ -147,11 +147,11 @@ def lenet5_1998(in_channels: int = 1, image_size: int = 32) -> Spec:
         name="lenet5_1998",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(6, kernel=5, label="C1", **squash),  #   6 @ 28x28
+            Conv(6, kernel_size=5, label="C1", **squash),  #   6 @ 28x28
             Subsample(2, label="S2", **squash),  #   6 @ 14x14
-            TableConv(C3_TABLE, kernel=5, label="C3", **squash),  #  16 @ 10x10
+            TableConv(C3_TABLE, kernel_size=5, label="C3", **squash),  #  16 @ 10x10
             Subsample(2, label="S4", **squash),  #  16 @ 5x5
-            Conv(120, kernel=5, label="C5", **squash),  # 120 @ 1x1
+            Conv(120, kernel_size=5, label="C5", **squash),  # 120 @ 1x1
             Flatten(),
         ),
         classifier=(
@@ -182,9 +182,9 @@ def lenet_caffe(num_classes: int = 10, in_channels: int = 1, image_size: int = 2
         name="lenet_caffe",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(20, kernel=5, activation=None, **xavier),  # 20 @ 24x24
+            Conv(20, kernel_size=5, activation=None, **xavier),  # 20 @ 24x24
             MaxPool(2, stride=2),  # 20 @ 12x12
-            Conv(50, kernel=5, activation=None, **xavier),  # 50 @ 8x8
+            Conv(50, kernel_size=5, activation=None, **xavier),  # 50 @ 8x8
             MaxPool(2, stride=2),  # 50 @ 4x4
             Flatten(),  # 800
         ),

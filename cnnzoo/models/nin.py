@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnzoo.blocks import Act, Block, Conv, Dropout, Flatten, Logits, MaxPool, PoolTo
+from cnnzoo.blocks import Activation, AdaptiveAvgPool, Block, Conv, Dropout, Flatten, Logits, MaxPool
 from cnnzoo.published import TEACHING, TOP1, Deviation, Published
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
@@ -10,12 +10,12 @@ from cnnzoo.spec import Spec
 MODEL_ZOO = "Caffe Model Zoo, Network in Network model of its authors"
 
 
-def _mlpconv(number: int, maps: int, kernel: int, stride: int = 1, padding: int = 0) -> tuple[Block, ...]:
+def _mlpconv(number: int, maps: int, kernel_size: int, stride: int = 1, padding: int = 0) -> tuple[Block, ...]:
     """A convolution and two of 1x1: a small perceptron that slides over the maps."""
     return (
-        Conv(maps, kernel=kernel, stride=stride, padding=padding, label=f"conv{number}"),
-        Conv(maps, kernel=1, label=f"cccp{2 * number - 1}"),
-        Conv(maps, kernel=1, label=f"cccp{2 * number}"),
+        Conv(maps, kernel_size=kernel_size, stride=stride, padding=padding, label=f"conv{number}"),
+        Conv(maps, kernel_size=1, label=f"cccp{2 * number - 1}"),
+        Conv(maps, kernel_size=1, label=f"cccp{2 * number}"),
     )
 
 
@@ -30,20 +30,20 @@ def nin(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) ->
         name="nin",
         input=(in_channels, image_size, image_size),
         features=(
-            *_mlpconv(1, 96, kernel=11, stride=4),  #   96 @ 54x54
-            MaxPool(3, stride=2, ceil=True, label="pool1"),  #   96 @ 27x27
-            *_mlpconv(2, 256, kernel=5, padding=2),
-            MaxPool(3, stride=2, ceil=True, label="pool2"),  #  256 @ 13x13
-            *_mlpconv(3, 384, kernel=3, padding=1),
-            MaxPool(3, stride=2, ceil=True, label="pool3"),  #  384 @ 6x6
+            *_mlpconv(1, 96, kernel_size=11, stride=4),  #   96 @ 54x54
+            MaxPool(3, stride=2, ceil_mode=True, label="pool1"),  #   96 @ 27x27
+            *_mlpconv(2, 256, kernel_size=5, padding=2),
+            MaxPool(3, stride=2, ceil_mode=True, label="pool2"),  #  256 @ 13x13
+            *_mlpconv(3, 384, kernel_size=3, padding=1),
+            MaxPool(3, stride=2, ceil_mode=True, label="pool3"),  #  384 @ 6x6
             Dropout(0.5, label="drop3"),
-            Conv(1024, kernel=3, padding=1, label="conv4"),
-            Conv(1024, kernel=1, label="cccp7"),  # 1024 @ 6x6
+            Conv(1024, kernel_size=3, padding=1, label="conv4"),
+            Conv(1024, kernel_size=1, label="cccp7"),  # 1024 @ 6x6
         ),
         classifier=(
             Logits(num_classes, label="cccp8"),
-            Act("relu", label="relu8"),
-            PoolTo(1, label="pool4"),
+            Activation("relu", label="relu8"),
+            AdaptiveAvgPool(1, label="pool4"),
             Flatten(),
         ),
     )
@@ -61,20 +61,20 @@ def nin_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 224) 
         name="nin_d2l",
         input=(in_channels, image_size, image_size),
         features=(
-            *_mlpconv(1, 96, kernel=11, stride=4),  #  96 @ 54x54
+            *_mlpconv(1, 96, kernel_size=11, stride=4),  #  96 @ 54x54
             MaxPool(3, stride=2, label="pool1"),  #  96 @ 26x26
-            *_mlpconv(2, 256, kernel=5, padding=2),
+            *_mlpconv(2, 256, kernel_size=5, padding=2),
             MaxPool(3, stride=2, label="pool2"),  # 256 @ 12x12
-            *_mlpconv(3, 384, kernel=3, padding=1),
+            *_mlpconv(3, 384, kernel_size=3, padding=1),
             MaxPool(3, stride=2, label="pool3"),  # 384 @ 5x5
             Dropout(0.5, label="drop3"),
-            Conv(num_classes, kernel=3, padding=1, label="conv4"),
-            Conv(num_classes, kernel=1, label="cccp7"),  #  10 @ 5x5
+            Conv(num_classes, kernel_size=3, padding=1, label="conv4"),
+            Conv(num_classes, kernel_size=1, label="cccp7"),  #  10 @ 5x5
         ),
         classifier=(
             Logits(num_classes, label="cccp8"),
-            Act("relu", label="relu8"),
-            PoolTo(1, label="pool4"),
+            Activation("relu", label="relu8"),
+            AdaptiveAvgPool(1, label="pool4"),
             Flatten(),
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnzoo.blocks import Block, Conv, Flatten, Logits, MaxPool, Parallel, PoolTo
+from cnnzoo.blocks import AdaptiveAvgPool, Block, Conv, Flatten, Logits, MaxPool, Parallel
 from cnnzoo.published import TEACHING, Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
@@ -27,7 +27,7 @@ KEYS = {
 def _conv(maps: int, kernel: int, label: str, stride: int = 1, activation: str | None = "relu") -> Conv:
     return Conv(
         maps,
-        kernel=kernel,
+        kernel_size=kernel,
         stride=stride,
         padding=kernel // 2,
         bias=False,
@@ -82,7 +82,7 @@ def _resnet(
             _conv(64, 7, "conv1", stride=2),  # 64 @ 112x112
             MaxPool(3, stride=2, padding=1, label="pool1"),  # 64 @ 56x56
             *blocks,  # 512 (or 2048) @ 7x7
-            PoolTo(1, label="avgpool"),
+            AdaptiveAvgPool(1, label="avgpool"),
             Flatten(),
         ),
         classifier=(Logits(num_classes, label="fc"),),
@@ -179,10 +179,10 @@ def resnet152(
 def _residual_d2l(maps: int, stride: int, project: bool) -> Parallel:
     """The textbook's Residual: convolutions with biases, no batch norm on the shortcut."""
     body = (
-        Conv(maps, kernel=3, stride=stride, padding=1, norm="batch"),
-        Conv(maps, kernel=3, padding=1, norm="batch", activation=None),
+        Conv(maps, kernel_size=3, stride=stride, padding=1, norm="batch"),
+        Conv(maps, kernel_size=3, padding=1, norm="batch", activation=None),
     )
-    shortcut = (Conv(maps, kernel=1, stride=stride, activation=None),) if project else ()
+    shortcut = (Conv(maps, kernel_size=1, stride=stride, activation=None),) if project else ()
     return Parallel((body, shortcut), merge="add", activation="relu")
 
 
@@ -199,7 +199,7 @@ def resnet18_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 
         name="resnet18_d2l",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(64, kernel=7, stride=2, padding=3, norm="batch"),  #  64 @ 48x48
+            Conv(64, kernel_size=7, stride=2, padding=3, norm="batch"),  #  64 @ 48x48
             MaxPool(3, stride=2, padding=1),  #  64 @ 24x24
             _residual_d2l(64, 1, False),
             _residual_d2l(64, 1, False),  #  64 @ 24x24
@@ -209,7 +209,7 @@ def resnet18_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 
             _residual_d2l(256, 1, False),  # 256 @ 6x6
             _residual_d2l(512, 2, True),
             _residual_d2l(512, 1, False),  # 512 @ 3x3
-            PoolTo(1),
+            AdaptiveAvgPool(1),
             Flatten(),
         ),
         classifier=(Logits(num_classes),),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnzoo.blocks import Act, Block, Conv, Dropout, Flatten, Logits, MaxPool, Parallel, PoolTo
+from cnnzoo.blocks import Activation, AdaptiveAvgPool, Block, Conv, Dropout, Flatten, Logits, MaxPool, Parallel
 from cnnzoo.published import Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
@@ -26,11 +26,11 @@ def _keys(fires: Sequence[int]) -> dict[str, str]:
 def _fire(number: int, squeeze: int, expand: int) -> tuple[Block, ...]:
     """A row of table 1: a 1x1 convolution to few maps, then 1x1 and 3x3 side by side."""
     return (
-        Conv(squeeze, kernel=1, init=INIT, bias_init=0.0, label=f"fire{number}_squeeze"),
+        Conv(squeeze, kernel_size=1, init=INIT, bias_init=0.0, label=f"fire{number}_squeeze"),
         Parallel(
             (
-                (Conv(expand, kernel=1, init=INIT, bias_init=0.0, label="expand1x1"),),
-                (Conv(expand, kernel=3, padding=1, init=INIT, bias_init=0.0, label="expand3x3"),),
+                (Conv(expand, kernel_size=1, init=INIT, bias_init=0.0, label="expand1x1"),),
+                (Conv(expand, kernel_size=3, padding=1, init=INIT, bias_init=0.0, label="expand3x3"),),
             ),
             label=f"fire{number}",
         ),
@@ -38,15 +38,15 @@ def _fire(number: int, squeeze: int, expand: int) -> tuple[Block, ...]:
 
 
 def _pool(number: int) -> MaxPool:
-    return MaxPool(3, stride=2, ceil=True, label=f"pool{number}")
+    return MaxPool(3, stride=2, ceil_mode=True, label=f"pool{number}")
 
 
 def _classifier(num_classes: int) -> tuple[Block, ...]:
     return (
         Dropout(0.5, label="drop9"),
         Logits(num_classes, init="normal:0.01", bias_init=0.0, label="conv10"),
-        Act("relu", label="relu10"),
-        PoolTo(1, label="pool10"),
+        Activation("relu", label="relu10"),
+        AdaptiveAvgPool(1, label="pool10"),
         Flatten(),
     )
 
@@ -66,7 +66,7 @@ def squeezenet1_0(num_classes: int = 1000, in_channels: int = 3, image_size: int
         name="squeezenet1_0",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(96, kernel=7, stride=2, init=INIT, bias_init=0.0, label="conv1"),  #  96 @ 109x109
+            Conv(96, kernel_size=7, stride=2, init=INIT, bias_init=0.0, label="conv1"),  #  96 @ 109x109
             _pool(1),  #  96 @ 54x54
             *_fire(2, 16, 64),
             *_fire(3, 16, 64),
@@ -94,7 +94,7 @@ def squeezenet1_1(num_classes: int = 1000, in_channels: int = 3, image_size: int
         name="squeezenet1_1",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(64, kernel=3, stride=2, init=INIT, bias_init=0.0, label="conv1"),  #  64 @ 111x111
+            Conv(64, kernel_size=3, stride=2, init=INIT, bias_init=0.0, label="conv1"),  #  64 @ 111x111
             _pool(1),  #  64 @ 55x55
             *_fire(2, 16, 64),
             *_fire(3, 16, 64),

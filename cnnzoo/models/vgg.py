@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnzoo.blocks import Block, Conv, Dense, Dropout, Flatten, Logits, MaxPool, PoolTo
+from cnnzoo.blocks import AdaptiveAvgPool, Block, Conv, Dense, Dropout, Flatten, Logits, MaxPool
 from cnnzoo.published import TEACHING, Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
@@ -29,7 +29,7 @@ def _columns(column: tuple[int, ...], norm: str | None, init: str | None) -> tup
         rows += [
             Conv(
                 maps,
-                kernel=3,
+                kernel_size=3,
                 padding=1,
                 norm=norm,
                 init=init,
@@ -50,7 +50,7 @@ def _vgg(
         input=(in_channels, image_size, image_size),
         features=(
             *_columns(column, norm, "kaiming_normal_fan_out"),  # 512 @ 7x7
-            PoolTo(7, label="pool5b"),
+            AdaptiveAvgPool(7, label="pool5b"),
             Flatten(),
         ),
         classifier=(

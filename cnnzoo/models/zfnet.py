@@ -21,7 +21,7 @@ ZEILER_2013 = "Zeiler, Fergus: Visualizing and Understanding Convolutional Netwo
     deviations=(
         Deviation("conv1", "no padding printed", "padding 1", "figure 3: 110x110 needs it"),
         Deviation("pool1, pool2", "no rounding printed", "up", "figure 3: 55x55 and 13x13 need it"),
-        Deviation("norm1, norm2", "contrast normalisation", "LRN as in AlexNet", "no constants are printed"),
+        Deviation("norm1, norm2", "contrast normalization", "LRN as in AlexNet", "no constants are printed"),
     ),
 )
 def zfnet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -31,15 +31,15 @@ def zfnet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
         name="zfnet",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(96, kernel=7, stride=2, padding=1, **small),  #  96 @ 110x110
-            MaxPool(3, stride=2, ceil=True),  #  96 @ 55x55
+            Conv(96, kernel_size=7, stride=2, padding=1, **small),  #  96 @ 110x110
+            MaxPool(3, stride=2, ceil_mode=True),  #  96 @ 55x55
             LRN(),
-            Conv(256, kernel=5, stride=2, **small),  # 256 @ 26x26
-            MaxPool(3, stride=2, ceil=True),  # 256 @ 13x13
+            Conv(256, kernel_size=5, stride=2, **small),  # 256 @ 26x26
+            MaxPool(3, stride=2, ceil_mode=True),  # 256 @ 13x13
             LRN(),
-            Conv(384, kernel=3, padding=1, **small),  # 384 @ 13x13
-            Conv(384, kernel=3, padding=1, **small),  # 384 @ 13x13
-            Conv(256, kernel=3, padding=1, **small),  # 256 @ 13x13
+            Conv(384, kernel_size=3, padding=1, **small),  # 384 @ 13x13
+            Conv(384, kernel_size=3, padding=1, **small),  # 384 @ 13x13
+            Conv(256, kernel_size=3, padding=1, **small),  # 256 @ 13x13
             MaxPool(3, stride=2),  # 256 @ 6x6
             Flatten(),  # 9216
         ),

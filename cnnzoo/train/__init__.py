@@ -1,20 +1,19 @@
 """Training of any ``nn.Module`` on images; nothing here knows the zoo."""
 
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.progress import TensorBoard
 from cnnzoo.train.evaluation import Evaluation, evaluate
-from cnnzoo.train.run_dir import record
-from cnnzoo.html_report.page import report
+from cnnzoo.train.progress import TensorBoard
 from cnnzoo.train.recipes import list_recipes, recipe
 from cnnzoo.train.run import Run, interval_95
-from cnnzoo.train.sweep import RateSearch, Repeat, lr_find, repeat
-from cnnzoo.train.trainer import Trainer, require_kind
+from cnnzoo.train.run_dir import record
+from cnnzoo.train.sweep import LRFinderResult, SeedSweep, lr_find, seed_sweep
+from cnnzoo.train.trainer import Trainer, require_type
 
 __all__ = [
     "Evaluation",
-    "RateSearch",
-    "Repeat",
+    "LRFinderResult",
     "Run",
+    "SeedSweep",
     "TensorBoard",
     "TrainConfig",
     "Trainer",
@@ -24,7 +23,6 @@ __all__ = [
     "lr_find",
     "recipe",
     "record",
-    "repeat",
-    "report",
-    "require_kind",
+    "require_type",
+    "seed_sweep",
 ]

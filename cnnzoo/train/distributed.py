@@ -11,7 +11,7 @@ from torch import distributed, nn
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """The processes that train one network together.
 
     Attributes:
@@ -25,7 +25,7 @@ class World:
     local_rank: int = 0
 
     @classmethod
-    def current(cls) -> World:
+    def current(cls) -> DistributedContext:
         """The world that torchrun, or whoever started the process group, says this process is in."""
         told = {name: int(os.environ.get(name, default)) for name, default in _TOLD.items()}
         if distributed.is_available() and distributed.is_initialized():

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnzoo.data import crops_of, feed_of, gives_samples, normalised
-from cnnzoo.data.resize import CROPS, FITS
+from cnnzoo.data import has_samples, make_loader, make_views, normalize
+from cnnzoo.data.resize import CROP_MODES, VIEWS
 from cnnzoo.device import cpu_info
 from cnnzoo.errors import InputError, unknown
-from cnnzoo.train.distributed import World
+from cnnzoo.train.distributed import DistributedContext
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +34,11 @@ class Evaluation:
     loss: float
     confusion: torch.Tensor
     n: int
-    crops: str = "whole"
+    views: str = "whole"
 
     def __str__(self) -> str:
         return f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, loss {self.loss:.4f} on {self.n:,} images" + (
-            "" if self.crops == "whole" else f", {self.crops} crops each"
+            "" if self.views == "whole" else f", {self.views} crops each"
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -48,12 +48,12 @@ class Evaluation:
             "top5": self.top5,
             "loss": self.loss,
             "n": self.n,
-            "crops": self.crops,
+            "views": self.views,
             "confusion": self.confusion.tolist(),
         }
 
 
-def pick_precision(name: str, device: torch.device) -> str:
+def resolve_precision(name: str, device: torch.device) -> str:
     """``"bf16"``, ``"fp16"`` or ``"fp32"``; ``"auto"`` is bf16 where the hardware multiplies in it."""
     if name != "auto":
         return name
@@ -67,7 +67,7 @@ def pick_precision(name: str, device: torch.device) -> str:
 _LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def scores_of(model: nn.Module, x: torch.Tensor, precision: str, classes: int) -> torch.Tensor:
+def compute_logits(model: nn.Module, x: torch.Tensor, precision: str, classes: int) -> torch.Tensor:
     """Class scores, float32 (N, classes), of images (N, C, H, W).
 
     A module whose weights are not float32 runs in their type; autocast is for those that are.
@@ -95,12 +95,12 @@ def evaluate(
     size: Sequence[int],
     mean: Sequence[float],
     std: Sequence[float],
-    fit: str = "resize",
-    crops: str = "whole",
+    crop_mode: str = "resize",
+    views: str = "whole",
     batch_size: int = 256,
     precision: str = "auto",
     workers: int = 0,
-    world: World | None = None,
+    distributed: DistributedContext | None = None,
 ) -> Evaluation:
     """Shows every image to the network once, in eval mode, and leaves its mode as it was.
 
@@ -111,25 +111,25 @@ def evaluate(
         size: (height, width) that the network takes.
         mean: Mean of each channel, values in [0, 1].
         std: Standard deviation of each channel, values in [0, 1].
-        fit: How images of another size are made to fit: ``"resize"``, ``"crop"`` or ``"pad"``.
-        crops: What is shown of each image: ``"whole"``, ``"flip"``, ``"centre"``, ``"five"`` or ``"ten"`` (see
-            ``cnnzoo.data.crops_of``); the probabilities of several are averaged.
+        fit: How images of another size are made to fit: ``"squash"``, ``"center"`` or ``"border"``.
+        crops: What is shown of each image: ``"whole"``, ``"flip"``, ``"center"``, ``"five"`` or ``"ten"`` (see
+            ``cnnzoo.data.make_views``); the probabilities of several are averaged.
         batch_size: Views of images at a time.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
         workers: Processes that read a Dataset.
-        world: The processes that share the images; each image is counted once.
+        distributed: The processes that share the images; each image is counted once.
 
     Raises:
         UnknownNameError: If ``fit`` or ``crops`` is not known.
     """
-    for what, name, known in (("fit", fit, FITS), ("crops", crops, CROPS)):
+    for what, name, known in (("crop_mode", crop_mode, CROP_MODES), ("views", views, VIEWS)):
         if name not in known:
             raise unknown(what, name, known)
-    at_once = max(batch_size // CROPS[crops], 1)
+    at_once = max(batch_size // VIEWS[views], 1)
     # ready-made batches cannot be shared out: each process sees all of them
-    world = world if world is not None and gives_samples(part) else World()
+    distributed = distributed if distributed is not None and has_samples(part) else DistributedContext()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    precision = pick_precision(precision, device)
+    precision = resolve_precision(precision, device)
     loss = torch.zeros((), device=device)
     top5 = torch.zeros((), dtype=torch.int64, device=device)
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
@@ -137,13 +137,15 @@ def evaluate(
     model.eval()
     try:
         with torch.inference_mode():
-            for images, y in feed_of(part, classes, device, workers).batches(_shares(part, at_once, world), 0):
+            for images, y in make_loader(part, classes, device, workers).batches(
+                _shares(part, at_once, distributed), 0
+            ):
                 if images.dtype == torch.uint8:
-                    shown = crops_of(images, size, crops, fit)
-                    x = normalised(shown.flatten(0, 1), mean, std)
+                    shown = make_views(images, size, views, crop_mode)
+                    x = normalize(shown.flatten(0, 1), mean, std)
                 else:
                     x = images
-                scores = scores_of(model, x, precision, classes)
+                scores = compute_logits(model, x, precision, classes)
                 if len(scores) > len(y):  # several crops of each image
                     p = scores.softmax(dim=1).reshape(len(y), -1, scores.shape[1]).mean(dim=1)
                     scores = p.clamp(min=1e-30).log()
@@ -154,15 +156,15 @@ def evaluate(
     finally:
         for module, mode in modes.items():
             module.training = mode
-    world.add(loss, top5, confusion)
+    distributed.add(loss, top5, confusion)
     table = confusion.reshape(classes, classes).cpu()
     n = int(table.sum())
     return Evaluation(
-        top1=int(table.trace()) / n, top5=int(top5) / n, loss=float(loss) / n, confusion=table, n=n, crops=crops
+        top1=int(table.trace()) / n, top5=int(top5) / n, loss=float(loss) / n, confusion=table, n=n, views=views
     )  # fmt: skip
 
 
-def _shares(part: Any, batch_size: int, world: World) -> Sequence[torch.Tensor]:
+def _shares(part: Any, batch_size: int, distributed: DistributedContext) -> Sequence[torch.Tensor]:
     """Indices of this process's images, in batches; for ready-made batches, one of their numbers each."""
-    mine, size = world.share(len(part)), batch_size if gives_samples(part) else 1
+    mine, size = distributed.share(len(part)), batch_size if has_samples(part) else 1
     return [torch.arange(first, min(first + size, mine.stop)) for first in range(mine.start, mine.stop, size)]

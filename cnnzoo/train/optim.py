@@ -53,7 +53,7 @@ def optimizer(model: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimi
         UnknownNameError: If a pattern of the config means no parameter.
     """
     factor = {name: 1.0 for name, _ in model.named_parameters()}
-    for pattern, value in config.lr_scale.items():
+    for pattern, value in config.lr_multipliers.items():
         factor |= dict.fromkeys(_matching(model, pattern), float(value))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for decayed in (True, False):
@@ -74,7 +74,7 @@ def optimizer(model: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimi
     return made, factors
 
 
-class RunningMean:
+class ModelEMA:
     """An exponential mean of a module's weights and statistics, beside the module.
 
     Attributes:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def epoch_line(name: str, epochs: int, entry: Mapping[str, Any]) -> str:
     """One epoch in one line."""
-    tested = [
-        f"{key.removesuffix('_acc')} acc {entry[key]:.3f}" for key in ("held_out_acc", "test_acc") if key in entry
-    ]
+    tested = [f"{key.removesuffix('_acc')} acc {entry[key]:.3f}" for key in ("val_acc", "test_acc") if key in entry]
     return (
         f"{name} epoch {entry['epoch']}/{epochs}: loss {entry['loss']:.3f}, "
         + ", ".join([f"train acc {entry['train_acc']:.3f}", *tested])
@@ -27,7 +25,7 @@ def epoch_line(name: str, epochs: int, entry: Mapping[str, Any]) -> str:
     )
 
 
-class Display:
+class ProgressDisplay:
     """A callback that shows progress: on standard error, or in the notebook that the run was started in."""
 
     def __init__(self) -> None:

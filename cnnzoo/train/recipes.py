@@ -13,16 +13,16 @@ _RECIPES = {
     # Dive into Deep Learning, chapters LeNet and AlexNet: plain SGD, Xavier weights, float32, images in [0, 1].
     "d2l/alexnet": TrainConfig(
         epochs=10, batch_size=128, lr=0.01, init="xavier_uniform", precision="fp32", channels_last=False,
-        normalise=False,
+        normalize=False,
     ),
     "d2l/lenet": TrainConfig(
         epochs=10, batch_size=256, lr=0.9, init="xavier_uniform", precision="fp32", channels_last=False,
-        normalise=False,
+        normalize=False,
     ),
     # Ours, of the same layers. AlexNet learns by heart what it sees often: it sees other images each time.
     "fast/alexnet": TrainConfig(
         epochs=10, batch_size=128, lr=0.06, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="one_cycle",
-        warmup=1.0, clip_norm=1.0, init="kaiming_normal", label_smoothing=0.05, ema=0.999, flip=True, erase=0.1,
+        warmup=1.0, clip_norm=1.0, init="kaiming_normal", label_smoothing=0.05, ema=0.999, flip=True, random_erasing=0.1,
     ),
     # Sigmoids shrink what passes: they want initial weights four times as large, and large steps.
     "fast/lenet": TrainConfig(
@@ -35,11 +35,11 @@ _RECIPES = {
         warmup=1.0, init="kaiming_normal", ema=0.998, flip=True,
     ),
     # Krizhevsky, Sutskever, Hinton 2012, section 5, of any net: images scaled to 8/7 of its size and cut at random,
-    # mirrored, with noise of colour; tested on ten crops. The paper divides the rate by ten whenever the validation
+    # mirrored, with noise of color; tested on ten crops. The paper divides the rate by ten whenever the validation
     # error stalls, three times in about 90 epochs: here after 30, 60 and 80, so that it is a function of the step.
     "krizhevsky2012": TrainConfig(
-        epochs=90, batch_size=128, lr=0.01, momentum=0.9, weight_decay=5e-4, schedule="step", drops=(30, 60, 80),
-        fit="crop", flip=True, colour=0.1, crops="ten",
+        epochs=90, batch_size=128, lr=0.01, momentum=0.9, weight_decay=5e-4, schedule="step", milestones=(30, 60, 80),
+        crop_mode="center", flip=True, pca_lighting=0.1, views="ten_crop",
     ),
     # A few minutes on two cores with the sample that ships with cnnzoo; chosen on held-out training images.
     "quick": TrainConfig(

@@ -25,9 +25,9 @@ class Run:
     Attributes:
         path: The folder: config.json, model.safetensors, train.json, history.jsonl, metrics.json, curves.png; None
             where nothing was written.
-        history: One mapping per epoch: ``epoch, step, lr, loss, train_acc, test_acc`` (or ``held_out_acc``),
+        history: One mapping per epoch: ``epoch, step, lr, loss, train_acc, test_acc`` (or ``val_acc``),
             ``examples_per_sec, wall_examples_per_sec, data_share``.
-        metrics: The figures at the end: ``epochs, loss, train_acc, test_acc`` (and ``test_acc_ten``, ... where other
+        metrics: The figures at the end: ``epochs, loss, train_acc, test_acc`` (and ``test_acc_ten_crop``, ... where other
             crops were asked for), ``examples_per_sec`` (the training steps alone, as the lecture counts),
             ``wall_examples_per_sec`` (with the making of batches), ``data_share`` (of the time, spent waiting for
             data), ``device``, ``precision``, ``processes``.
@@ -62,7 +62,7 @@ class Run:
         save_figure(curves(self.history), path)
 
 
-def summed_up(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_history(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures of a history: those of its last epoch, and rates and share of waiting over all of it."""
     last = history[-1] if history else {}
     found = {key: last[key] for key in last if key == "loss" or "_acc" in key}
@@ -84,10 +84,10 @@ def curves(*histories: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(5.6, 3.6), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    for key, colour, style, label in (
+    for key, color, style, label in (
         ("loss", "C0", "-", "train loss"),
         ("train_acc", "m", "--", "train acc"),
-        ("held_out_acc", "c", "-.", "held-out acc"),
+        ("val_acc", "c", "-.", "held-out acc"),
         ("test_acc", "g", "-.", "test acc"),
     ):
         values: dict[int, list[float]] = {}
@@ -97,10 +97,10 @@ def curves(*histories: Sequence[Mapping[str, Any]]) -> Figure:
                     values.setdefault(entry["epoch"], []).append(entry[key])
         if values:
             means = [statistics.fmean(of) for of in values.values()]
-            axis.plot(list(values), means, style, color=colour, label=label, marker="o", markersize=3)
+            axis.plot(list(values), means, style, color=color, label=label, marker="o", markersize=3)
             if len(histories) > 1:
                 lowest, highest = ([pick(of) for of in values.values()] for pick in (min, max))
-                axis.fill_between(list(values), lowest, highest, color=colour, alpha=0.15, linewidth=0)
+                axis.fill_between(list(values), lowest, highest, color=color, alpha=0.15, linewidth=0)
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(True, linewidth=0.5, alpha=0.5)

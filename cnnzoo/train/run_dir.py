@@ -16,8 +16,14 @@ from cnnzoo.device import machine
 from cnnzoo.errors import FileError
 from cnnzoo.measure.layer_plot import save_figure
 from cnnzoo.serialization import (
-    CONFIG,
-    WEIGHTS,
+    BEST_FILE,
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    CURVES_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    TRAIN_FILE,
+    WEIGHTS_FILE,
     atomic_write,
     exists,
     load_tensors,
@@ -31,13 +37,11 @@ from cnnzoo.serialization import (
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.run import curves, interval_95
 
-TRAIN, HISTORY, METRICS, CURVES = "train.json", "history.jsonl", "metrics.json", "curves.png"
-CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
-MOST_MEASURED = 64 * 2**20  # bytes of metrics.json: a table of a thousand classes by a thousand has 14 MB
-FILES = (CONFIG, WEIGHTS, BEST, TRAIN, HISTORY, METRICS, CURVES, CHECKPOINT)
+MAX_METRICS_BYTES = 64 * 2**20  # bytes of metrics.json: a table of a thousand classes by a thousand has 14 MB
+FILES = (CONFIG_FILE, WEIGHTS_FILE, BEST_FILE, TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE, CHECKPOINT_FILE)
 
 
-class RunFolder:
+class RunDir:
     """The files of a run.
 
     Attributes:
@@ -51,19 +55,19 @@ class RunFolder:
         self.told: dict[str, Any] = {}
 
     @classmethod
-    def opened(cls, path: Path) -> RunFolder:
+    def opened(cls, path: Path) -> RunDir:
         """The folder of a run that is there.
 
         Raises:
             FileError: If there is none, or one that does not say what it is.
         """
         folder = cls(path)
-        if not exists(path / TRAIN):
-            raise FileError(f"{path} holds no run: there is no {TRAIN} in it")
-        folder.told = read_json(path / TRAIN)
+        if not exists(path / TRAIN_FILE):
+            raise FileError(f"{path} holds no run: there is no {TRAIN_FILE} in it")
+        folder.told = read_json(path / TRAIN_FILE)
         data = folder.told.get("data")
         if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("name", "sha256")):
-            raise FileError(f"{path / TRAIN} is not that of a run: it does not say on what data it began")
+            raise FileError(f"{path / TRAIN_FILE} is not that of a run: it does not say on what data it began")
         return folder
 
     def require_free(self, overwrite: bool) -> None:
@@ -94,26 +98,26 @@ class RunFolder:
         self.told = {"config": config.to_dict(), "data": dict(data), "began": _session()}
         if before is not None:
             self.told["from"] = dict(before)
-        write_json(self.path / TRAIN, self.told)
-        write_json(self.path / CONFIG, description)
+        write_json(self.path / TRAIN_FILE, self.told)
+        write_json(self.path / CONFIG_FILE, description)
 
     def resume(self, step: int) -> None:
         """Says that the run goes on, and from where."""
         self.told.setdefault("resumed", []).append({"step": step, **_session()})
-        write_json(self.path / TRAIN, self.told)
+        write_json(self.path / TRAIN_FILE, self.told)
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes a line of JSON for each epoch."""
-        with atomic_write(self.path / HISTORY) as file:
+        with atomic_write(self.path / HISTORY_FILE) as file:
             file.write("".join(json.dumps(entry) + "\n" for entry in history).encode())
 
     def has_checkpoint(self) -> bool:
         """Whether there is something to go on with."""
-        return exists(self.path / CHECKPOINT)
+        return exists(self.path / CHECKPOINT_FILE)
 
     def save_checkpoint(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
         """Writes a checkpoint in place of the one before, whole or not at all."""
-        save_tensors(self.path / CHECKPOINT, tensors, {**about, "config": self.told["config"]})
+        save_tensors(self.path / CHECKPOINT_FILE, tensors, {**about, "config": self.told["config"]})
 
     def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The checkpoint, and what it says.
@@ -125,7 +129,7 @@ class RunFolder:
             raise FileError(
                 f"the run in {self.path} has no checkpoint: it is finished, or was stopped before its first"
             )
-        file = self.path / CHECKPOINT
+        file = self.path / CHECKPOINT_FILE
         _, about = read_header(file)
         if not {"step", "history", "seconds", "config"} <= set(about):
             raise FileError(f"{file} is no checkpoint of a run")
@@ -133,7 +137,7 @@ class RunFolder:
 
     def save_best(self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
         """Keeps the weights that did best on held-out images so far."""
-        save_model(self.path / BEST, state, description)
+        save_model(self.path / BEST_FILE, state, description)
 
     def finish(
         self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any], metrics: Mapping[str, Any] | None
@@ -141,8 +145,8 @@ class RunFolder:
         """Writes the weights and, where the run is at its end, its metrics; then the checkpoint may go."""
         checksum = save_model(self.path, state, description)
         if metrics is not None:
-            write_json(self.path / METRICS, {**metrics, "weights_sha256": checksum})
-            remove_file(self.path / CHECKPOINT)
+            write_json(self.path / METRICS_FILE, {**metrics, "weights_sha256": checksum})
+            remove_file(self.path / CHECKPOINT_FILE)
 
 
 def _session() -> dict[str, Any]:
@@ -183,14 +187,14 @@ def record(folders: Sequence[Path], path: Path) -> None:
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    told = RunFolder.opened(folder).told
-    if not exists(folder / METRICS):
-        raise FileError(f"the run in {folder} is not finished: there is no {METRICS} in it")
-    described = read_json(folder / CONFIG)
+    told = RunDir.opened(folder).told
+    if not exists(folder / METRICS_FILE):
+        raise FileError(f"the run in {folder} is not finished: there is no {METRICS_FILE} in it")
+    described = read_json(folder / CONFIG_FILE)
     return {
         "architecture": described.get("architecture"),
         "parameters": described.get("cnnzoo", {}).get("param_count"),
         **told,
-        "metrics": read_json(folder / METRICS, MOST_MEASURED),
-        "history": [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()],
+        "metrics": read_json(folder / METRICS_FILE, MAX_METRICS_BYTES),
+        "history": [json.loads(line) for line in (folder / HISTORY_FILE).read_text().splitlines()],
     }

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 
-class Interrupt:
+class DeferredInterrupt:
     """Turns the first Ctrl-C (or SIGTERM) into a wish that the loop fulfils after its step; a second stops at once."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Interrupt:
         """Whether it was asked for."""
         return self._asked
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> DeferredInterrupt:
         if threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
@@ -39,7 +39,7 @@ class Interrupt:
         self._restore()
 
 
-class Clock:
+class StepClock:
     """Seconds spent between start and stop, without waiting for the device in between."""
 
     def __init__(self, device: torch.device) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from cnnzoo.data import Data
 from cnnzoo.errors import FileError, InputError, TrainingError
 from cnnzoo.measure.layer_plot import save_figure
-from cnnzoo.measure.tables import Shown, Table
+from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.serialization import exists, write_json
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.run import Run, interval_95
@@ -26,7 +26,7 @@ from cnnzoo.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Repeat(Shown):
+class SeedSweep(Printable):
     """The same training with several seeds.
 
     Attributes:
@@ -80,7 +80,7 @@ class Repeat(Shown):
         return json.dumps(self.to_dict(), indent=2)
 
 
-def repeat(
+def seed_sweep(
     build: Callable[[int], nn.Module],
     data: Data,
     config: TrainConfig | None = None,
@@ -89,7 +89,7 @@ def repeat(
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
     show: bool = True,
-) -> Repeat:
+) -> SeedSweep:
     """Trains anew with each seed; Ctrl-C ends it after the run that is under way was saved.
 
     Args:
@@ -97,7 +97,7 @@ def repeat(
         data: The data set.
         config: Every knob; its seed is replaced.
         seeds: The seeds, or how many: 0, 1, 2, ...
-        out: A folder for the runs: ``seed-0``, ``seed-1``, ... and ``repeat.json``.
+        out: A folder for the runs: ``seed-0``, ``seed-1``, ... and ``sweep.json``.
         overwrite: Whether runs that are there already may be replaced.
         show: Whether progress is shown on standard error.
 
@@ -113,28 +113,28 @@ def repeat(
         Trainer(
             build(seed),
             data,
-            base.edited(seed=seed),
+            base.replace(seed=seed),
             out=None if out is None else Path(out) / f"seed-{seed}",
             overwrite=overwrite,
             show=show,
         )
         for seed in listed
     ]
-    summary = None if out is None else Path(out) / "repeat.json"
+    summary = None if out is None else Path(out) / "sweep.json"
     if summary is not None and exists(summary) and not overwrite:
         raise FileError(f"{summary} exists already; name another folder, or say overwrite=True (--overwrite)")
-    name, writes = trainers[0].name, trainers[0].world.rank == 0
+    name, writes = trainers[0].name, trainers[0].distributed.rank == 0
     runs: list[Run] = []
     while trainers and not (runs and runs[-1].interrupted):
         runs.append(trainers.pop(0).fit())  # and what it held may go
-    found = Repeat(name, listed[: len(runs)], runs)
+    found = SeedSweep(name, listed[: len(runs)], runs)
     if summary is not None and writes:
         write_json(summary, found.to_dict())
     return found
 
 
 @dataclass(frozen=True)
-class RateSearch:
+class LRFinderResult:
     """What a search for the learning rate found.
 
     Attributes:
@@ -166,7 +166,7 @@ class RateSearch:
         FigureCanvasAgg(figure)
         axis = figure.subplots()
         axis.semilogx(self.rates, self.losses)
-        axis.axvline(self.suggestion, linestyle=":", color="grey")
+        axis.axvline(self.suggestion, linestyle=":", color="gray")
         axis.set_xlabel("learning rate")
         axis.set_ylabel("loss, smoothed")
         axis.grid(True, linewidth=0.5, alpha=0.5)
@@ -181,7 +181,7 @@ def lr_find(
     low: float = 1e-6,
     high: float = 10.0,
     steps: int = 100,
-) -> RateSearch:
+) -> LRFinderResult:
     """Lets the learning rate rise step by step and watches the loss (Smith 2017); the module stays as it was.
 
     Args:
@@ -199,19 +199,19 @@ def lr_find(
     if not 0 < low < high or steps < 10:
         raise InputError(f"0 < low < high and steps >= 10 are needed, not low={low}, high={high}, steps={steps}")
     watch = _Watch(steps)
-    base = (config or TrainConfig()).edited(eval_every=0, checkpoint_every=0, ema=0.0)
+    base = (config or TrainConfig()).replace(eval_every=0, checkpoint_every=0, ema=0.0)
     # more epochs than are needed: the search ends in the middle of one, before any test
-    trainer = Trainer(copy.deepcopy(model), data, base.edited(epochs=steps + 1), callbacks=[watch], show=False)
-    trainer.rate_of = lambda step: low * (high / low) ** (step / (steps - 1))
+    trainer = Trainer(copy.deepcopy(model), data, base.replace(epochs=steps + 1), callbacks=[watch], show=False)
+    trainer.lr_at = lambda step: low * (high / low) ** (step / (steps - 1))
     with contextlib.suppress(_Done, TrainingError):
         trainer.fit()
     if len(watch.losses) < 2:
         raise TrainingError(
             f"at lr={low:g} the loss is no number, or grows at once; give a lower low, or look at the data"
         )
-    rates = [trainer.rate_of(step) for step in range(len(watch.losses))]
+    rates = [trainer.lr_at(step) for step in range(len(watch.losses))]
     falls = [b - a for a, b in zip(watch.losses, watch.losses[1:], strict=False)]
-    return RateSearch(rates, watch.losses, rates[falls.index(min(falls))])
+    return LRFinderResult(rates, watch.losses, rates[falls.index(min(falls))])
 
 
 class _Done(Exception):

@@ -24,28 +24,28 @@ from cnnzoo.data import (
     Data,
     ImageData,
     StreamData,
+    derive_seed,
     epoch_order,
-    feed_of,
-    fitted,
-    gives_samples,
+    has_samples,
     load_data,
-    mixed_seed,
-    normalised,
+    make_loader,
+    normalize,
+    resize_and_crop,
 )
-from cnnzoo.data.augment import augmented, draw
+from cnnzoo.data.augment import augment, sample_params
 from cnnzoo.data.loaders import Batch
-from cnnzoo.device import pick_device, reused_memory, seed
+from cnnzoo.device import resolve_device, reused_memory, seed
 from cnnzoo.errors import InputError, TrainingError
-from cnnzoo.initializers import initialise
-from cnnzoo.serialization import CONFIG, read_json
+from cnnzoo.initializers import initialize
+from cnnzoo.serialization import CONFIG_FILE, CURVES_FILE, read_json
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.progress import Display
-from cnnzoo.train.evaluation import Evaluation, evaluate, pick_precision, scores_of
-from cnnzoo.train.run_dir import CURVES, RunFolder
-from cnnzoo.train.run import Run, summed_up
-from cnnzoo.train.signals import Clock, Interrupt
-from cnnzoo.train.optim import RunningMean, frozen, optimizer
-from cnnzoo.train.distributed import World
+from cnnzoo.train.distributed import DistributedContext
+from cnnzoo.train.evaluation import Evaluation, compute_logits, evaluate, resolve_precision
+from cnnzoo.train.optim import ModelEMA, frozen, optimizer
+from cnnzoo.train.progress import ProgressDisplay
+from cnnzoo.train.run import Run, summarize_history
+from cnnzoo.train.run_dir import RunDir
+from cnnzoo.train.signals import DeferredInterrupt, StepClock
 
 
 class Part(NamedTuple):
@@ -87,7 +87,7 @@ class Trainer:
         total_steps: Number of steps of the whole run.
         history: What each epoch gave.
         last_loss: The loss of the last step (of its last part), on the device.
-        rate_of: The learning rate of a step; by default what the config says.
+        lr_at: The learning rate of a step; by default what the config says.
         mean: What is subtracted from each channel of the images, values in [0, 1].
         std: What each channel is divided by.
         name: What the run is called in its lines.
@@ -111,23 +111,23 @@ class Trainer:
     ) -> None:
         self.model, self.data, self.config = model, data, TrainConfig() if config is None else config
         for what in ("model", "data", "config"):
-            require_kind(what, getattr(self, what))
+            require_type(what, getattr(self, what))
         _require_trainable(model, self.config)
-        self.world = World.current()
-        self.device = pick_device(self.config.device)
-        if str(self.device) == "cuda" and self.world.size > 1:
-            self.device = torch.device("cuda", self.world.local_rank)
+        self.distributed = DistributedContext.current()
+        self.device = resolve_device(self.config.device)
+        if str(self.device) == "cuda" and self.distributed.size > 1:
+            self.device = torch.device("cuda", self.distributed.local_rank)
         if self.device.type == "meta":
             raise InputError("nothing can be trained on the meta device; use device='auto'")
-        self.precision = pick_precision(self.config.precision, self.device)
-        self.callbacks = [*([Display()] if show and self.world.rank == 0 else []), *callbacks]
+        self.precision = resolve_precision(self.config.precision, self.device)
+        self.callbacks = [*([ProgressDisplay()] if show and self.distributed.rank == 0 else []), *callbacks]
         self.history: list[dict[str, Any]] = []
         self.step = 0
-        self.rate_of: Callable[[int], float] = self._planned_rate
+        self.lr_at: Callable[[int], float] = self._planned_rate
         self.last_loss = torch.zeros(())
         self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
         self._begun = self._enough = False
-        self._mean: RunningMean | None = None
+        self._mean: ModelEMA | None = None
         self._shows_mean = False
         self._seconds = (0.0, 0.0, 0.0)  # of this epoch: in steps, waiting for data, in all
         self._seen = 0  # images of this epoch
@@ -139,15 +139,15 @@ class Trainer:
         self._sha256 = data.sha256  # of all of it, also where some of its batches alone are learned from
         self._require_fit(described)
         plain = (0.0,) * data.shape[0], (1.0,) * data.shape[0]
-        self.mean, self.std = (data.mean, data.std) if self.config.normalise else plain
+        self.mean, self.std = (data.mean, data.std) if self.config.normalize else plain
         self._learn = self._learned_from()
-        self._samples = gives_samples(self._learn.train)
+        self._samples = has_samples(self._learn.train)
         self._require_possible()
         n = len(self._learn.train)
         self.steps_per_epoch = -(-n // self.config.batch_size) if self._samples else n
         self.total_steps = self.steps_per_epoch * self.config.epochs
-        self.folder = None if out is None else RunFolder(Path(out))
-        if self.folder is not None and self.world.rank == 0:
+        self.folder = None if out is None else RunDir(Path(out))
+        if self.folder is not None and self.distributed.rank == 0:
             self.folder.require_free(overwrite)
 
     @classmethod
@@ -177,12 +177,12 @@ class Trainer:
             FileError: If the folder holds no run, or one that is finished.
             InputError: If the model or the data cannot be had, or the data or config is not that of the run.
         """
-        folder = RunFolder.opened(Path(out))
+        folder = RunDir.opened(Path(out))
         began = folder.told["data"]
         tensors, about = folder.load_checkpoint()
         of_run = TrainConfig.from_dict(about["config"])
         for other, where in ((TrainConfig.from_dict(folder.told.get("config")), "its train.json"), (config, "config=")):
-            if other is not None and (changes := of_run.changed(other)):
+            if other is not None and (changes := of_run.diff(other)):
                 raise InputError(
                     f"the run in {folder.path} goes on as it began, and {where} says otherwise: {changes}. Put that "
                     "back, or begin another run from its weights"
@@ -190,7 +190,7 @@ class Trainer:
         if model is None:
             if build is None:
                 raise InputError(f"the model of {folder.path} cannot be built from its files alone; give model=")
-            model = build(read_json(folder.path / CONFIG))
+            model = build(read_json(folder.path / CONFIG_FILE))
         data = data if data is not None else load_data(began["name"])
         if data.sha256 != began["sha256"]:
             raise InputError(
@@ -213,7 +213,7 @@ class Trainer:
         Raises:
             TrainingError: If the loss is no longer a number.
         """
-        self.world.join(self.device)
+        self.distributed.join(self.device)
         with ExitStack() as stack:
             for surrounding in (
                 _forked_random(self.device),
@@ -221,7 +221,7 @@ class Trainer:
                 reused_memory(),
             ):
                 stack.enter_context(surrounding)
-            interrupt = stack.enter_context(Interrupt())
+            interrupt = stack.enter_context(DeferredInterrupt())
             if not self._begun:
                 self._begin_folder()
             self._begin()
@@ -241,7 +241,7 @@ class Trainer:
         """Ends the run after the epoch that is under way, as if it had been the last."""
         self._enough = True
 
-    def _epoch(self, interrupt: Interrupt) -> None:
+    def _epoch(self, interrupt: DeferredInterrupt) -> None:
         """The rest of an epoch, or as much of it as there is time for."""
         config = self.config
         epoch, start = divmod(self.step, self.steps_per_epoch)
@@ -267,7 +267,7 @@ class Trainer:
             self._call("on_step")
             logs = self.step % config.log_every == 0
             # several processes must agree, which costs a message: they ask each other less often
-            wanted = self._asked(interrupt) if logs or self.world.size == 1 else False
+            wanted = self._asked(interrupt) if logs or self.distributed.size == 1 else False
             if logs or wanted:
                 self._require_finite()
             if wanted:
@@ -285,8 +285,8 @@ class Trainer:
         if self.step < self.total_steps and not self._enough:
             self._save_checkpoint()
 
-    def _asked(self, interrupt: Interrupt) -> bool:
-        return self.world.any(interrupt.asked(), self.device)
+    def _asked(self, interrupt: DeferredInterrupt) -> bool:
+        return self.distributed.any(interrupt.asked(), self.device)
 
     def _plan(self, epoch: int, start: int) -> Iterator[list[Part]]:
         """The parts of each step of an epoch, from the ``start``-th step on."""
@@ -298,9 +298,12 @@ class Trainer:
         for first in range(start * self.config.batch_size, n, self.config.batch_size):
             chosen = order[first : first + self.config.batch_size]
             size = len(chosen)
-            mine = self.world.share(size)
+            mine = self.distributed.share(size)
             count = mine.stop - mine.start
-            bounds = [mine.start + i * count // self.config.accumulate for i in range(self.config.accumulate + 1)]
+            bounds = [
+                mine.start + i * count // self.config.accumulation_steps
+                for i in range(self.config.accumulation_steps + 1)
+            ]
             pieces = [slice(a, b) for a, b in pairwise(bounds) if b > a]
             partners = chosen.roll(-1) if self.config.augmentation.mixup else None
             yield [
@@ -308,7 +311,7 @@ class Trainer:
                     chosen[at] if partners is None else torch.cat([chosen[at], partners[at]]),
                     at,
                     size,
-                    (at.stop - at.start) * self.world.size / size if count else 0.0,
+                    (at.stop - at.start) * self.distributed.size / size if count else 0.0,
                 )
                 for at in pieces or [slice(0, 1)]  # a process without a sample joins all the same, for nothing
             ]
@@ -316,19 +319,19 @@ class Trainer:
     def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         """Images as they are stored, and labels, for every part of the plan."""
         wanted = (part.indices for parts in self._plan(epoch, start) for part in parts)
-        yield from self._feed.batches(wanted, mixed_seed("data", self.config.seed, epoch))
+        yield from self._feed.batches(wanted, derive_seed("data", self.config.seed, epoch))
 
     def _made(self, part: Part, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """What the network takes of a part: images, labels, and (N, classes) targets where images are mixed."""
         images, labels = batch
-        augmentation, fit = self.config.augmentation, self.config.fit
+        augmentation, crop_mode = self.config.augmentation, self.config.crop_mode
         target = place = partners = None
         if images.dtype == torch.uint8:
-            if augmentation or fit == "crop":
+            if augmentation or crop_mode == "center":
                 n = part.batch or len(labels)
-                draws = draw(augmentation, n, images.shape[1:], mixed_seed("augment", self.config.seed, self.step)).at(
-                    part.at
-                )
+                draws = sample_params(
+                    augmentation, n, images.shape[1:], derive_seed("augment", self.config.seed, self.step)
+                ).at(part.at)
                 place = draws.place
                 if augmentation.mixup:
                     half = len(draws.share)
@@ -339,8 +342,8 @@ class Trainer:
                     share = draws.share.to(self.device)[:, None]
                     one_hot = [nn.functional.one_hot(y, len(self.data.classes)) for y in (labels, others)]
                     target = one_hot[0] * share + one_hot[1] * (1 - share)
-                images = augmented(images, augmentation, draws, partners=partners, components=self._colours)
-            x = normalised(fitted(images, self.size, fit, place), self.mean, self.std)
+                images = augment(images, augmentation, draws, partners=partners, components=self._colors)
+            x = normalize(resize_and_crop(images, self.size, crop_mode, place), self.mean, self.std)
         else:
             x = images
         return x.to(memory_format=self._layout), labels, target
@@ -350,14 +353,14 @@ class Trainer:
     ) -> None:
         """One step; nothing is read back from the device."""
         config = self.config
-        own = [self.world.rank] if self.world.rank else []
-        seed(self.device, mixed_seed("step", config.seed, self.step, *own))  # dropout
-        rate = self.rate_of(self.step)
+        own = [self.distributed.rank] if self.distributed.rank else []
+        seed(self.device, derive_seed("step", config.seed, self.step, *own))  # dropout
+        rate = self.lr_at(self.step)
         for group, factor in zip(self._optimizer.param_groups, self._factors, strict=True):
             group["lr"] = rate * factor
         self._optimizer.zero_grad(set_to_none=True)
         for i, ((x, y, target), weight) in enumerate(zip(parts, weights, strict=True)):
-            with nullcontext() if i == len(parts) - 1 or self.world.size == 1 else self._net.no_sync():
+            with nullcontext() if i == len(parts) - 1 or self.distributed.size == 1 else self._net.no_sync():
                 scores = self._scores(x, len(y))
                 if target is not None and scores.shape[1] > target.shape[1]:
                     target = nn.functional.pad(target, (0, scores.shape[1] - target.shape[1]))
@@ -380,7 +383,7 @@ class Trainer:
 
     def _scores(self, x: torch.Tensor, n: int) -> torch.Tensor:
         try:
-            return scores_of(self._net, x, self.precision, len(self.data.classes))
+            return compute_logits(self._net, x, self.precision, len(self.data.classes))
         except ValueError as problem:
             if "more than 1 value per channel" not in str(problem):
                 raise
@@ -413,17 +416,17 @@ class Trainer:
             if self._told_origin() is not None:
                 warnings.warn(
                     f"{self.name}: init={config.init!r} draws the weights anew, so that those it has are "
-                    "not used; config.edited(init=None) goes on with them",
+                    "not used; config.replace(init=None) goes on with them",
                     stacklevel=3,
                 )
-            seed(self.device, mixed_seed("init", config.seed))
-            initialise(self.model, config.init)
+            seed(self.device, derive_seed("init", config.seed))
+            initialize(self.model, config.init)
         elif self._before is not None and self._checkpoint is None:
             self._tell_of_other_classes()
         self._optimizer, self._factors = optimizer(self.model, config)
-        self._clock = Clock(self.device)
+        self._clock = StepClock(self.device)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self._mean = RunningMean(self.model, config.ema) if config.ema else None
+        self._mean = ModelEMA(self.model, config.ema) if config.ema else None
         self._sums = {
             "loss": torch.zeros((), device=self.device),
             "right": torch.zeros((), dtype=torch.int64, device=self.device),
@@ -431,13 +434,13 @@ class Trainer:
         if self._checkpoint is not None:
             self._load_checkpoint(*self._checkpoint)
             self._checkpoint = None
-        self._net: Any = self.world.wrapped(
-            self.model, self.device, parts=config.accumulate, compress=config.compress_gradients
+        self._net: Any = self.distributed.wrapped(
+            self.model, self.device, parts=config.accumulation_steps, compress=config.compress_gradients
         )
         if config.compile:
             self._net = torch.compile(self._net)
-        self._feed = feed_of(self._learn.train, len(self.data.classes), self.device, config.workers)
-        self._colours = self.data.colours if config.augmentation.colour else None
+        self._feed = make_loader(self._learn.train, len(self.data.classes), self.device, config.workers)
+        self._colors = self.data.color_components if config.augmentation.pca_lighting else None
         self._begun = True
 
     # --- tests ---
@@ -446,25 +449,25 @@ class Trainer:
         """Reads the sums, tests where it is time, and enters the epoch in the history."""
         config = self.config
         epoch = self.step // self.steps_per_epoch
-        self.world.add(*self._sums.values())
+        self.distributed.add(*self._sums.values())
         steps, waited, wall = self._seconds
         entry: dict[str, Any] = {
             "epoch": epoch,
             "step": self.step,
-            "lr": self.rate_of(self.step - 1),
+            "lr": self.lr_at(self.step - 1),
             "loss": float(self._sums["loss"]) / self._seen,
             "train_acc": int(self._sums["right"]) / self._seen,
         }
         with nullcontext() if self._mean is None else self._mean.shown():
             due = config.eval_every and epoch % config.eval_every == 0
-            if config.held_out and (due or epoch == config.epochs):
-                entry["held_out_acc"] = self._test("held_out", self._learn).top1
+            if config.val_size and (due or epoch == config.epochs):
+                entry["val_acc"] = self._test("val", self._learn).top1
                 self._judge(entry)
             last = epoch == config.epochs or self._enough
-            if last or (due and not config.held_out):
+            if last or (due and not config.val_size):
                 entry["test_acc"] = self._test("test", self.data).top1
-            if last and config.crops != "whole":
-                entry[f"test_acc_{config.crops}"] = self._test(f"test_{config.crops}", self.data, config.crops).top1
+            if last and config.views != "whole":
+                entry[f"test_acc_{config.views}"] = self._test(f"test_{config.views}", self.data, config.views).top1
         entry["examples_per_sec"] = self._seen / steps
         entry["wall_examples_per_sec"] = self._seen / wall
         entry["data_share"] = waited / wall
@@ -472,21 +475,26 @@ class Trainer:
         for total in self._sums.values():
             total.zero_()
         self.history.append(entry)
-        if self.folder is not None and self.world.rank == 0:
+        if self.folder is not None and self.distributed.rank == 0:
             self.folder.write_history(self.history)
         self._call("on_epoch", entry)
 
     def _judge(self, entry: Mapping[str, Any]) -> None:
         """Keeps the weights if they are the best so far on held-out images; ends the run if that was long ago."""
-        results = [each.get("held_out_acc", 0) for each in (*self.history, entry)]
+        results = [each.get("val_acc", 0) for each in (*self.history, entry)]
         best = results.index(max(results))
-        if self.config.keep_best and best == len(results) - 1 and self.folder is not None and self.world.rank == 0:
+        if (
+            self.config.save_best
+            and best == len(results) - 1
+            and self.folder is not None
+            and self.distributed.rank == 0
+        ):
             self._note_on_model(entry)
             self.folder.save_best(self.model.state_dict(), self._described())
         if self.config.patience and len(results) - 1 - best >= self.config.patience:
             self._enough = True
 
-    def _test(self, name: str, data: Data, crops: str = "whole") -> Evaluation:
+    def _test(self, name: str, data: Data, views: str = "whole") -> Evaluation:
         found = evaluate(
             self.model,
             data.test,
@@ -494,12 +502,12 @@ class Trainer:
             size=self.size,
             mean=self.mean,
             std=self.std,
-            fit=self.config.fit,
-            crops=crops,
+            crop_mode=self.config.crop_mode,
+            views=views,
             batch_size=max(self.config.batch_size, 256),
             precision=self.precision,
             workers=self.config.workers,
-            world=self.world,
+            distributed=self.distributed,
         )
         self._tested[name] = found
         self._call("on_eval", found)
@@ -508,10 +516,10 @@ class Trainer:
     def _require_finite(self) -> None:
         """Reads the loss back from the device, and stops the run if it is no longer a number."""
         loss = self._sums["loss"].clone()
-        self.world.add(loss)
+        self.distributed.add(loss)
         if math.isfinite(float(loss)):
             return
-        rate = self.rate_of(self.step - 1)
+        rate = self.lr_at(self.step - 1)
         kept = "no checkpoint was written yet"
         if self.folder is not None and self.folder.has_checkpoint():
             kept = f"the last good checkpoint is in {self.folder.path}"
@@ -523,7 +531,7 @@ class Trainer:
     # --- files ---
 
     def _begin_folder(self) -> None:
-        if self.folder is None or self.world.rank != 0:
+        if self.folder is None or self.distributed.rank != 0:
             return
         if self._checkpoint is None:
             data = {"name": self.data.name, "sha256": self._sha256, "classes": list(map(str, self.data.classes))}
@@ -536,13 +544,13 @@ class Trainer:
         if self.folder is None:
             return
         sums = {name: tensor.clone() for name, tensor in self._sums.items()}
-        self.world.add(*sums.values())
-        if self.world.rank != 0:
+        self.distributed.add(*sums.values())
+        if self.distributed.rank != 0:
             return
         state = self.model.state_dict()
         if bad := [name for name, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]:
             raise TrainingError(
-                f"{self.name}: at step {self.step} (learning rate {self.rate_of(self.step - 1):g}) the weights are no "
+                f"{self.name}: at step {self.step} (learning rate {self.lr_at(self.step - 1):g}) the weights are no "
                 f"longer numbers ({bad[0]}, ...); the checkpoint before stays as it is. Try a lower lr, or clip_norm=1"
             )
         tensors: dict[str, torch.Tensor] = {f"model.{name}": t for name, t in state.items()}
@@ -569,7 +577,7 @@ class Trainer:
             parts[part][rest] = tensor
         self.model.load_state_dict(parts["model"])
         self._seconds, self._seen = tuple(about["seconds"]), about["seen"]
-        if self.world.rank == 0:  # the sums are those of all processes together
+        if self.distributed.rank == 0:  # the sums are those of all processes together
             self._sums = {name: tensor.to(self.device) for name, tensor in parts["sums"].items()}
         if self._mean is not None:
             self._mean.load(parts["mean"])
@@ -587,12 +595,12 @@ class Trainer:
 
     def _finish(self, interrupted: bool) -> Run:
         metrics: dict[str, Any] = {"epochs": len(self.history), "device": _device_name(self.device)}
-        metrics["precision"], metrics["processes"] = self.precision, self.world.size
-        metrics |= summed_up(self.history)
+        metrics["precision"], metrics["processes"] = self.precision, self.distributed.size
+        metrics |= summarize_history(self.history)
         if self._mean is not None and not self._shows_mean:
             self._mean.swap()
             self._shows_mean = True
-        for crops in dict.fromkeys(("whole", self.config.crops)):
+        for crops in dict.fromkeys(("whole", self.config.views)):
             name = "test" if crops == "whole" else f"test_{crops}"
             key = name.replace("test", "test_acc", 1)
             if not interrupted and key not in metrics:  # a callback ended the run
@@ -604,10 +612,10 @@ class Trainer:
         self.model.to(memory_format=torch.contiguous_format)
         path = None if self.folder is None else self.folder.path
         run = Run(path, tuple(self.history), metrics, interrupted, self.model)
-        if self.folder is not None and self.world.rank == 0:
+        if self.folder is not None and self.distributed.rank == 0:
             tested = {name: evaluation.to_dict() for name, evaluation in self._tested.items()}
             at_end = None if interrupted else {**metrics, "evaluations": tested}
-            run.plot(self.folder.path / CURVES)
+            run.plot(self.folder.path / CURVES_FILE)
             self.folder.finish(self.model.state_dict(), self._described(), at_end)
         return run
 
@@ -648,7 +656,7 @@ class Trainer:
         if self._before is not None:
             provenance["from"] = self._before
         notes["label_names"] = [str(name) for name in self.data.classes]
-        notes["mean"], notes["std"], notes["fit"] = list(self.mean), list(self.std), self.config.fit
+        notes["mean"], notes["std"], notes["crop_mode"] = list(self.mean), list(self.std), self.config.crop_mode
         notes["provenance"] = provenance
 
     # --- small things ---
@@ -664,15 +672,15 @@ class Trainer:
             few = epoch_order(len(data.train), config.seed, 0)[: config.overfit_batches * config.batch_size]
             self.data = data.only(few)
             return self.data
-        return data.held_out(config.held_out, config.seed) if config.held_out else data
+        return data.hold_out(config.val_size, config.seed) if config.val_size else data
 
     def _require_possible(self) -> None:
         """What the kind of data does not allow is said before the first step."""
         config, name = self.config, self.data.name
         stored = self.data.train.images.dtype if isinstance(self.data, ImageData) else self.data.dtype
-        if stored != torch.uint8 and (config.augmentation or config.fit == "crop"):
+        if stored != torch.uint8 and (config.augmentation or config.crop_mode == "center"):
             raise InputError(
-                f"{name} gives images of {stored}, which are taken as they are; augmentation and fit='crop' are for "
+                f"{name} gives images of {stored}, which are taken as they are; augmentation and crop_mode='center' are for "
                 "images of bytes (uint8)"
             )
         if stored != torch.uint8 and self.data.shape[1:] != self.size:
@@ -680,10 +688,10 @@ class Trainer:
                 f"{self.name} takes images of {self.size[0]}x{self.size[1]} px, and {name} gives "
                 f"{self.data.shape[1]}x{self.data.shape[2]} ({stored}, which are taken as they are)"
             )
-        if not self._samples and (self.world.size > 1 or config.accumulate > 1):
+        if not self._samples and (self.distributed.size > 1 or config.accumulation_steps > 1):
             raise InputError(
-                f"{name} gives batches, which cannot be shared out among {self.world.size} processes nor cut into "
-                f"{config.accumulate} parts; give a Dataset of samples"
+                f"{name} gives batches, which cannot be shared out among {self.distributed.size} processes nor cut into "
+                f"{config.accumulation_steps} parts; give a Dataset of samples"
             )
 
     def _require_fit(self, described: Mapping[str, Any]) -> None:
@@ -713,7 +721,7 @@ _KINDS: dict[str, tuple[str, Any, str]] = {
 }
 
 
-def require_kind(what: str, given: object) -> None:
+def require_type(what: str, given: object) -> None:
     """What is given by a name here has to be made first, and the error says how.
 
     Raises:

@@ -1,6 +1,6 @@
 """Models as files, as folders and on the Hub; each describes itself."""
 
-from cnnzoo.weights.adapt import adapted, fetch_torchvision, load_torchvision, ungrouped
+from cnnzoo.weights.adapt import adapt, fetch_torchvision, load_torchvision, ungroup
 from cnnzoo.weights.export import export
 from cnnzoo.weights.files import build, read_spec, save
 from cnnzoo.weights.hub import pull, push
@@ -8,7 +8,7 @@ from cnnzoo.weights.pretrained import has_pretrained, pretrained_model
 from cnnzoo.weights.sources import is_source, load, locate
 
 __all__ = [
-    "adapted",
+    "adapt",
     "build",
     "export",
     "fetch_torchvision",
@@ -22,5 +22,5 @@ __all__ = [
     "push",
     "read_spec",
     "save",
-    "ungrouped",
+    "ungroup",
 ]

@@ -15,12 +15,13 @@ import torch
 from torch import nn
 
 from cnnzoo.blocks import Block, Conv
+from cnnzoo.diff import align, changed_fields
 from cnnzoo.errors import FileError, InputError, WeightsError
-from cnnzoo.network import CNN, ends, label_of, with_seed
+from cnnzoo.network import CNN, build_network, ends, label_of
 from cnnzoo.published import Twin
 from cnnzoo.registry import get_entry, is_model, list_models
-from cnnzoo.spec import Spec, align, changed_fields
-from cnnzoo.weights.files import assign, kinds_of, require_fit
+from cnnzoo.spec import Spec
+from cnnzoo.weights.files import assign, require_compatible, tensor_infos
 
 
 def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None:
@@ -38,9 +39,9 @@ def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None
     if not isinstance(state_dict, Mapping) or not all(isinstance(t, torch.Tensor) for t in state_dict.values()):
         raise InputError("load_torchvision takes a state dict, name -> tensor, such as twin.state_dict()")
     ours = {key: _name_there(model, key, twin.keys) for key in model.state_dict()}
-    wanted = {ours[key]: kind for key, kind in kinds_of(model.state_dict()).items()}
-    held = {key: kind for key, kind in kinds_of(state_dict).items() if key.split(".")[0] not in twin.left_out}
-    require_fit(f"weights of torchvision's {twin.name}", held, wanted)
+    wanted = {ours[key]: kind for key, kind in tensor_infos(model.state_dict()).items()}
+    held = {key: kind for key, kind in tensor_infos(state_dict).items() if key.split(".")[0] not in twin.left_out}
+    require_compatible(f"weights of torchvision's {twin.name}", held, wanted)
     if len(held) < len(state_dict):
         warnings.warn(f"{model.spec.name} leaves out {', '.join(twin.left_out)} of its twin; skipped", stacklevel=2)
     model.load_state_dict({key: state_dict[theirs] for key, theirs in ours.items()})
@@ -127,7 +128,7 @@ def _twin(model: CNN) -> Twin:
     return twin
 
 
-def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
+def adapt(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
     """A network with the weights of a trained one, for other classes or images of other channels.
 
     A head for other classes is new. The first convolution sees other channels as shares of what it saw: its weights,
@@ -144,7 +145,7 @@ def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
     """
     if spec == trained.spec:
         return trained
-    model = with_seed(spec, seed)
+    model = build_network(spec, seed)
     fresh, given = model.state_dict(), trained.state_dict()
     first, last = ends(model)
     said = []
@@ -156,9 +157,9 @@ def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
         said.append(f"{first} sees {now} channel{'s' * (now > 1)} instead of {then}")
         key = f"{first}.weight"
         given[key] = (given[key].sum(1, keepdim=True) / now).expand_as(fresh[key]).clone()
-    require_fit(f"weights of {trained.spec.name}", kinds_of(given), kinds_of(fresh))
+    require_compatible(f"weights of {trained.spec.name}", tensor_infos(given), tensor_infos(fresh))
     model.load_state_dict(given)
-    kept = ("provenance", "crop_pct", "fit", *(("mean", "std") if now == then else ()))
+    kept = ("provenance", "crop_pct", "crop_mode", *(("mean", "std") if now == then else ()))
     model.notes = {name: trained.notes[name] for name in kept if name in trained.notes}
     if spec.num_classes == trained.spec.num_classes and "label_names" in trained.notes:
         model.notes["label_names"] = trained.notes["label_names"]
@@ -168,7 +169,7 @@ def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
         label
         for now_, then_ in align(spec, trained.spec)
         for label in [(now_ or then_ or ("",))[0]]
-        if not (now_ and then_) or any(name != "classes" for name, *_ in changed_fields(then_[1], now_[1]))
+        if not (now_ and then_) or any(name != "num_classes" for name, *_ in changed_fields(then_[1], now_[1]))
     ]:
         said.append(f"other than in training: {', '.join(other)}")
     if said:
@@ -180,7 +181,7 @@ def adapted(trained: CNN, spec: Spec, seed: int | None = None) -> CNN:
     return model
 
 
-def ungrouped(model: CNN) -> CNN:
+def ungroup(model: CNN) -> CNN:
     """The same function without groups: every grouped convolution as the dense one that computes the same.
 
     The weights of a group stand on the diagonal, and zeros where the groups do not see each other. The class scores
@@ -201,7 +202,7 @@ def ungrouped(model: CNN) -> CNN:
         return (dataclasses.replace(row, groups=1),) if isinstance(row, Conv) else (row,)
 
     with torch.device("meta"):
-        made = CNN(model.spec.map_rows(dense))
+        made = CNN(model.spec.map_blocks(dense))
     state = dict(model.state_dict())
     for name, module in made.named_modules():
         grouped = model.get_submodule(name)

@@ -11,25 +11,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnzoo.device import pick_device
+from cnnzoo.device import resolve_device
 from cnnzoo.errors import FileError, InputError, SpecError, UnknownNameError, WeightsError
-from cnnzoo.network import CNN, CROP_MODES, FORMAT_VERSION, with_seed
-from cnnzoo.spec import Spec
+from cnnzoo.network import CNN, CROP_MODES, FORMAT_VERSION, build_network
 from cnnzoo.serialization import (
-    CONFIG,
+    CONFIG_FILE,
     DTYPES,
-    KEY,
-    WEIGHTS,
-    Kind,
-    aliases_in,
+    METADATA_KEY,
+    WEIGHTS_FILE,
+    TensorInfo,
     atomic_write,
-    each_tensor,
     exists,
+    iter_tensors,
+    read_aliases,
     read_header,
     read_json,
     save_model,
     weights_sha256,
 )
+from cnnzoo.spec import Spec
 from cnnzoo.weights.model_card import CARD, card
 
 
@@ -54,7 +54,7 @@ def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False, read
         raise InputError(f"save takes a network of the zoo, not {type(model).__name__}; build it with cnnzoo.create")
     target = Path(path)
     single = target.suffix == ".safetensors"
-    held = [target] if single else [target / CONFIG, target / WEIGHTS]
+    held = [target] if single else [target / CONFIG_FILE, target / WEIGHTS_FILE]
     there = [str(file) for file in held if exists(file)]
     if there and not overwrite:
         raise FileError(f"{' and '.join(there)} exists already; name another place, or say overwrite=True")
@@ -76,10 +76,10 @@ def build(description: Mapping[str, Any]) -> CNN:
     Raises:
         WeightsError: If it is no description, or of a format that this version does not know.
     """
-    inner = description.get(KEY)
+    inner = description.get(METADATA_KEY)
     if not isinstance(inner, dict) or not {"spec", "format_version"} & set(inner):
         raise WeightsError(
-            f"there is no description of a network under {KEY!r}; build it yourself and load the tensors, which "
+            f"there is no description of a network under {METADATA_KEY!r}; build it yourself and load the tensors, which "
             "safetensors.torch.load_file reads"
         )
     version = inner.get("format_version")
@@ -108,7 +108,7 @@ def build(description: Mapping[str, Any]) -> CNN:
         raise WeightsError(f"crop_pct must be a number above 0 and at most 1, not {crop!r}")
     notes = {
         "label_names": labels,
-        "fit": fits_of.get(str(mode)),
+        "crop_mode": fits_of.get(str(mode)),
         "crop_pct": crop,
         "mean": told.get("mean"),
         "std": told.get("std"),
@@ -135,17 +135,17 @@ def read(
     """Builds the network that a file or folder describes, with its weights; ``load`` says what the arguments are."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype must be a floating type of torch, such as torch.bfloat16, not {dtype!r}")
-    place = None if device is None else pick_device(str(device))
+    place = None if device is None else resolve_device(str(device))
     if place is not None and place.type == "meta":
         raise InputError("the meta device holds no weights; cnnzoo.get_spec and cnnzoo.count need none")
     file, tensors, about = _described(path)
     with torch.device("meta"):
         model = _built(file, about)
-    aliases = aliases_in(file, about)
+    aliases = read_aliases(file, about)
     if lost := [f"{name!r} of {of!r}" for name, of in aliases.items() if of not in tensors]:
         raise WeightsError(f"{file}: the aliases in its header are not those of its tensors: {', '.join(lost)}")
     held = {**tensors, **{name: tensors[of] for name, of in aliases.items()}}
-    require_fit(str(file), held, kinds_of(model.state_dict()))
+    require_compatible(str(file), held, tensor_infos(model.state_dict()))
     noted = _checksum(about)
     if verify and noted is None:
         raise WeightsError(f"{file} says no checksum of its weights; verify=False loads it all the same")
@@ -156,7 +156,7 @@ def read(
                 f"{file} is damaged: its weights have checksum {found}, and {noted} is written; save or fetch it again"
             )
     else:
-        state = dict(each_tensor(file, aliases, mmap=mmap))
+        state = dict(iter_tensors(file, aliases, mmap=mmap))
     assign(model, state)
     if place is not None:
         model = model.to(place)
@@ -169,7 +169,7 @@ def summed(file: Path, aliases: Mapping[str, str], *, mmap: bool) -> tuple[dict[
     unreal: list[str] = []
 
     def each() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in each_tensor(file, aliases, mmap=mmap):
+        for name, tensor in iter_tensors(file, aliases, mmap=mmap):
             state[name] = tensor
             yield name, tensor
             # the sum is quick, and no number where one of them is none (or where halves add up to too much)
@@ -190,31 +190,33 @@ def read_spec(path: Path) -> Spec:
         WeightsError: If it does not describe a network.
     """
     with torch.device("meta"):
-        if path.is_dir() and not exists(path / WEIGHTS) and exists(path / CONFIG):
-            return _built(path / CONFIG, read_json(path / CONFIG)).spec
+        if path.is_dir() and not exists(path / WEIGHTS_FILE) and exists(path / CONFIG_FILE):
+            return _built(path / CONFIG_FILE, read_json(path / CONFIG_FILE)).spec
         file, _, about = _described(path)
         return _built(file, about).spec
 
 
-def _described(path: Path) -> tuple[Path, dict[str, Kind], dict[str, Any]]:
+def _described(path: Path) -> tuple[Path, dict[str, TensorInfo], dict[str, Any]]:
     """The weights file of a file or folder, what it holds, and what is said of it there."""
     if not exists(path):
         raise FileError(f"{path} does not exist")
-    file = path / WEIGHTS if path.is_dir() else path
+    file = path / WEIGHTS_FILE if path.is_dir() else path
     if path.is_dir() and not exists(file):
         others = sorted(other.name for other in path.iterdir())
         raise FileError(
             f"{file} does not exist; the folder holds {', '.join(others[:9]) or 'nothing'}. A folder that "
-            f"cnnzoo.save or a finished training run left has a {WEIGHTS}; other formats are not read"
+            f"cnnzoo.save or a finished training run left has a {WEIGHTS_FILE}; other formats are not read"
         )
     tensors, about = read_header(file)
-    if path.is_dir() and exists(path / CONFIG):
-        config = read_json(path / CONFIG)
+    if path.is_dir() and exists(path / CONFIG_FILE):
+        config = read_json(path / CONFIG_FILE)
         if not about:
             about = config
         elif _checksum(config) != _checksum(about):
             # a kill between the two writes; the weights file is whole and describes itself
-            warnings.warn(f"{path / CONFIG} is not that of {WEIGHTS} beside it; the weights file is used", stacklevel=4)
+            warnings.warn(
+                f"{path / CONFIG_FILE} is not that of {WEIGHTS_FILE} beside it; the weights file is used", stacklevel=4
+            )
     return file, tensors, about
 
 
@@ -238,7 +240,7 @@ def assign(model: CNN, state: Mapping[str, torch.Tensor]) -> None:
     }
     model.load_state_dict(given, assign=True)
     if left := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
-        fresh = with_seed(model.spec, 0)
+        fresh = build_network(model.spec, 0)
         for name in left:
             place, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(place), attribute, fresh.get_buffer(name))
@@ -246,11 +248,11 @@ def assign(model: CNN, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def _checksum(description: Mapping[str, Any]) -> Any:
-    inner = description.get(KEY)
+    inner = description.get(METADATA_KEY)
     return inner.get("weights_sha256") if isinstance(inner, dict) else None
 
 
-def kinds_of(state: Mapping[str, torch.Tensor]) -> dict[str, Kind]:
+def tensor_infos(state: Mapping[str, torch.Tensor]) -> dict[str, TensorInfo]:
     """Name -> type and shape of each tensor."""
     return {name: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in state.items()}
 
@@ -258,7 +260,7 @@ def kinds_of(state: Mapping[str, torch.Tensor]) -> dict[str, Kind]:
 _FLOATING = {word for dtype, word in DTYPES.items() if dtype.is_floating_point}
 
 
-def require_fit(source: str, held: Mapping[str, Kind], wanted: Mapping[str, Kind]) -> None:
+def require_compatible(source: str, held: Mapping[str, TensorInfo], wanted: Mapping[str, TensorInfo]) -> None:
     """Every tensor that does not fit, in one error.
 
     Any floating type fits any other: a network in half precision is read as one.
@@ -272,10 +274,10 @@ def require_fit(source: str, held: Mapping[str, Kind], wanted: Mapping[str, Kind
         WeightsError: If they differ in names, shapes or sorts of number.
     """
 
-    def like(tensor: Kind | None) -> object:
+    def like(tensor: TensorInfo | None) -> object:
         return None if tensor is None else ("F" if tensor[0] in _FLOATING else tensor[0], tensor[1])
 
-    def shown(tensor: Kind | None) -> str:
+    def shown(tensor: TensorInfo | None) -> str:
         return "none" if tensor is None else f"{tensor[1]} {tensor[0]}"
 
     unfit = [

@@ -19,14 +19,26 @@ from typing import Any
 
 from cnnzoo.errors import CnnzooError, HubError, InputError, WeightsError
 from cnnzoo.network import CNN
-from cnnzoo.serialization import CONFIG, KEY, WEIGHTS, aliases_in, exists, read_header, read_json, write_json
+from cnnzoo.serialization import (
+    CONFIG_FILE,
+    CURVES_FILE,
+    HISTORY_FILE,
+    METADATA_KEY,
+    TRAIN_FILE,
+    WEIGHTS_FILE,
+    exists,
+    read_aliases,
+    read_header,
+    read_json,
+    strip_local_paths,
+    write_json,
+)
+from cnnzoo.weights.files import read, save, summed
 from cnnzoo.weights.model_card import CARD
 from cnnzoo.weights.model_card import card as card_text
-from cnnzoo.weights.files import read, save, summed
 
 REMOTE = ("hf://", "hf-hub:")
-TOLD = "train.json"
-RUN = (TOLD, "history.jsonl", "curves.png")  # what a training run leaves beside its model
+RUN_FILES = (TRAIN_FILE, HISTORY_FILE, CURVES_FILE)  # of a training run, published beside its model
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")  # by version of huggingface_hub
 
@@ -96,7 +108,10 @@ def pull(
 
     place = Repository.parse(repo, revision)
     api = _api(token, endpoint)
-    options: dict[str, Any] = {"revision": place.revision, "allow_patterns": [CONFIG, WEIGHTS, CARD, *RUN]}
+    options: dict[str, Any] = {
+        "revision": place.revision,
+        "allow_patterns": [CONFIG_FILE, WEIGHTS_FILE, CARD, *RUN_FILES],
+    }
     options["cache_dir"] = None if cache_dir is None else str(Path(cache_dir).expanduser())
 
     def cached() -> Path | None:
@@ -104,17 +119,17 @@ def pull(
             folder = Path(api.snapshot_download(place.id, local_files_only=True, **options))
         except LocalEntryNotFoundError:
             return None
-        return folder if exists(folder / WEIGHTS) else None
+        return folder if exists(folder / WEIGHTS_FILE) else None
 
     found = cached() if place.revision and _COMMIT.fullmatch(place.revision) else None
-    if found is None or not exists(found / CONFIG):  # a fetch that was cut short
+    if found is None or not exists(found / CONFIG_FILE):  # a fetch that was cut short
         try:
             with _answers(api, place, "fetched"):
                 listed = api.model_info(place.id, revision=place.revision)
                 names = sorted(file.rfilename for file in listed.siblings or ())
-                if WEIGHTS not in names:
+                if WEIGHTS_FILE not in names:
                     raise HubError(
-                        f"{place} has no {WEIGHTS}; it holds {', '.join(names[:9]) or 'nothing'}. cnnzoo reads "
+                        f"{place} has no {WEIGHTS_FILE}; it holds {', '.join(names[:9]) or 'nothing'}. cnnzoo reads "
                         "safetensors alone, and never a pickle; its publisher can convert it"
                     )
                 found = Path(api.snapshot_download(place.id, **options))
@@ -146,20 +161,20 @@ def pull(
 
 def _require_intact(folder: Path) -> None:
     """Compares weights with the checksum in config.json: of a download, the Hub's client compares the size alone."""
-    config = folder / CONFIG
-    inner = read_json(config).get(KEY) if exists(config) else None
+    config = folder / CONFIG_FILE
+    inner = read_json(config).get(METADATA_KEY) if exists(config) else None
     noted = inner.get("weights_sha256") if isinstance(inner, dict) else None
     if noted is None:
         raise WeightsError(
             f"{folder}: no config.json says the checksum of the weights; verify=False takes them all the same"
         )
     try:
-        aliases = aliases_in(folder / WEIGHTS, read_header(folder / WEIGHTS)[1])
-        _, found = summed(folder / WEIGHTS, aliases, mmap=True)
+        aliases = read_aliases(folder / WEIGHTS_FILE, read_header(folder / WEIGHTS_FILE)[1])
+        _, found = summed(folder / WEIGHTS_FILE, aliases, mmap=True)
     except WeightsError as problem:
         found = f"none ({problem})"
     if found != noted:
-        for file in (folder / WEIGHTS, config):
+        for file in (folder / WEIGHTS_FILE, config):
             file.resolve().unlink()
             file.unlink(missing_ok=True)
         raise WeightsError(
@@ -196,7 +211,7 @@ def push(
         parent_commit: Refuses if the branch is no longer at this commit.
         private: Whether a repository that is made here is private; by default as your account says.
         card: ``"keep"`` writes README.md only where there is none, ``"replace"`` always.
-        license: The licence of the weights, for the card: ``"apache-2.0"``.
+        license: The license of the weights, for the card: ``"apache-2.0"``.
         token: An access token with write permission; by default the one that you logged in with, or ``HF_TOKEN``.
         endpoint: The Hub's address, where it is another than ``HF_ENDPOINT`` says.
 
@@ -216,14 +231,14 @@ def push(
         raise InputError(f"{repo!r}: say what is after the @ as tag={place.revision!r}, or as revision= for a branch")
     folder = None if isinstance(model, CNN) else Path(model)
     net = model if isinstance(model, CNN) else read(Path(model))
-    extras = [folder / name for name in RUN if exists(folder / name)] if folder and folder.is_dir() else []
+    extras = [folder / name for name in RUN_FILES if exists(folder / name)] if folder and folder.is_dir() else []
     api = _api(token, endpoint)
     with tempfile.TemporaryDirectory() as made, _answers(api, place, "published"):
         place = Repository(api.create_repo(place.id, private=private, exist_ok=True).repo_id, place.revision)
         if place.revision:
             api.create_branch(place.id, branch=place.revision, exist_ok=True)
         saved = save(net, Path(made) / "model", readme=False)
-        files = [saved / CONFIG, saved / WEIGHTS, *(_without_places(file, Path(made)) for file in extras)]
+        files = [saved / CONFIG_FILE, saved / WEIGHTS_FILE, *(_without_places(file, Path(made)) for file in extras)]
         if card == "replace" or not api.file_exists(place.id, CARD, revision=place.revision):
             files.append(_written_card(net, saved, folder, str(place), extras, license))
         try:
@@ -246,21 +261,16 @@ def push(
 
 def _without_places(file: Path, made: Path) -> Path:
     """A file of a run, of which train.json is rewritten: where things lie on this machine is no one else's business."""
-    if file.name != TOLD:
+    if file.name != TRAIN_FILE:
         return file
     told = read_json(file)
     if isinstance(data := told.get("data"), dict):
-        data["name"] = _last_part(str(data.get("name")))
+        data["name"] = strip_local_paths(str(data.get("name")))
     for session in (told.get("began"), *(told.get("resumed") or ())):
         if isinstance(session, dict):
-            session["command"] = shlex.join(map(_last_part, shlex.split(str(session.get("command")))))
-    write_json(made / TOLD, told)
-    return made / TOLD
-
-
-def _last_part(word: str) -> str:
-    """``folder:/home/ann/shoes`` as ``folder:shoes``; what names no place from the root or from home stays."""
-    return word if "://" in word else re.sub(r"(^|[:=])(?:~|/)(?:[^:=]*/)?(?=[^/])", r"\1", word.rstrip("/"))
+            session["command"] = shlex.join(map(strip_local_paths, shlex.split(str(session.get("command")))))
+    write_json(made / TRAIN_FILE, told)
+    return made / TRAIN_FILE
 
 
 def _written_card(
@@ -270,8 +280,8 @@ def _written_card(
     own = folder / CARD if folder and folder.is_dir() else None
     if own is not None and exists(own):
         return own
-    checksum = json.loads((saved / CONFIG).read_text())[KEY]["weights_sha256"]
-    curves = any(file.name == "curves.png" for file in extras)
+    checksum = json.loads((saved / CONFIG_FILE).read_text())[METADATA_KEY]["weights_sha256"]
+    curves = any(file.name == CURVES_FILE for file in extras)
     (saved / CARD).write_text(card_text(net, checksum, source=source, curves=curves, license=license), encoding="utf-8")
     return saved / CARD
 

@@ -21,7 +21,7 @@ def card(model: CNN, checksum: str, *, source: str = "", curves: bool = False, l
         checksum: ``weights_sha256`` of its weights.
         source: What ``create`` takes to load it, such as ``"hf://user/repo"``; by default a folder to be named.
         curves: Whether ``curves.png`` lies beside it.
-        license: The licence of the weights, as the Hub spells it: ``"apache-2.0"``.
+        license: The license of the weights, as the Hub spells it: ``"apache-2.0"``.
     """
     spec, notes = model.spec, model.notes
     entry = get_entry(spec.name) if is_model(spec.name) else None
@@ -120,9 +120,9 @@ def _results(model: CNN) -> Iterator[tuple[str, str]]:
 def _images(model: CNN) -> str:
     channels, height, width = model.spec.input
     mean, std = model.notes.get("mean"), model.notes.get("std")
-    kind = {1: "Grey", 3: "RGB"}.get(channels, f"{channels}-channel")
+    kind = {1: "Gray", 3: "RGB"}.get(channels, f"{channels}-channel")
     how = {"crop": "their middle, seven eighths of it, scaled to", "pad": "on black of", None: "scaled to"}
-    scaled = f"{kind} images, {how.get(model.notes.get('fit'), how[None])} {height}x{width} px, values in [0, 1]"
+    scaled = f"{kind} images, {how.get(model.notes.get('crop_mode'), how[None])} {height}x{width} px, values in [0, 1]"
     if crop := model.notes.get("crop_pct"):
         scaled += f"; their middle, {crop:.1%} of the shorter side, is what the network sees"
     norm = f"; then less the mean {mean}, divided by {std}." if mean and std else "; no mean was saved to take away."
@@ -158,5 +158,5 @@ def _sources(entry: Entry) -> Iterator[str]:
         yield "Cite what the network comes from:\n\n" + "\n".join(f"- {source}" for source in sources)
     if entry.deviations:
         yield "## Where it departs from its source"
-        rows = (f"| {d.rows} | {d.source} | {d.ours} | {d.reason} |" for d in entry.deviations)
+        rows = (f"| {d.blocks} | {d.source} | {d.ours} | {d.reason} |" for d in entry.deviations)
         yield "\n".join(("| where | source | here | why |", "| --- | --- | --- | --- |", *rows))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnnzoo.errors import InputError
-from cnnzoo.network import CNN, with_seed
+from cnnzoo.network import CNN, build_network
 from cnnzoo.registry import get_entry, list_models
 from cnnzoo.spec import Spec
 from cnnzoo.weights.adapt import fetch_torchvision
 from cnnzoo.weights.files import read
 
 SHIPPED = Path(__file__).parent / "shipped"  # docs/make_weights.py writes it
-MOST_BYTES = 500_000  # of a file that ships
+MAX_BYTES = 500_000  # of a file that ships
 
 
 def shipped(name: str) -> Path:
@@ -58,6 +58,6 @@ def pretrained_model(spec: Spec, pretrained: bool | str, seed: int | None = None
             f"pretrained must be True, 'torchvision' or None, not {pretrained!r}; a file, a folder, a name on the Hub "
             "is create's first argument"
         )
-    model = with_seed(spec, seed)
+    model = build_network(spec, seed)
     fetch_torchvision(model)
     return model

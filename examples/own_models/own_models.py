@@ -20,12 +20,12 @@ def cifar10_quick(num_classes: int = 10, in_channels: int = 3, image_size: int =
         name="cifar10_quick",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(32, kernel=5, padding=2),  # 32 @ 32x32; Caffe's ReLU comes after the pool, which is the same
-            MaxPool(3, stride=2, ceil=True),  # 32 @ 16x16
-            Conv(32, kernel=5, padding=2),
-            AvgPool(3, stride=2, ceil=True),  # 32 @ 8x8
-            Conv(64, kernel=5, padding=2),
-            AvgPool(3, stride=2, ceil=True),  # 64 @ 4x4
+            Conv(32, kernel_size=5, padding=2),  # 32 @ 32x32; Caffe's ReLU comes after the pool, which is the same
+            MaxPool(3, stride=2, ceil_mode=True),  # 32 @ 16x16
+            Conv(32, kernel_size=5, padding=2),
+            AvgPool(3, stride=2, ceil_mode=True),  # 32 @ 8x8
+            Conv(64, kernel_size=5, padding=2),
+            AvgPool(3, stride=2, ceil_mode=True),  # 64 @ 4x4
             Flatten(),
         ),
         classifier=(Dense(64, activation=None), Logits(num_classes)),  # two dense layers, nothing in between

@@ -47,12 +47,12 @@ class Parts:
     global_out: int
 
 
-def parts(report: cnnzoo.Report) -> Parts:
+def parts(report: cnnzoo.CountReport) -> Parts:
     def outputs(kind: str) -> int:
-        return sum(math.prod(row.out_shape) for row in report.rows if row.kind == kind)
+        return sum(math.prod(row.out_shape) for row in report.layers if row.kind == kind)
 
     def inputs(*kinds: str) -> int:
-        return sum(math.prod(report.rows[row.inputs[0]].out_shape) for row in report.rows if row.kind in kinds)
+        return sum(math.prod(report.layers[row.inputs[0]].out_shape) for row in report.layers if row.kind in kinds)
 
     kinds = report.by("kind")
     return Parts(

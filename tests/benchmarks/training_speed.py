@@ -33,10 +33,10 @@ from torch import nn
 import cnnzoo
 from cnnzoo.data import epoch_order, prepare
 from cnnzoo.device import machine, reused_memory
-from cnnzoo.train.evaluation import pick_precision
+from cnnzoo.train.evaluation import resolve_precision
 
 DATA = cnnzoo.load_data("fashion_mnist")
-PRECISION = pick_precision("auto", torch.device("cpu"))
+PRECISION = resolve_precision("auto", torch.device("cpu"))
 
 
 def part(images: int) -> Any:
@@ -46,7 +46,7 @@ def part(images: int) -> Any:
 def config(name: str) -> cnnzoo.TrainConfig:
     """The book's settings, as fast as this machine does them: no tests in between."""
     book = cnnzoo.recipe(f"d2l/{name}")
-    return book.edited(epochs=1, precision="auto", channels_last=True, eval_every=0)
+    return book.replace(epochs=1, precision="auto", channels_last=True, eval_every=0)
 
 
 # --- the same work, done by each ---
@@ -248,7 +248,7 @@ def main() -> None:
         name, images, rounds, other, asked = PAIRS[pair]
         settings = config(name)
         sides = ours(name, images, settings), other(name, images, settings)
-        small = config(name).edited(overfit_batches=2)
+        small = config(name).replace(overfit_batches=2)
         ours(name, images, small)()  # warm: kernels are chosen on first use
         seconds: list[list[float]] = [[], []]
         for number in range(rounds):

@@ -18,8 +18,8 @@ import torch
 import torchvision
 
 import cnnzoo
+from cnnzoo.diff import align
 from cnnzoo.registry import get_entry
-from cnnzoo.spec import align
 from cnnzoo.weights import load_torchvision
 
 ROUNDS = 41

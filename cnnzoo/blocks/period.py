@@ -1,0 +1,252 @@
+"""The blocks of 1998: convolution with a connection table, trainable subsampling, RBF output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnzoo.blocks.activation import activation_field
+from cnnzoo.blocks.base import MAX_VALUE, Block, Shape, int_field, register_block, require_maps
+from cnnzoo.blocks.layers import bias_init_field, init_field, make_layer, with_norm_and_activation
+from cnnzoo.blocks.norm import norm_field
+from cnnzoo.errors import SpecError
+from cnnzoo.fields import MISSING, Mismatch, bool_field, checked_field
+from cnnzoo.initializers import make_initializer
+
+
+class TableConv2d(nn.Module):
+    """A convolution whose output maps each see only some of the input maps.
+
+    Output maps that see equally many input maps are one grouped convolution over gathered maps, so that nothing is
+    computed (and no weight is stored) for a connection that does not exist.
+
+    Args:
+        table: For each output map, the numbers of the input maps that it sees.
+        init: The initializer of the weights, see ``cnnzoo.initializers``; None keeps torch's.
+        bias_init: Initial value of the biases; None keeps torch's.
+        **settings: Arguments of ``nn.Conv2d`` from ``kernel_size`` on.
+    """
+
+    order: torch.Tensor | None
+
+    def __init__(
+        self, table: Sequence[Sequence[int]], init: str | None = None, bias_init: float | None = None, **settings: Any
+    ) -> None:
+        super().__init__()
+        by_fan_in: dict[int, list[int]] = {}
+        for index, inputs in enumerate(table):
+            by_fan_in.setdefault(len(inputs), []).append(index)
+        self.convs = nn.ModuleList(
+            make_layer(
+                nn.Conv2d, fan_in * len(maps), len(maps), groups=len(maps), init=init, bias_init=bias_init, **settings
+            )
+            for fan_in, maps in by_fan_in.items()
+        )
+        for number, maps in enumerate(by_fan_in.values()):
+            gathered = torch.tensor([i for index in maps for i in table[index]])
+            self.register_buffer(f"inputs{number}", gathered, persistent=False)
+        computed = [index for maps in by_fan_in.values() for index in maps]  # the order in which maps are computed
+        order = None if computed == sorted(computed) else torch.tensor(computed).argsort()
+        self.register_buffer("order", order, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (N, C, H, W) to (N, len(table), H', W')."""
+        outs = [conv(x.index_select(1, self.get_buffer(f"inputs{i}"))) for i, conv in enumerate(self.convs)]
+        joined = torch.cat(outs, dim=1)
+        return joined if self.order is None else joined.index_select(1, self.order)
+
+
+def _check_table(table: object) -> object:
+    def is_valid(inputs: object) -> bool:
+        if not isinstance(inputs, tuple) or not inputs or len(set(inputs)) < len(inputs):
+            return False
+        return all(type(i) is int and 0 <= i <= MAX_VALUE for i in inputs)
+
+    if isinstance(table, tuple) and table and all(map(is_valid, table)):
+        return table
+    raise Mismatch("a tuple with, for each output map, a tuple of the numbers of the input maps that it sees")
+
+
+@register_block
+@dataclass(frozen=True, repr=False)
+class TableConv(Block):
+    """A convolution with a connection table: each output map sees some of the input maps (C3 of LeNet-5).
+
+    Attributes:
+        table: For each output map, the numbers of the input maps that it sees, from 0.
+        kernel_size: Side of the window, or (height, width).
+        stride: Step of the window.
+        padding: Zeros added at each side.
+        bias: Whether each map has a bias.
+        norm: The normalization before the activation, see ``make_norm``, or None.
+        activation: A key of ``ACTIVATIONS``, or None.
+        init: The initializer of the weights, see ``cnnzoo.initializers``; None keeps torch's.
+        bias_init: Initial value of the biases; None keeps torch's.
+    """
+
+    table: tuple[tuple[int, ...], ...] = checked_field(MISSING, _check_table)
+    kernel_size: int | tuple[int, int] = int_field(pair=True)
+    stride: int | tuple[int, int] = int_field(1, pair=True)
+    padding: int | tuple[int, int] = int_field(0, minimum=0, pair=True)
+    bias: bool = bool_field(True)
+    norm: str | None = norm_field()
+    activation: str | None = activation_field("relu")
+    init: str | None = init_field()
+    bias_init: float | None = bias_init_field()
+
+    label_prefix = "conv"
+    has_weights = True
+
+    def build(self, shape: Shape) -> list[nn.Module]:
+        require_maps(shape)
+        if (last := max(i for inputs in self.table for i in inputs)) >= shape[0]:
+            raise SpecError(f"its table names map {last}, but the input has {shape[0]} maps, numbered from 0")
+        conv = TableConv2d(
+            self.table,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            bias=self.bias,
+            init=self.init,
+            bias_init=self.bias_init,
+        )
+        return with_norm_and_activation(conv, len(self.table), self.norm, self.activation)
+
+    def scale_width(self, factor: float, multiple: int) -> Block:
+        if factor == 1:
+            return self
+        raise SpecError(
+            f"block {self.label!r} has a connection table, which names its maps one by one; width cannot scale it: "
+            f"replace it by Conv({len(self.table)}, kernel_size={self.kernel_size}) first"
+        )
+
+
+class Subsampling(nn.Module):
+    """The sum of each window, times one coefficient per map, plus one bias per map.
+
+    Args:
+        channels: Number of maps.
+        kernel_size: Side of the window, or (height, width); windows do not overlap.
+    """
+
+    def __init__(self, channels: int, kernel_size: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        self.weight = nn.Parameter(torch.full((channels, 1, 1), 1 / (height * width)))  # initially the mean
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (N, C, H, W) to (N, C, H / height, W / width)."""
+        height, width = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        # the window's sum as its mean times its size: the ONNX exporter ignores divisor_override
+        return nn.functional.avg_pool2d(x, self.kernel_size) * (self.weight * (height * width)) + self.bias
+
+    def extra_repr(self) -> str:
+        """Returns the settings, for ``print(model)``."""
+        return f"{self.weight.shape[0]}, kernel_size={self.kernel_size}"
+
+
+@register_block
+@dataclass(frozen=True, repr=False)
+class Subsample(Block):
+    """Trainable pooling: the window's sum times a coefficient, plus a bias, then the activation (S2 of LeNet-5).
+
+    Attributes:
+        kernel_size: Window and step, one side or (height, width).
+        activation: A key of ``ACTIVATIONS``, or None.
+        init: The initializer of the coefficients, see ``cnnzoo.initializers`` (the fan-in of a unit is its window);
+            None starts from the mean.
+        bias_init: Initial value of the biases.
+    """
+
+    kernel_size: int | tuple[int, int] = int_field(pair=True)
+    activation: str | None = activation_field()
+    init: str | None = init_field()
+    bias_init: float | None = bias_init_field()
+
+    label_prefix = "pool"
+
+    def build(self, shape: Shape) -> list[nn.Module]:
+        require_maps(shape)
+        module = Subsampling(shape[0], self.kernel_size)
+        if self.init is not None:
+            sides = (self.kernel_size, self.kernel_size) if isinstance(self.kernel_size, int) else self.kernel_size
+            windows = torch.empty(shape[0], 1, *sides)  # one coefficient per map stands for the whole window
+            make_initializer(self.init)(windows)
+            with torch.no_grad():
+                module.weight.copy_(windows[:, :, 0, :1])
+        if self.bias_init is not None:
+            nn.init.constant_(module.bias, self.bias_init)
+        return with_norm_and_activation(module, shape[0], None, self.activation)
+
+
+class RBFUnits(nn.Module):
+    """Scores vectors by their distance to fixed codes: minus half the squared Euclidean distance.
+
+    Args:
+        codes: One code per class, (num_classes, units).
+    """
+
+    codes: torch.Tensor
+
+    def __init__(self, codes: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("codes", codes, persistent=False)  # part of the Spec, not of the weights
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Vectors (N, units) to scores (N, num_classes)."""
+        # -|x - c|^2 / 2 = x.c - |x|^2 / 2 - |c|^2 / 2: one matrix product
+        return x @ self.codes.T - x.square().sum(1, keepdim=True) / 2 - self.codes.square().sum(1) / 2
+
+
+def _check_codes(codes: object) -> object:
+    if (
+        isinstance(codes, tuple)
+        and codes
+        and all(isinstance(code, str) and code and set(code) <= {"+", "-"} for code in codes)
+        and len({len(code) for code in codes}) == 1
+    ):
+        return codes
+    raise Mismatch("a tuple with one code per class, all of one length, each a string of '+' and '-'")
+
+
+@register_block
+@dataclass(frozen=True, repr=False)
+class RBF(Block):
+    """Euclidean radial basis units with fixed codes, one per class (the output of LeNet-5).
+
+    The score of a class is minus half the squared distance between the input and its code, so that softmax and
+    cross-entropy take the scores as they take logits: up to a constant, they are log-likelihoods of unit Gaussians
+    around the codes.
+
+    Attributes:
+        codes: For each class a string of ``+`` (1) and ``-`` (-1), as long as the input vector.
+    """
+
+    codes: tuple[str, ...] = checked_field(MISSING, _check_codes)
+
+    label_prefix = "rbf"
+    has_weights = True
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.codes)
+
+    def build(self, shape: Shape) -> list[nn.Module]:
+        if shape != (len(self.codes[0]),):
+            raise SpecError(f"its codes have length {len(self.codes[0])}, so it needs a vector of as many units")
+        return [RBFUnits(torch.tensor([[1.0 if sign == "+" else -1.0 for sign in code] for code in self.codes]))]
+
+    def with_num_classes(self, num_classes: int) -> Block:
+        if num_classes == self.num_classes:
+            return self
+        raise SpecError(
+            f"block {self.label!r} has codes for {self.num_classes} classes, not for num_classes={num_classes}; give "
+            f"it other codes=, or replace it by Logits({num_classes})"
+        )

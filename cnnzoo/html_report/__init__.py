@@ -1,0 +1,5 @@
+"""One HTML page about one or several training runs."""
+
+from cnnzoo.html_report.page import report
+
+__all__ = ["report"]
