@@ -1,4 +1,4 @@
-"""The command line: the verbs of the library with the same words. Commands are thin: parse, call, print."""
+"""The command line: the verbs of the library under the same names. Each command parses, calls and prints."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ SAMPLE = "fashion_mnist_sample"
 
 
 class _Commands(click.Group):
-    """Says our errors in one line; exit 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C."""
+    """Prints errors of cnnzoo on one line; exit code 0 is success, 1 failure, 2 wrong usage, 130 Ctrl-C."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except CnnzooError as problem:
-            click.echo(f"error: {problem}", err=True)
+        except CnnzooError as error:
+            click.echo(f"error: {error}", err=True)
             ctx.exit(1)
-        except OSError as problem:
-            if problem.errno == errno.EPIPE:  # whoever read has had enough
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader closed the pipe
                 raise
-            click.echo(f"error: {problem}", err=True)
+            click.echo(f"error: {error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -40,7 +40,7 @@ class _Commands(click.Group):
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on
-    """NAME=VALUE; the value is JSON where it can be read as JSON, else a word."""
+    """Parses NAME=VALUE; the value is JSON if it parses as JSON, else a string."""
 
     name = "NAME=VALUE"
 
@@ -60,36 +60,36 @@ _knobs = click.option(
     "knobs",
     type=_Setting(),
     multiple=True,
-    help="A knob of the network, such as in_channels=3; may be given several times.",
+    help="A knob of the network, such as in_channels=3 (repeatable).",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a machine to read.")
-_html = click.option("--html", metavar="FILE", help="Write a page with tables and picture, too.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_html = click.option("--html", metavar="FILE", help="Also write an HTML page with tables and figures.")
 _settings = click.option(
     "--set",
     "settings",
     type=_Setting(),
     multiple=True,
-    help="A field of the recipe, such as lr=0.05; may be given several times. `cnnzoo recipes quick` explains them.",
+    help="A field of the recipe, such as lr=0.05 (repeatable); `cnnzoo recipes quick` lists them.",
 )
-_data = click.option("--data", default=SAMPLE, show_default=True, help="A data set's name, or folder:PATH.")
-_data_size = click.option("--image-size", type=int, help="Side in px to which the images of a folder are scaled.")
-_overwrite = click.option("--overwrite", is_flag=True, help="Replace a run that is there already.")
+_data = click.option("--data", default=SAMPLE, show_default=True, help="Name of a data set, or folder:PATH.")
+_data_size = click.option("--image-size", type=int, help="Image size in px for folder:PATH.")
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing run.")
 
 
 def _hub(command: Any) -> Any:
-    """How to reach the Hub. A token is no option: what stands on a command line, others can read."""
-    return click.option("--endpoint", metavar="URL", help="The Hub's address, if not HF_ENDPOINT.")(command)
+    """Adds the option of the Hub's address; a token is not an option, since other users can read command lines."""
+    return click.option("--endpoint", metavar="URL", help="Address of the Hub; default: HF_ENDPOINT.")(command)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cnnzoo")
 def main() -> None:
-    """The classic convolutional networks: list, count, compare, train."""
+    """The classic convolutional networks: count, compare, train and share them."""
 
 
 @main.command("list")
 @click.argument("pattern", default="*")
-@click.option("--pretrained", is_flag=True, help="Only those whose weights ship with cnnzoo.")
+@click.option("--pretrained", is_flag=True, help="List only models whose weights ship with cnnzoo.")
 @_json
 def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
     """List the models whose names match PATTERN."""
@@ -116,11 +116,11 @@ def summary(name: str, knobs: tuple[tuple[str, Any], ...], html: str | None, as_
 
 @main.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--batch-size", default=1, show_default=True, help="Images at a time.")
-@click.option("--train", is_flag=True, help="Time a forward and a backward.")
+@click.option("--batch-size", default=1, show_default=True, help="Batch size.")
+@click.option("--train", is_flag=True, help="Time a forward and a backward pass.")
 @click.option("--device", default="cpu", show_default=True, help="'cpu', 'cuda', 'auto'.")
 @click.option("--precision", default="fp32", show_default=True, help="'fp32' or 'bf16'.")
-@click.option("--seconds", default=2.0, show_default=True, help="How long each is timed, about.")
+@click.option("--seconds", default=2.0, show_default=True, help="Approximate seconds per measurement.")
 @_json
 def bench(
     names: tuple[str, ...],
@@ -131,11 +131,11 @@ def bench(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Measure how fast the models NAMES run here, beside what this machine can do at most."""
+    """Measure the speed of the models NAMES on this machine, beside that of a matrix product."""
     from cnnzoo.api import bench as bench_
 
-    found = bench_(*names, batch_size=batch_size, train=train, device=device, precision=precision, seconds=seconds)
-    click.echo(found.to_json() if as_json else str(found))
+    result = bench_(*names, batch_size=batch_size, train=train, device=device, precision=precision, seconds=seconds)
+    click.echo(result.to_json() if as_json else str(result))
 
 
 @main.command()
@@ -144,17 +144,17 @@ def bench(
 @_knobs
 @_json
 def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> None:
-    """Show row by row how the model B differs from A, in parameters and MACs too."""
+    """Show block by block how the model B differs from A, and the effect on parameters and MACs."""
     from cnnzoo import api
 
-    found = api.diff(a, b, **dict(knobs))
-    click.echo(found.to_json() if as_json else str(found))
+    difference = api.diff(a, b, **dict(knobs))
+    click.echo(difference.to_json() if as_json else str(difference))
 
 
 @main.command()
 @click.argument("name")
 @_knobs
-@click.option("-o", "--out", required=True, help="The picture: net.svg, net.png, net.pdf.")
+@click.option("-o", "--out", required=True, help="The picture: alexnet.svg, .png or .pdf.")
 def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
     """Draw the architecture of the model NAME."""
     from cnnzoo import api
@@ -164,11 +164,11 @@ def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--baseline", default=-1, show_default=True, help="Index of the model that the ratios are against.")
-@click.option("--train", is_flag=True, help="Train them too, and set what they learn side by side.")
+@click.option("--baseline", default=-1, show_default=True, help="Index of the model that the ratios are relative to.")
+@click.option("--train", is_flag=True, help="Also train them, and compare the results.")
 @_data
 @_data_size
-@click.option("--recipe", default="quick", show_default=True, help="How they are trained: a name or a JSON file.")
+@click.option("--recipe", default="quick", show_default=True, help="Name of a recipe, or a JSON file.")
 @_settings
 @click.option("--out", default="runs/compare", show_default=True, help="Folder for the runs and the picture.")
 @_overwrite
@@ -187,12 +187,12 @@ def compare(
     html: str | None,
     as_json: bool,
 ) -> None:
-    """Set the models NAMES side by side: counts, ratios, what their common source claims."""
+    """Compare the models NAMES: counts, ratios, and the claims of a source that covers all."""
     from cnnzoo import api
     from cnnzoo.data import load_data
 
     if settings and not train:
-        raise click.UsageError("--set is for training: give --train, too")
+        raise click.UsageError("--set is for training: give --train too")
     comparison = api.compare(*names, baseline=baseline)
     if not as_json:
         for report in comparison.reports:
@@ -219,22 +219,22 @@ def compare(
     if as_json:
         click.echo(comparison.to_json())
     if any(result.get("interrupted") for result in comparison.results):
-        click.echo(f"interrupted; what is done is in {out}", err=True)
+        click.echo(f"interrupted; the finished runs are in {out}", err=True)
         sys.exit(130)
 
 
 @main.command()
 @click.argument("pattern", default="*")
-@click.option("-o", "--out", help="Draw the picture, too: net.svg, net.png, net.pdf.")
+@click.option("-o", "--out", help="Also draw the picture: timeline.svg, .png or .pdf.")
 @_json
 def timeline(pattern: str, out: str | None, as_json: bool) -> None:
-    """Show the models whose names match PATTERN through the years: cost and published accuracy."""
+    """Show the models whose names match PATTERN by year: cost and published accuracy."""
     from cnnzoo.timeline import timeline as timeline_
 
-    found = timeline_(pattern)
+    result = timeline_(pattern)
     if out:
-        found.plot(out)
-    click.echo(found.to_json() if as_json else str(found))
+        result.plot(out)
+    click.echo(result.to_json() if as_json else str(result))
 
 
 @main.command()
@@ -253,15 +253,15 @@ def verify(name: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("name", required=False)
 @_knobs
-@click.option("--data", help=f"A data set's name, or folder:PATH; by default {SAMPLE}, on resuming that of the run.")
+@click.option("--data", help=f"Name of a data set, or folder:PATH; default: {SAMPLE}, or that of the resumed run.")
 @_data_size
-@click.option("--recipe", help="A name or a JSON file; by default 'quick'.")
+@click.option("--recipe", help="Name of a recipe, or a JSON file; default: quick.")
 @_settings
-@click.option("--out", help="The run folder; by default runs/NAME.")
-@click.option("--resume", metavar="RUN", help="Go on with the run in this folder.")
-@click.option("--seeds", type=click.IntRange(1), help="Train with so many seeds, and say mean and 95 % interval.")
+@click.option("--out", help="The run folder; default: runs/NAME.")
+@click.option("--resume", metavar="RUN", help="Continue the run in this folder.")
+@click.option("--seeds", type=click.IntRange(1), help="Number of seeds; prints mean and 95 % confidence interval.")
 @click.option("--find-lr", is_flag=True, help="Only search for a learning rate.")
-@click.option("--record", metavar="FILE", help="Write what was done, where, and what came of it: FILE.json, FILE.png.")
+@click.option("--record", metavar="FILE", help="Write a record of the runs: FILE.json, FILE.png.")
 @_overwrite
 @_json
 def train(
@@ -279,9 +279,9 @@ def train(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Train the model NAME, or go on with a run.
+    """Train the model NAME, or resume a run.
 
-    Several processes train together under torchrun: torchrun --nproc-per-node 2 -m cnnzoo train NAME ...
+    Several processes: torchrun --nproc-per-node 2 -m cnnzoo train NAME ...
     """
     from cnnzoo import api
     from cnnzoo.data import load_data
@@ -294,46 +294,47 @@ def train(
     if resume is not None:
         if recipe or settings or knobs or out or seeds or find_lr:
             raise click.UsageError(
-                "a run goes on as it began: --resume takes no --recipe, --set, --knob, --out, --seeds or --find-lr"
+                "--resume continues a run with its own settings: leave out --recipe, --set, --knob, --out, --seeds and "
+                "--find-lr"
             )
         if data is None and image_size is not None:
-            data = RunDir.opened(Path(resume)).told["data"]["name"]
-        given = None if data is None else load_data(data, image_size=image_size)
-        _finish(api.Trainer.resume(resume, data=given).fit(), as_json, record, image_size)
+            data = RunDir.open(Path(resume)).info["data"]["name"]
+        images = None if data is None else load_data(data, image_size=image_size)
+        _print_run(api.Trainer.resume(resume, data=images).fit(), as_json, record, image_size)
         return
     assert name is not None
     images = load_data(data or SAMPLE, image_size=image_size)
-    fitting = {"num_classes": len(images.classes), "in_channels": images.shape[0]}
-    spec = api.resolve(name, **{**fitting, **dict(knobs)})
+    shapes = {"num_classes": len(images.classes), "in_channels": images.shape[0]}
+    spec = api.resolve(name, **{**shapes, **dict(knobs)})
     config = recipe_(recipe or "quick", model=spec.name).replace(**dict(settings))
     folder = out or f"runs/{spec.name}"
     if find_lr:
         click.echo(lr_find(api.create(spec, seed=config.seed), images, config))
     elif seeds:
-        found = api.seed_sweep(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite)
-        _repeated(found, as_json, record, image_size)
+        sweep = api.seed_sweep(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite)
+        _print_sweep(sweep, as_json, record, image_size)
     else:
         model = api.create(spec, seed=config.seed)
         run = api.Trainer(model, images, config, out=folder, overwrite=overwrite).fit()
-        _finish(run, as_json, record, image_size)
+        _print_run(run, as_json, record, image_size)
 
 
-def _is_spoken_for() -> bool:
-    """Whether this is one of several processes of which another speaks."""
+def _is_silent_rank() -> bool:
+    """Returns whether another process of the group prints."""
     return int(os.environ.get("RANK", "0")) > 0
 
 
-def _resuming(run: Run, image_size: int | None) -> str:
+def _resume_hint(run: Run, image_size: int | None) -> str:
     size = "" if image_size is None else f" --image-size {image_size}"
-    return f"interrupted; go on with: cnnzoo train --resume {run.path}{size}"
+    return f"interrupted; continue with: cnnzoo train --resume {run.path}{size}"
 
 
-def _finish(run: Run, as_json: bool, record: str | None, image_size: int | None) -> None:
-    if _is_spoken_for():
+def _print_run(run: Run, as_json: bool, record: str | None, image_size: int | None) -> None:
+    if _is_silent_rank():
         return
     click.echo(json.dumps({**run.metrics, "history": list(run.history)}, indent=2) if as_json else str(run))
     if run.interrupted:
-        click.echo(_resuming(run, image_size), err=True)
+        click.echo(_resume_hint(run, image_size), err=True)
         sys.exit(130)
     if record is not None and run.path is not None:
         from cnnzoo.train import record as record_
@@ -341,25 +342,25 @@ def _finish(run: Run, as_json: bool, record: str | None, image_size: int | None)
         record_([run.path], Path(record))
 
 
-def _repeated(found: SeedSweep, as_json: bool, record: str | None, image_size: int | None) -> None:
-    if _is_spoken_for():
+def _print_sweep(sweep: SeedSweep, as_json: bool, record: str | None, image_size: int | None) -> None:
+    if _is_silent_rank():
         return
-    click.echo(found.to_json() if as_json else str(found))
-    if any(run.interrupted for run in found.runs):
-        click.echo(_resuming(found.runs[-1], image_size), err=True)
+    click.echo(sweep.to_json() if as_json else str(sweep))
+    if any(run.interrupted for run in sweep.runs):
+        click.echo(_resume_hint(sweep.runs[-1], image_size), err=True)
         sys.exit(130)
     if record is not None:
         from cnnzoo.train import record as record_
 
-        record_([run.path for run in found.runs if run.path is not None], Path(record))
+        record_([run.path for run in sweep.runs if run.path is not None], Path(record))
 
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--out", metavar="FILE", help="The page; by default report.html in RUN, of several in this folder.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@click.option("--out", metavar="FILE", help="The page; default: RUN/report.html, or report.html here for several.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
-    """Write one HTML page of the runs in the folders RUN: results, curves, confusions, filters, counts, settings."""
+    """Write one HTML page about the runs in the folders RUN: results, curves, confusion, filters, counts, settings."""
     from cnnzoo import api
 
     click.echo(api.report(*runs, out=out, overwrite=overwrite))
@@ -369,16 +370,18 @@ def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
 @click.argument("model")
 @_data
 @_data_size
-@click.option("--views", default="whole", show_default=True, help="'whole', 'flip', 'center', 'five' or 'ten'.")
-@click.option("--crop-mode", help="'resize', 'crop' or 'pad'; by default as in training.")
+@click.option(
+    "--views", default="single", show_default=True, help="'single', 'flip', 'center', 'five_crop', 'ten_crop'."
+)
+@click.option("--crop-mode", help="'squash', 'center' or 'border'; default: as in training.")
 @_json
 def evaluate(model: str, data: str, image_size: int | None, views: str, crop_mode: str | None, as_json: bool) -> None:
-    """Test the network MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on a data set."""
+    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on a data set."""
     from cnnzoo import api
     from cnnzoo.data import load_data
 
-    found = api.evaluate(model, load_data(data, image_size=image_size), views=views, crop_mode=crop_mode)
-    click.echo(json.dumps(found.to_dict()) if as_json else str(found))
+    evaluation = api.evaluate(model, load_data(data, image_size=image_size), views=views, crop_mode=crop_mode)
+    click.echo(json.dumps(evaluation.to_dict()) if as_json else str(evaluation))
 
 
 @main.command()
@@ -386,31 +389,31 @@ def evaluate(model: str, data: str, image_size: int | None, views: str, crop_mod
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @_json
 def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
-    """Say what the network MODEL (as for evaluate) sees on each IMAGE: the five likeliest classes."""
+    """Classify each IMAGE with the network MODEL (as for evaluate): its five most probable classes."""
     from cnnzoo import api
 
-    found = list(zip(images, api.predict(model, list(images)), strict=True))
+    predictions = list(zip(images, api.predict(model, list(images)), strict=True))
     if as_json:
-        click.echo(json.dumps({image: dict(one.top()) for image, one in found}))
+        click.echo(json.dumps({image: dict(one.top()) for image, one in predictions}))
         return
-    for image, one in found:
-        click.echo(f"{image}\n{one}" if len(found) > 1 else str(one))
+    for image, one in predictions:
+        click.echo(f"{image}\n{one}" if len(predictions) > 1 else str(one))
 
 
 @main.command()
 @click.argument("model")
-@click.option("--onnx", metavar="FILE", help="Write ONNX, for any number of images: net.onnx.")
-@click.option("--torch-export", metavar="FILE", help="Write what torch.export.load reads: net.pt2.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@click.option("--onnx", metavar="FILE", help="Write ONNX for any batch size: lenet.onnx.")
+@click.option("--torch-export", metavar="FILE", help="Write a torch.export program: lenet.pt2.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bool) -> None:
-    """Write the network MODEL (as for evaluate) for other programs to run, and check what was written."""
+    """Export the network MODEL (as for evaluate), and check the scores of the exported file."""
     from cnnzoo import api
 
     if not onnx and not torch_export:
-        raise click.UsageError("say where to: --onnx FILE.onnx, --torch-export FILE.pt2, or both")
+        raise click.UsageError("give --onnx FILE.onnx, --torch-export FILE.pt2, or both")
     for option, path, suffix in (("--onnx", onnx, ".onnx"), ("--torch-export", torch_export, ".pt2")):
         if path and not path.endswith(suffix):
-            raise click.UsageError(f"{option} names a file *{suffix}, not {path!r}")
+            raise click.UsageError(f"{option} expects a file name that ends in {suffix}, got {path!r}")
     for path in filter(None, (onnx, torch_export)):
         click.echo(api.export(model, path, overwrite=overwrite))
 
@@ -418,12 +421,12 @@ def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bo
 @main.command()
 @click.argument("model")
 @click.argument("repo")
-@click.option("--tag", help="A name for this state, such as v1.")
-@click.option("--revision", help="The branch to commit to; by default the main branch.")
-@click.option("--message", help="What the commit says.")
-@click.option("--private/--public", default=None, help="Who may see a repository that is made here.")
-@click.option("--replace-card", is_flag=True, help="Write README.md anew, if there is one.")
-@click.option("--license", metavar="NAME", help="The license of the weights, for the card: apache-2.0.")
+@click.option("--tag", help="Tag of the commit, such as v1.")
+@click.option("--revision", help="The branch to commit to; default: main.")
+@click.option("--message", help="Commit message.")
+@click.option("--private/--public", default=None, help="Visibility of a new repository.")
+@click.option("--replace-card", is_flag=True, help="Replace an existing README.md.")
+@click.option("--license", metavar="NAME", help="License of the weights, for the model card: apache-2.0.")
 @_hub
 def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
     """Publish the network in MODEL (a file or a run folder) as REPO (user/name) on the Hub."""
@@ -435,11 +438,11 @@ def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
 
 @main.command()
 @click.argument("repo")
-@click.option("--revision", help="A branch, tag or commit; by default the main branch.")
-@click.option("--cache-dir", metavar="FOLDER", help="Where to keep files, if not in the Hub's cache.")
+@click.option("--revision", help="A branch, tag or commit; default: main.")
+@click.option("--cache-dir", metavar="FOLDER", help="Folder for downloaded files; default: the Hub's cache.")
 @_hub
 def pull(repo: str, **options: Any) -> None:
-    """Fetch the model REPO (user/name) from the Hub, and print the folder in which it lies."""
+    """Download the model REPO (user/name) from the Hub, and print its folder."""
     from cnnzoo import weights
 
     click.echo(weights.pull(repo, **options))
@@ -449,7 +452,7 @@ def pull(repo: str, **options: Any) -> None:
 @click.argument("name", required=False)
 @_json
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the training recipes, or show what the recipe NAME says and what each field means."""
+    """List the training recipes, or show the fields of the recipe NAME with their meaning."""
     from cnnzoo.train import TrainConfig, list_recipes
     from cnnzoo.train import recipe as recipe_
 

@@ -1,4 +1,4 @@
-"""Where tensors live, by name, and what there is to compute with."""
+"""Devices: resolution by name, random state, memory, and information about the machine."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from cnnzoo.version import __version__
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; ``"auto"`` is a GPU where there is one, else the CPU.
+    """Returns the device of a name such as ``"cuda:1"``; ``"auto"`` is a GPU if there is one, else the CPU.
 
     Raises:
-        InputError: If there is no such device here.
+        InputError: If this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
-        reason = next(iter(str(problem).splitlines()), "")
-        raise InputError(f"there is no device {name!r} here ({reason}); use 'auto' or 'cpu'") from None
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise InputError(f"no device {name!r} on this machine ({reason}); use 'auto' or 'cpu'") from None
     return device
 
 
 def seed(device: torch.device, value: int) -> None:
-    """Seeds what is drawn on the CPU and on a device.
+    """Seeds the random generators of the CPU and of a device.
 
-    ``torch.manual_seed`` also notes down, with a stack trace each time, to seed GPUs that are not there yet.
+    Cheaper than ``torch.manual_seed``, which records a stack trace if CUDA is not initialized yet.
     """
     torch.default_generator.manual_seed(value)
     if device.type == "cuda":
@@ -44,8 +44,33 @@ def seed(device: torch.device, value: int) -> None:
             torch.cuda.manual_seed(value)
 
 
+@contextmanager
+def forked_rng(device: torch.device) -> Iterator[None]:
+    """Restores the random state of the CPU and of a device at the end."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def deterministic_algorithms(enabled: bool) -> Iterator[None]:
+    """Makes torch refuse nondeterministic operators, if enabled, and restores its setting at the end."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def device_name(device: torch.device) -> str:
+    """Returns a device with the name of its GPU: ``"cpu"``, ``"cuda:0 (NVIDIA H100)"``."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
 def cpu_info() -> dict[str, str]:
-    """What the kernel says of the first CPU (``model name``, ``flags``, ...); empty where it does not say."""
+    """Returns the fields of the first CPU in /proc/cpuinfo (``model name``, ``flags``, ...), none without that file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
@@ -53,8 +78,8 @@ def cpu_info() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def machine() -> dict[str, Any]:
-    """What a measured number was measured on: processor, cores, threads, GPUs, and the versions of the software."""
+def machine_info() -> dict[str, Any]:
+    """Returns what measurements depend on: processor, cores, threads, GPUs and software versions."""
     cpu = cpu_info()
     flags = set(cpu.get("flags", "").split())
     return {
@@ -70,28 +95,28 @@ def machine() -> dict[str, Any]:
     }
 
 
-@contextmanager
-def reused_memory() -> Iterator[None]:
-    """Lets glibc keep freed memory for the next step, where it would give every large tensor back to the kernel.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt, from malloc.h
 
-    Fresh pages are zeroed on first touch, which takes a fifth of an AlexNet step on a CPU. On leaving, what is free is
-    given back and glibc's own settings hold again. Elsewhere than on Linux with glibc, nothing is changed.
+
+@contextmanager
+def reuse_memory() -> Iterator[None]:
+    """Lets glibc reuse the memory of large tensors, which it would otherwise return to the kernel when they are freed.
+
+    The kernel zeroes each new page, which takes a fifth of an AlexNet training step on a CPU. At the end, free memory
+    is returned and glibc's defaults are restored. Without glibc, nothing is changed.
     """
     try:
         glibc = ctypes.CDLL(None)
-        mallopt, trim = glibc.mallopt, glibc.malloc_trim
+        mallopt, malloc_trim = glibc.mallopt, glibc.malloc_trim
     except (OSError, AttributeError, TypeError):
         yield
         return
-    before = {_TRIM_THRESHOLD: 128 * 1024, _TOP_PAD: 0, _MMAP_MAX: 65536}  # mallopt(3)
+    defaults = {_TRIM_THRESHOLD: 128 * 1024, _TOP_PAD: 0, _MMAP_MAX: 65536}  # mallopt(3)
     for option, value in {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 1024**2, _MMAP_MAX: 0}.items():
         mallopt(option, value)
     try:
         yield
     finally:
-        for option, value in before.items():
+        for option, value in defaults.items():
             mallopt(option, value)
-        trim(0)
-
-
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of malloc.h
+        malloc_trim(0)

@@ -1,4 +1,4 @@
-"""The exceptions of cnnzoo: what was given, where, and what to type instead."""
+"""The exceptions of cnnzoo; their messages say what was given, what was expected, and what to type."""
 
 from __future__ import annotations
 
@@ -7,56 +7,55 @@ from collections.abc import Iterable
 
 
 class CnnzooError(Exception):
-    """The base of every error that cnnzoo raises on purpose."""
+    """The base class of all errors that cnnzoo raises deliberately."""
 
 
 class UnknownNameError(CnnzooError, LookupError):
-    """A model, knob, recipe, data set or field that does not exist."""
+    """A name that does not exist: of a model, knob, recipe, data set or field."""
 
 
 class SpecError(CnnzooError, ValueError):
-    """A network that cannot be described or built as asked."""
+    """An invalid Spec or block, or a network that cannot be built from its Spec."""
 
 
 class InputError(CnnzooError, ValueError):
-    """An argument, an image or a tensor that does not fit."""
+    """An invalid argument, image or tensor."""
 
 
 class DataError(CnnzooError, OSError):
-    """A data set that is not there, or is not what it says."""
+    """A data set that is missing or damaged."""
 
 
 class FileError(CnnzooError, OSError):
-    """A file or folder that cannot be read, or written, as asked."""
+    """A file or folder that cannot be read or written."""
 
 
 class WeightsError(CnnzooError, ValueError):
-    """Weights that do not fit the network, or a weights file that is not one."""
+    """Weights that do not fit the network, or an invalid weights file."""
 
 
 class HubError(CnnzooError, OSError):
-    """What the Hub does not have, does not let one have, or could not do."""
+    """A request that the Hugging Face Hub denied or could not fulfill."""
 
 
 class TrainingError(CnnzooError, RuntimeError):
-    """A training run that cannot go on."""
+    """A training run that cannot continue."""
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name that is not known: the nearest known ones, then all of them.
+    """Returns the error for an unknown name, which lists the most similar known names, then all.
 
     Args:
-        what: What the name was meant to name, such as ``"model"``.
+        what: What the name stands for, such as ``"model"``.
         name: The name as given.
-        known: Every name that would have been right.
+        known: Every valid name.
     """
     names = sorted(known)
-    likeness = {
-        known_name: difflib.SequenceMatcher(None, str(name).casefold(), known_name.casefold()).ratio()
-        for known_name in names
+    similarity = {
+        valid: difflib.SequenceMatcher(None, str(name).casefold(), valid.casefold()).ratio() for valid in names
     }
-    # 0.55 finds "in_channels" for "in_chans"; what is clearly less alike than the best is no help.
-    best = max(likeness.values(), default=0.0)
-    near = [known_name for known_name in names if likeness[known_name] >= max(0.55, best - 0.1)][:3]
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    # 0.55 finds "in_channels" for "in_chans"; names clearly less similar than the best are left out
+    best = max(similarity.values(), default=0.0)
+    nearest = [valid for valid in names if similarity[valid] >= max(0.55, best - 0.1)][:3]
+    hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
     return UnknownNameError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")

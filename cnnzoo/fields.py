@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, SupportsIndex
 
-from cnnzoo.errors import CnnzooError, InputError, unknown
+from cnnzoo.errors import CnnzooError, InputError, UnknownNameError, unknown
 
 Check = Callable[[Any], Any]
 
@@ -209,7 +209,7 @@ def check_fields(instance: Any, error: type[CnnzooError], context: str = "") -> 
             object.__setattr__(instance, item.name, item.metadata["check"](value))
         except Mismatch as mismatch:
             if mismatch.choices is not None:
-                raise unknown(f"{context}{item.name}", value, mismatch.choices) from None
+                raise UnknownNameError(f"{context}{unknown(item.name, value, mismatch.choices)}") from None
             help = f" ({item.metadata['help']})" if item.metadata["help"] else ""
             raise error(f"{context}{item.name} must be {mismatch.expected}, not {value!r}{help}") from None
 

@@ -90,6 +90,8 @@ class Registry(MutableMapping[str, T]):
         del self._values[name], self._modules[name]
 
     def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):  # a file may hold any JSON value as a name
+            return False
         if name not in self._values:
             self._load_builtins()
         if name not in self._values:

@@ -1,9 +1,9 @@
-"""From an image to a class: what a network's images must look like, and what it says of one."""
+"""Classes of single images: preprocessing as in training, and the network's probabilities."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike, fspath
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from cnnzoo.data import prepare, resize
 from cnnzoo.errors import DataError, InputError
+from cnnzoo.modules import eval_mode, require_weights
 from cnnzoo.network import CNN
 
 Image = Any  # a path, a PIL image, or uint8 (C, H, W)
@@ -18,64 +19,63 @@ Image = Any  # a path, a PIL image, or uint8 (C, H, W)
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """Makes of an image what a network takes; call it with a path, a PIL image or uint8 (C, H, W).
+    """The preprocessing of a network: called with an image, it returns the network's input.
 
     Attributes:
-        size: (height, width) that the network takes.
+        size: (height, width) of the network's input.
         mean: Mean of each channel, values in [0, 1].
         std: Standard deviation of each channel, values in [0, 1].
-        fit: How images of another size are made to fit, as in training: ``"squash"``, ``"center"`` or ``"border"``.
-        crop_pct: Instead, as torchvision does it: the share of the shorter side that is shown of the middle.
+        crop_mode: How images of another size are brought to ``size``: ``"squash"``, ``"center"`` or ``"border"``.
+        crop_pct: The central fraction of the shorter side that is kept, as in torchvision; replaces ``crop_mode``.
     """
 
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    crop_mode: str = "resize"
+    crop_mode: str = "squash"
     crop_pct: float | None = None
 
     def __call__(self, image: Image) -> torch.Tensor:
-        """float32 (C, height, width) of an image.
+        """Returns the network's input for an image, float32 (C, height, width).
+
+        Args:
+            image: A path, a PIL image or a uint8 tensor (C, H, W).
 
         Raises:
             DataError: If a file cannot be read as an image.
-            InputError: If it is no image, or one of other channels.
+            InputError: If it is not an image, or has another number of channels.
         """
-        x = self._pixels(image)[None]
-        height, width = self.size
+        x = self._to_tensor(image)[None]
         if self.crop_pct is not None:
-            # as torchvision does it: the shorter side is scaled, then the middle is cut out
-            long, short = max(x.shape[-2:]), min(x.shape[-2:])
-            side = round(max(self.size) / self.crop_pct)
-            longer = int(side * long / short)
-            x = resize(x, (side, longer) if x.shape[-2] == short else (longer, side))
-            top, left = (round((have - want) / 2) for have, want in zip(x.shape[-2:], self.size, strict=True))
-            x = x[..., top : top + height, left : left + width]
+            x = _resize_and_crop_center(x, self.size, self.crop_pct)
         return prepare(x, self.size, self.mean, self.std, self.crop_mode)[0]
 
-    def _pixels(self, image: Image) -> torch.Tensor:
-        from PIL import Image as Pictures
+    def _to_tensor(self, image: Image) -> torch.Tensor:
+        """Returns an image as uint8 (C, H, W)."""
+        from PIL import Image as PILImage
         from torchvision.transforms.functional import pil_to_tensor
 
         channels = len(self.mean)
         if isinstance(image, torch.Tensor):
             if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != channels or not image.numel():
                 raise InputError(
-                    f"an image is uint8 ({channels}, H, W), not {image.dtype} {tuple(image.shape)}; a batch is given "
-                    "as a list of images"
+                    f"an image must be uint8 ({channels}, H, W), not {image.dtype} {tuple(image.shape)}; give several "
+                    "images as a list"
                 )
             return image
         mode = {1: "L", 3: "RGB"}.get(channels)
         if mode is None:
-            raise InputError(f"the network takes images of {channels} channels; give tensors, uint8 ({channels}, H, W)")
+            raise InputError(
+                f"the network expects images of {channels} channels; give tensors, uint8 ({channels}, H, W)"
+            )
         if isinstance(image, (str, PathLike)):
             try:
-                with Pictures.open(fspath(image)) as opened:
-                    return self._pixels(opened.copy())
-            except (OSError, ValueError, SyntaxError, Pictures.DecompressionBombError) as problem:
-                raise DataError(f"{image} cannot be read as an image: {problem}") from None
-        if not isinstance(image, Pictures.Image):
-            raise InputError(f"an image is a path, a PIL image or a uint8 tensor, not {type(image).__name__}")
+                with PILImage.open(fspath(image)) as opened:
+                    return self._to_tensor(opened.copy())
+            except (OSError, ValueError, SyntaxError, PILImage.DecompressionBombError) as error:
+                raise DataError(f"{image} cannot be read as an image: {error}") from None
+        if not isinstance(image, PILImage.Image):
+            raise InputError(f"an image must be a path, a PIL image or a uint8 tensor, not {type(image).__name__}")
         if image.mode.startswith(("I", "F")):
             raise InputError(
                 f"the image's values have more than 8 bits (mode {image.mode}); convert it to 8 bits first"
@@ -84,38 +84,51 @@ class Transform:
         return pixels
 
 
+def _resize_and_crop_center(images: torch.Tensor, size: tuple[int, int], crop_pct: float) -> torch.Tensor:
+    """Returns the center of images whose shorter side was resized to ``size / crop_pct``, as torchvision does it."""
+    short, long = sorted(images.shape[-2:])
+    new_short = round(max(size) / crop_pct)
+    new_long = int(new_short * long / short)
+    images = resize(images, (new_short, new_long) if images.shape[-2] == short else (new_long, new_short))
+    top, left = (round((old - new) / 2) for old, new in zip(images.shape[-2:], size, strict=True))
+    return images[..., top : top + size[0], left : left + size[1]]
+
+
 def transforms(model: CNN) -> Transform:
-    """What makes of an image what a network takes, as its training did and as its files say.
+    """Returns the preprocessing of a network, as in its training.
 
     Args:
-        model: A network of the zoo that knows the mean and standard deviation of its images: one that was trained
-            here, loaded, or had its ``notes`` filled in.
+        model: A network of the zoo with the mean and standard deviation of its images in ``notes``: trained here,
+            loaded, or set by you.
 
     Raises:
-        InputError: If it knows none.
+        InputError: If they are missing, or are not one per channel.
     """
     if not isinstance(model, CNN):
-        raise InputError(f"transforms takes a network of the zoo, not {type(model).__name__}; cnnzoo.load loads one")
+        raise InputError(f"transforms expects a cnnzoo network, not {type(model).__name__}; cnnzoo.load loads one")
     mean, std = model.notes.get("mean"), model.notes.get("std")
     if not mean or not std:
         raise InputError(
-            f"{model.spec.name} does not know the mean and std of its images: it was not trained; train or load it, or "
-            "say them: model.notes.update(mean=[0.5], std=[0.25]), one number for each channel"
+            f"{model.spec.name} has no preprocessing: the mean and std of its images are not known. Train it, load "
+            "trained weights, or set them, one number per channel: model.notes.update(mean=[0.5], std=[0.25])"
         )
     channels, height, width = model.spec.input
     if len(mean) != channels or len(std) != channels:
-        raise InputError(f"{model.spec.name} takes {channels} channels, and its notes have mean {mean} and std {std}")
-    fit = model.notes.get("crop_mode", "resize")
-    return Transform((height, width), tuple(mean), tuple(std), fit, model.notes.get("crop_pct"))
+        raise InputError(
+            f"{model.spec.name} expects {channels} channels, but its notes have mean {mean} and std {std}: give one "
+            "number per channel"
+        )
+    crop_mode = model.notes.get("crop_mode", "squash")
+    return Transform((height, width), tuple(mean), tuple(std), crop_mode, model.notes.get("crop_pct"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network says of one image.
+    """The prediction for one image; ``print`` shows the five most probable classes.
 
     Attributes:
-        probabilities: float32 (classes,), the softmax of its scores.
-        classes: What each class is called; its number where that is not known.
+        probabilities: float32 (classes,), the softmax of the scores.
+        classes: Name of each class; its number if the network has no names.
     """
 
     probabilities: torch.Tensor
@@ -123,11 +136,11 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The likeliest class."""
+        """The most probable class."""
         return self.top(1)[0][0]
 
     def top(self, n: int = 5) -> list[tuple[str, float]]:
-        """The ``n`` likeliest classes with their probabilities, the likeliest first (all, where there are fewer)."""
+        """Returns the ``n`` most probable classes (all, if there are fewer) and their probabilities, in order."""
         best = self.probabilities.topk(min(n, len(self.classes)))
         return [(self.classes[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
@@ -138,31 +151,24 @@ class Prediction:
 
 
 def predict(model: CNN, images: Sequence[Image]) -> list[Prediction]:
-    """What a network says of images, one after the other; its mode is left as it was.
+    """Returns the predictions of a network for images, one image at a time, in eval mode.
 
     Args:
-        model: A network that knows the mean and standard deviation of its images.
+        model: A network with the mean and standard deviation of its images in ``notes``.
         images: Paths, PIL images or uint8 tensors (C, H, W).
 
     Raises:
         DataError: If a file cannot be read as an image.
-        InputError: If the network does not know its images, or one is of other channels.
+        InputError: If the network has no preprocessing, or an image has another number of channels.
     """
-    prepared: Callable[[Image], torch.Tensor] = transforms(model)
-    first = next(model.parameters(), None)
-    if first is not None and first.is_meta:
-        raise InputError(f"{model.spec.name} is on the meta device and has no weights; create it on another")
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
-            rows = [model(prepared(image)[None].to(first))[0] for image in images]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    found = [row.float().softmax(dim=0).cpu() for row in rows]
-    named = model.notes.get("label_names")
+    transform = transforms(model)
+    require_weights(model, model.spec.name)
+    first = next(model.parameters(), None)  # gives device and dtype
+    with eval_mode(model), torch.inference_mode():
+        scores = [model(transform(image)[None].to(first))[0] for image in images]
+    probabilities = [row.float().softmax(dim=0).cpu() for row in scores]
+    names = model.notes.get("label_names")
     return [
-        Prediction(p, named if named and len(named) == len(p) else [str(number) for number in range(len(p))])
-        for p in found
+        Prediction(p, names if names and len(names) == len(p) else [str(number) for number in range(len(p))])
+        for p in probabilities
     ]

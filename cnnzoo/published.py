@@ -1,4 +1,4 @@
-"""What sources print about a network, and where our network departs from its source: records, not prose."""
+"""Records about a network: figures that its sources print, deviations from its source, its torchvision twin."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-# sources that more than one lineage cites
+# sources that several lineages cite
 D2L_SLIDE = "Dive into Deep Learning, lecture 24, slide 'AlexNet vs LeNet: complexity'"
 TORCHVISION = "torchvision, table of its weights"
 
-# of validation images, by the center crop where a source does not say otherwise
+# on the validation images, center crop unless a note says otherwise
 TOP1, TOP5 = "ImageNet accuracy, top 1, %", "ImageNet accuracy, top 5, %"
 TOP1_ERROR, TOP5_ERROR = "ImageNet error, top 1, %", "ImageNet error, top 5, %"
 
@@ -24,31 +24,33 @@ _FIGURE = re.compile(
 )
 
 
-def _unit(written: str) -> int:
-    """What a unit stands for: ``"M"``, ``"million"``, ``"x10^6"``."""
-    if written.startswith("x10^"):
-        return int("1" + "0" * int(written.removeprefix("x10^")))
-    return _UNITS[written]
+def _unit_value(unit: str) -> int:
+    """Returns the factor of a unit such as ``"M"``, ``"million"`` or ``"x10^6"``."""
+    if unit.startswith("x10^"):
+        return int(10 ** int(unit.removeprefix("x10^")))
+    return _UNITS[unit]
 
 
 @dataclass(frozen=True)
 class Published:
-    """One figure as a source prints it, with what it takes to compute it again.
+    """One figure as a source prints it, and how to recompute it.
 
     Attributes:
-        what: What the source says the figure is: ``"parameters"``.
+        what: Name of the figure in the source: ``"parameters"``.
         printed: The figure as printed: ``"46M"``.
-        source: Where it is printed. Figures of two networks that share source and what are set side by side.
-        quantity: How to compute it again: ``"parameters"``, ``"weights"`` (parameters without biases), ``"bytes"``
-            (of the parameters in float32), ``"macs"``, ``"flops"``, ``"connections"``, ``"neurons"``, ``"inputs"``
-            (values of one image), ``"min_image_size"`` (of a square image, in px), or ``""`` where it cannot be
-            computed here.
-        blocks: Labels (with wildcards) of the blocks that it covers; empty for the whole network.
-        setting: Arguments of the model function under which it was printed.
-        against: A registered network: the figure is how many times that of this network, as a whole.
-        digits: Significant digits, where those printed mislead (``"650,000"`` has two); 0 takes all printed.
-        note: Under which reading it holds, why it does not, or why it cannot be computed here.
-        headline: Whether a comparison with another network that shares source and what repeats it.
+        source: Where it is printed. Comparisons show figures of several networks side by side if they have the same
+            source and name.
+        quantity: What is computed: ``"parameters"``, ``"weights"`` (parameters without biases), ``"bytes"`` (of the
+            parameters in float32), ``"macs"``, ``"flops"``, ``"connections"``, ``"neurons"``, ``"inputs"`` (values of
+            one image), ``"min_image_size"`` (side of the smallest square image, in px); ``""`` if the figure cannot be
+            recomputed.
+        blocks: Labels (with wildcards) of the blocks that the figure covers; empty for the whole network.
+        knobs: Arguments of the model function for which it was printed.
+        relative_to: Name of a registered network: the figure is the ratio to the quantity of that whole network.
+        digits: Number of significant digits, if not all printed digits are significant (``"650,000"`` has two); 0
+            means all.
+        note: Under which reading the figure agrees, why it does not, or why it cannot be recomputed.
+        headline: Whether comparisons of networks repeat the figure.
     """
 
     what: str
@@ -56,8 +58,8 @@ class Published:
     source: str
     quantity: str = ""
     blocks: tuple[str, ...] = ()
-    setting: Mapping[str, int] = field(default_factory=dict)
-    against: str = ""
+    knobs: Mapping[str, int] = field(default_factory=dict)
+    relative_to: str = ""
     digits: int = 0
     note: str = ""
     headline: bool = False
@@ -65,20 +67,20 @@ class Published:
     @property
     def value(self) -> Fraction:
         """The printed figure as an exact number."""
-        return self._parsed()[0]
+        return self._parse()[0]
 
     def agrees(self, exact: float) -> bool:
-        """Whether ``exact``, rounded or truncated to the printed digits, is the printed figure."""
-        value, step = self._parsed()
+        """Returns whether ``exact``, rounded or truncated to the printed digits, is the printed figure."""
+        value, step = self._parse()
         quotient = Fraction(exact) / step
         return value in (math.floor(quotient) * step, math.floor(quotient + Fraction(1, 2)) * step)
 
-    def _parsed(self) -> tuple[Fraction, Fraction]:
-        """The figure, and the weight of its last significant digit."""
+    def _parse(self) -> tuple[Fraction, Fraction]:
+        """Returns the printed value, and the value of one unit in its last significant digit."""
         match = _FIGURE.fullmatch(self.printed)
         if match is None:
-            raise ValueError(f"{self.printed!r} is no figure such as '46M' or '60,000'")
-        whole, decimals, unit = match[1].replace(",", ""), match[2] or "", _unit(match[3] or "")
+            raise ValueError(f"{self.printed!r} is not a figure such as '46M' or '60,000'")
+        whole, decimals, unit = match[1].replace(",", ""), match[2] or "", _unit_value(match[3] or "")
         value = Fraction(int(whole + decimals) * unit, 10 ** len(decimals))
         if not self.digits:
             return value, Fraction(unit, 10 ** len(decimals))
@@ -87,13 +89,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Deviation:
-    """One place where our network departs from its source.
+    """One deviation of a network from its source.
 
     Attributes:
-        blocks: Labels of the blocks concerned, or ``"input"``.
-        source: What the source says.
-        ours: What ours does.
-        reason: Why.
+        blocks: Labels of the blocks, or ``"input"``.
+        source: What the source has.
+        ours: What this network has.
+        reason: The reason for the deviation.
     """
 
     blocks: str
@@ -104,39 +106,50 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Twin:
-    """The model of torchvision that ours equals, weight by weight.
+    """The torchvision model that a network equals, weight by weight.
 
     Attributes:
-        name: Its name there.
-        keys: How our weights are called there, where the state-dict keys differ: regular expressions over
-            ``label:conv.weight`` (``norm``, ``linear`` instead of ``conv``) and what to put for them, in order.
-        left_out: Parts of it that ours does without.
-        images: Mean and standard deviation of the images that its weights expect, where they are not those that
-            torchvision says.
+        name: Name of the model in torchvision.
+        keys: How to rename weights to torchvision's state-dict keys, if these differ: regular expressions over
+            ``label:conv.weight`` (or ``norm``, ``linear`` instead of ``conv``) and their replacements, in order.
+        skipped: Modules of the torchvision model that the network does not have.
+        mean_std: Mean and standard deviation of the images that the torchvision weights expect, the same for each
+            channel; None for those that torchvision declares.
     """
 
     name: str
     keys: Mapping[str, str] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
-    images: tuple[float, float] | None = None
+    skipped: tuple[str, ...] = ()
+    mean_std: tuple[float, float] | None = None
 
 
-# every net of the textbook is built for the images on which it trains
+# the models of the textbook, which are trained on Fashion-MNIST
 TEACHING = Deviation(
     "input, output", "3 channels, 1000 classes", "1 channel, 10 classes", "Fashion-MNIST, as in the book"
 )
 
 
 def torchvision_figures(
-    parameters: str, gflops: str, top1: str, top5: str, least: str = "", least_note: str = ""
+    parameters: str, gflops: str, top1: str, top5: str, min_size: str = "", min_size_note: str = ""
 ) -> tuple[Published, ...]:
-    """What torchvision prints of one of its models, for the weights V1."""
+    """Returns the figures that torchvision prints for the weights ``IMAGENET1K_V1`` of one of its models.
+
+    Args:
+        parameters: Number of parameters.
+        gflops: Multiply-adds of one image, in units of 10^9.
+        top1: ImageNet accuracy, top 1, in percent.
+        top5: ImageNet accuracy, top 5, in percent.
+        min_size: Side of the smallest image, in px; empty if torchvision prints none.
+        min_size_note: The note on that figure.
+    """
     figures = [
         Published("parameters", parameters, TORCHVISION, "parameters"),
         Published("GFLOPS", f"{gflops}G", TORCHVISION, "macs", note="multiply-adds"),
         Published(TOP1, top1, TORCHVISION, note="a training run"),
         Published(TOP5, top5, TORCHVISION, note="a training run"),
     ]
-    if least:
-        figures.insert(2, Published("least image", f"{least} px", TORCHVISION, "min_image_size", note=least_note))
+    if min_size:
+        figures.insert(
+            2, Published("smallest image", f"{min_size} px", TORCHVISION, "min_image_size", note=min_size_note)
+        )
     return tuple(figures)

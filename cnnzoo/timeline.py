@@ -1,4 +1,4 @@
-"""The registered networks by year: their cost, and the accuracy that their sources print."""
+"""The registered models by year, with their counts and the accuracy that their sources print."""
 
 from __future__ import annotations
 
@@ -20,60 +20,66 @@ from cnnzoo.registry import get_entry, get_spec, list_models
 
 @dataclass(frozen=True)
 class Timeline(Printable):
-    """Networks through the years: what each costs, and what accuracy was published of it.
+    """Models by year, with their parameters, MACs and published accuracy.
 
     Attributes:
-        points: One per network, by year and name.
+        points: One per model, in order of year and name.
     """
 
     points: Sequence[Point]
 
     def table(self) -> Table:
-        """The networks as a table."""
+        """Returns the models as a table."""
         return Table(
-            title="networks through the years",
+            title="models by year",
             headers=("year", "model", "parameters", "MACs", TOP1),
             rows=[
                 (str(p.year), p.name, p.params, p.macs, "" if p.accuracy is None else f"{p.accuracy:.1f}")
                 for p in self.points
             ],
-            notes=["as published: each with its own training and crops, or 100 less the error that a source prints"],
+            notes=[
+                "accuracy as published: with different training and crops; 100 minus the error if a source prints that"
+            ],
         )
 
     def tables(self) -> Sequence[Table]:
-        """The one table."""
+        """Returns the table, as a list."""
         return [self.table()]
 
     def to_json(self) -> str:
-        """The networks as JSON."""
+        """Returns the models as JSON."""
         return json.dumps([dataclasses.asdict(point) for point in self.points], indent=2)
 
     def plot(self, path: str | PathLike[str]) -> None:
-        """Draws accuracy against MACs; a disc's area is the number of parameters.
+        """Plots accuracy against MACs; the area of a disc is proportional to the number of parameters.
 
         Args:
-            path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
+            path: File to write; its suffix sets the format (``.png``, ``.svg``, ``.pdf``).
+
+        Raises:
+            InputError: If no model has an accuracy.
+            FileError: If the file cannot be written.
         """
         years = [point.year for point in self.points]
         plot_accuracy(self.points, path, f"Classic CNNs, {min(years)} to {max(years)}")
 
 
 def timeline(pattern: str = "*") -> Timeline:
-    """The registered networks through the years, with the ImageNet accuracies that their sources print.
+    """Returns the registered models by year, with their counts and the ImageNet accuracy that their sources print.
 
     Args:
-        pattern: A wildcard over names, such as ``"res*"``; networks without a year are left out.
+        pattern: A wildcard over names, such as ``"res*"``; models without a year are left out.
 
     Raises:
-        UnknownNameError: If no network of that pattern has a year.
+        UnknownNameError: If no model that matches has a year.
     """
     points = []
     for name in list_models(pattern):
         entry = get_entry(name)
         if entry.year is None:
             continue
-        printed = {figure.what: float(figure.value) for figure in entry.published if figure.what in (TOP1, TOP1_ERROR)}
-        accuracy = printed.get(TOP1, 100 - printed[TOP1_ERROR] if TOP1_ERROR in printed else None)
+        figures = {figure.what: float(figure.value) for figure in entry.published if figure.what in (TOP1, TOP1_ERROR)}
+        accuracy = figures.get(TOP1, 100 - figures[TOP1_ERROR] if TOP1_ERROR in figures else None)
         with torch.device("meta"):
             model = CNN(get_spec(name))
         report = count(model, (1, *model.spec.input))

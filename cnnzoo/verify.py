@@ -1,4 +1,4 @@
-"""Published figures recomputed: each with our exact value and a verdict."""
+"""Published figures recomputed, each with the exact value and a verdict."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ AGREES, CONTRADICTS, NOT_RECOMPUTABLE = "agrees", "contradicts", "not recomputab
 
 @dataclass(frozen=True)
 class Finding:
-    """One published figure and what became of it.
+    """One published figure, recomputed.
 
     Attributes:
-        model: The registered name.
+        model: Name of the registered model.
         published: The figure as its source prints it.
-        exact: Our exact value (a ratio is a real number); None where it cannot be computed here.
+        exact: The exact value, a float for ratios; None if the figure cannot be recomputed.
     """
 
     model: str
@@ -47,11 +47,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit(Printable):
-    """Published figures beside recomputed ones, and where the networks depart from their sources on purpose.
+    """Published figures beside exact ones, and the deviations of the networks from their sources.
 
     Attributes:
         findings: One per published figure.
-        deviations: (registered name, where it departs from its source), in order.
+        deviations: (name of the registered model, deviation) pairs.
     """
 
     findings: Sequence[Finding]
@@ -59,41 +59,43 @@ class Audit(Printable):
 
     @property
     def unexplained(self) -> list[Finding]:
-        """The findings that contradict their source and have no reason beside them."""
+        """The findings that contradict their source without a note that says why."""
         return [f for f in self.findings if f.verdict == CONTRADICTS and not f.published.note]
 
     def tables(self) -> Sequence[Table]:
-        """A table of figures for each network and source, and a table of deviations for each network."""
+        """Returns a table of figures per network and source, and a table of deviations per network."""
         figures: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
             figures.setdefault((finding.model, finding.published.source), []).append(finding)
-        departures: dict[str, list[Deviation]] = {}
+        deviations: dict[str, list[Deviation]] = {}
         for model, deviation in self.deviations:
-            departures.setdefault(model, []).append(deviation)
+            deviations.setdefault(model, []).append(deviation)
         return [
             *(
                 Table(
-                    title=f"{model}: what is printed in {source}",
-                    headers=("figure", "printed", "exact", "verdict", "reading or reason"),
-                    rows=[(f.published.what, f.published.printed, f.exact, f.verdict, f.published.note) for f in found],
+                    title=f"{model}: figures in {source}",
+                    headers=("figure", "printed", "exact", "verdict", "note"),
+                    rows=[
+                        (f.published.what, f.published.printed, f.exact, f.verdict, f.published.note) for f in findings
+                    ],
                 )
-                for (model, source), found in figures.items()
+                for (model, source), findings in figures.items()
             ),
             *(
                 Table(
-                    title=f"{model}: where it departs from its source",
-                    headers=("rows", "source", "ours", "reason"),
-                    rows=[(d.blocks, d.source, d.ours, d.reason) for d in found],
+                    title=f"{model}: deviations from its source",
+                    headers=("blocks", "source", "ours", "reason"),
+                    rows=[(d.blocks, d.source, d.ours, d.reason) for d in of_model],
                 )
-                for model, found in departures.items()
+                for model, of_model in deviations.items()
             ),
         ]
 
     def __str__(self) -> str:
-        return super().__str__() or "nothing is published of these networks"
+        return super().__str__() or "no published figures of these networks"
 
     def to_json(self) -> str:
-        """Findings and deviations as JSON."""
+        """Returns findings and deviations as JSON."""
         figures: list[dict[str, Any]] = [
             {
                 "model": f.model,
@@ -111,37 +113,41 @@ class Audit(Printable):
 
 
 def verify(name: str | None = None) -> Audit:
-    """Recomputes the published figures of a model, or of all, and tells where it departs from its sources.
+    """Recomputes the published figures of a model, or of all models, and lists the deviations from its sources.
 
     Args:
-        name: A registered name; None takes every model.
+        name: A registered name; None means every model.
 
     Raises:
         UnknownNameError: If no model has that name.
     """
     names = list_models() if name is None else [name]
-    known: dict[Spec, _Computed] = {}
+    computed: dict[Spec, _Quantities] = {}
 
-    def computed(model: str, setting: Mapping[str, int]) -> _Computed:
-        spec = get_spec(model, **setting)
-        return known.setdefault(spec, _Computed(spec))
+    def quantities(model: str, knobs: Mapping[str, int]) -> _Quantities:
+        spec = get_spec(model, **knobs)
+        return computed.setdefault(spec, _Quantities(spec))
 
-    def exact(model: str, published: Published) -> float | None:
+    def recompute(model: str, published: Published) -> float | None:
         if not published.quantity:
             return None
-        value = computed(model, published.setting).total(published.quantity, published.blocks)
-        if not published.against:
+        value = quantities(model, published.knobs).total(published.quantity, published.blocks)
+        if not published.relative_to:
             return value
-        return value / computed(published.against, {}).total(published.quantity)
+        return value / quantities(published.relative_to, {}).total(published.quantity)
 
     return Audit(
-        [Finding(n, p, exact(n, p)) for n in names for p in get_entry(n).published],
-        [(n, deviation) for n in names for deviation in get_entry(n).deviations],
+        [
+            Finding(model, published, recompute(model, published))
+            for model in names
+            for published in get_entry(model).published
+        ],
+        [(model, deviation) for model in names for deviation in get_entry(model).deviations],
     )
 
 
-class _Computed:
-    """A network, and what can be computed of it, each once."""
+class _Quantities:
+    """The quantities of a network; it is built and counted once, when needed."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -152,11 +158,11 @@ class _Computed:
             return CNN(self.spec)
 
     @cached_property
-    def counted(self) -> dict[str, dict[str, int]]:
+    def counts(self) -> dict[str, dict[str, int]]:
         return count(self.model, (1, *self.spec.input)).by("label")
 
-    def total(self, quantity: str, rows: Sequence[str] = ()) -> int:
-        """A quantity of some rows (of all, where none are given)."""
+    def total(self, quantity: str, patterns: Sequence[str] = ()) -> int:
+        """Returns the total of a quantity over the blocks whose labels match one of some patterns; over all without."""
         if quantity == "inputs":
             return math.prod(self.spec.input)
         if quantity == "min_image_size":
@@ -168,43 +174,51 @@ class _Computed:
                 if quantity != "weights" or not key.endswith("bias"):
                     values[label] = values.get(label, 0) + parameter.numel() * (4 if quantity == "bytes" else 1)
         elif quantity in ("macs", "flops", "connections", "neurons"):
-            column, times = ("macs", 2) if quantity == "flops" else (quantity, 1)
-            values = {label: sums[column] * times for label, sums in self.counted.items()}
+            column, factor = ("macs", 2) if quantity == "flops" else (quantity, 1)
+            values = {label: sums[column] * factor for label, sums in self.counts.items()}
         else:
-            raise ValueError(f"{self.spec.name}: no way is known to compute {quantity!r}")
-        chosen = [label for label in values if not rows or any(fnmatchcase(label, pattern) for pattern in rows)]
-        if not chosen:
-            raise ValueError(f"{self.spec.name}: no row matches {rows}")
-        return sum(values[label] for label in chosen)
+            raise ValueError(f"{self.spec.name}: unknown quantity {quantity!r}")
+        labels = [label for label in values if not patterns or any(fnmatchcase(label, p) for p in patterns)]
+        if not labels:
+            raise ValueError(f"{self.spec.name}: no block matches {patterns}")
+        return sum(values[label] for label in labels)
 
 
 def claims(names: Sequence[str]) -> list[str]:
-    """What one source prints about all of these models, and what holds of it: lines of text.
+    """Returns what a source claims about all of some models, and whether it holds, as lines of text.
 
     Args:
         names: Registered names, in the order in which they are compared.
     """
     audits = [verify(name).findings for name in names]
-    first, *others = [{(f.published.source, f.published.what): f for f in fs if f.published.headline} for fs in audits]
+    first, *others = [
+        {
+            (finding.published.source, finding.published.what): finding
+            for finding in findings
+            if finding.published.headline
+        }
+        for findings in audits
+    ]
     lines: list[str] = []
-    source_before = None
+    last_source = None
     for key, finding in first.items():
         if not all(key in other for other in others):
             continue
         source, what = key
-        if source != source_before:
+        if source != last_source:
             lines.append(f"{source}, prints:")
-            source_before = source
+            last_source = source
         sides = [finding, *(other[key] for other in others)]
         lines.append(f"  {what}: {' against '.join(side.published.printed for side in sides)}.")
-        lines += [f"    {_sentence(side)}" for side in sides]
+        lines += [f"    {_describe(side)}" for side in sides]
     return lines
 
 
-def _sentence(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
+    """Returns a sentence on whether a printed figure holds."""
     published, printed = finding.published, finding.published.printed
     if finding.exact is None:
-        return f"{printed} cannot be recomputed here."
+        return f"{printed} cannot be recomputed."
     if finding.verdict == AGREES:
         reading = f" ({published.note})" if published.note else ""
         return f"{printed} holds for {finding.model}: exactly {finding.exact:,}{reading}."

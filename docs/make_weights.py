@@ -1,6 +1,6 @@
-"""Trains the weights that ship with cnnzoo, on the full Fashion-MNIST, and puts them into the package.
+"""Trains the weights that ship with cnnzoo on the full Fashion-MNIST, and writes them into the package.
 
-python docs/make_weights.py     # lenet and lenet5_1998, by the recipe 'quick' ('quick/lenet' where there is one)
+python docs/make_weights.py     # lenet and lenet5_1998, with the recipe 'quick' ('quick/lenet' if there is one)
 python docs/make_weights.py --recipe fast lenet
 """
 
@@ -9,20 +9,20 @@ from __future__ import annotations
 import argparse
 
 import cnnzoo
-from cnnzoo.weights.pretrained import MAX_BYTES, shipped
+from cnnzoo.weights.pretrained import MAX_SHIPPED_BYTES, shipped_file
 
 NAMES = ("lenet", "lenet5_1998")
 
 
-def make(name: str, recipe: str) -> None:
-    """Trains one network; its file says with which config, on which data, and how well it does."""
+def make_weights(name: str, recipe: str) -> None:
+    """Trains one network; its file holds the config, the data and the accuracy."""
     data = cnnzoo.load_data("fashion_mnist")
     model = cnnzoo.create(name, seed=0)
     run = cnnzoo.Trainer(model, data, cnnzoo.recipe(recipe, model=name)).fit()
     if run.interrupted:
         raise SystemExit(f"{name}: interrupted; nothing is written")
-    file = cnnzoo.save(model.float(), shipped(name), overwrite=True)
-    assert file.stat().st_size <= MAX_BYTES, f"{file} is too large to ship"
+    file = cnnzoo.save(model.float(), shipped_file(name), overwrite=True)
+    assert file.stat().st_size <= MAX_SHIPPED_BYTES, f"{file} is too large to ship"
     print(f"{file}: {run}")
 
 
@@ -30,6 +30,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=NAMES)
     parser.add_argument("--recipe", default="quick")
-    given = parser.parse_args()
-    for name in given.names:
-        make(name, given.recipe)
+    args = parser.parse_args()
+    for name in args.names:
+        make_weights(name, args.recipe)

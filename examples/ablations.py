@@ -1,11 +1,12 @@
-"""What does each part of LeNet and AlexNet buy? The questions of the lecture, each answered by a line or two.
+"""Ablations of LeNet and AlexNet: pooling windows, hidden dense layers, activations, dropout, image size.
 
     python examples/ablations.py lenet              # a minute on two cores
     python examples/ablations.py alexnet            # a quarter of an hour
     python examples/ablations.py lenet --data fashion_mnist
 
-Every variant is trained from the same seed, the sigmoid nets and the ReLU nets each with the recipe that suits them.
-It is one seed: on the sample's 1,000 test images an accuracy has a standard error of about one point.
+These are questions of the lecture; each variant is an edit of one or two lines. All variants are trained from the same
+seed, those with sigmoids by one recipe and those with ReLU by another. With a single seed and the 1,000 test images of
+the sample, an accuracy has a standard error of about one percentage point.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import cnnzoo
 from cnnzoo import ImageData, Spec, edit, get_spec, remove
 
 
-def lenets() -> dict[str, Spec]:
+def lenet_variants() -> dict[str, Spec]:
     lenet = get_spec("lenet")
     relu = get_spec("lenet", activation="relu", pooling="max")
     return {
@@ -33,7 +34,7 @@ def lenets() -> dict[str, Spec]:
     }
 
 
-def alexnets() -> dict[str, Spec]:
+def alexnet_variants() -> dict[str, Spec]:
     alexnet = get_spec("alexnet")
     return {
         "alexnet": alexnet,
@@ -44,40 +45,44 @@ def alexnets() -> dict[str, Spec]:
     }
 
 
-def train_all(net: str, data: ImageData, *, epochs: int | None = None, width: float = 1.0) -> Iterator[dict[str, Any]]:
-    """Trains every variant of a net, one after the other: its name, what it costs, and what comes of it."""
-    sigmoids, relus = cnnzoo.recipe("quick/lenet"), cnnzoo.recipe("quick").replace(epochs=20)
-    if net == "alexnet":  # narrow ones learn nothing in few steps of SGD
-        relus = cnnzoo.recipe("quick/alexnet") if width == 1 else cnnzoo.recipe("quick").replace(init="kaiming_normal")
-    for name, spec in (lenets() if net == "lenet" else alexnets()).items():
+def train_variants(
+    model_name: str, data: ImageData, *, epochs: int | None = None, width: float = 1.0
+) -> Iterator[dict[str, Any]]:
+    """Trains the variants of a model one after the other, and yields name, counts and accuracies of each."""
+    sigmoid_config, relu_config = cnnzoo.recipe("quick/lenet"), cnnzoo.recipe("quick").replace(epochs=20)
+    if model_name == "alexnet":  # a narrow one does not train in few steps of SGD
+        kaiming = cnnzoo.recipe("quick").replace(init="kaiming_normal")
+        relu_config = cnnzoo.recipe("quick/alexnet") if width == 1 else kaiming
+    for name, spec in (lenet_variants() if model_name == "lenet" else alexnet_variants()).items():
         model = cnnzoo.create(spec, seed=0, width=width)
         report = cnnzoo.count(model)
-        config = relus if "ReLU" in report.by("kind") else sigmoids
+        config = relu_config if "ReLU" in report.by("kind") else sigmoid_config
         if name == "on 28x28":
-            config = config.replace(lr=config.lr / 2)  # without it, the loss does not fall at all
+            config = config.replace(lr=config.lr / 2)  # the loss does not fall at the full rate
         config = config.replace(epochs=epochs or config.epochs, eval_every=0)
         run = cnnzoo.Trainer(model, data, config).fit()
         if run.interrupted:
             raise KeyboardInterrupt
-        figures = {key: run.metrics[key] for key in ("train_acc", "test_acc")}
-        yield {"name": name, "parameters": report.params.total, "macs": report.macs, "epochs": config.epochs, **figures}
+        accuracies = {key: run.metrics[key] for key in ("train_acc", "test_acc")}
+        counts = {"parameters": report.params.total, "macs": report.macs}
+        yield {"name": name, **counts, "epochs": config.epochs, **accuracies}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("net", choices=("lenet", "alexnet"))
-    parser.add_argument("--data", default="fashion_mnist_sample", help="a data set of cnnzoo")
-    parser.add_argument("--images", type=int, help="learn from the first so many alone, test on as many")
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--width", type=float, default=1.0, help="scale the nets, for a quick look")
+    parser.add_argument("model", choices=("lenet", "alexnet"))
+    parser.add_argument("--data", default="fashion_mnist_sample", help="name of a data set")
+    parser.add_argument("--images", type=int, help="number of images for training and for testing (default: all)")
+    parser.add_argument("--epochs", type=int, help="number of epochs (default: the recipe's)")
+    parser.add_argument("--width", type=float, default=1.0, help="factor of the width, for a quick look")
     args = parser.parse_args()
 
     data = cnnzoo.load_data(args.data)
     data = replace(data, train=data.train[: args.images], test=data.test[: args.images])
-    print(f"{args.net} on {data.name}\n{'':28}{'parameters':>12}{'MACs':>15}{'train':>8}{'test':>8}")
-    for found in train_all(args.net, data, epochs=args.epochs, width=args.width):
-        accuracies = f"{found['train_acc']:8.3f}{found['test_acc']:8.3f}"
-        print(f"{found['name']:28}{found['parameters']:12,}{found['macs']:15,}{accuracies}", flush=True)
+    print(f"{args.model} on {data.name}\n{'':28}{'parameters':>12}{'MACs':>15}{'train':>8}{'test':>8}")
+    for result in train_variants(args.model, data, epochs=args.epochs, width=args.width):
+        accuracies = f"{result['train_acc']:8.3f}{result['test_acc']:8.3f}"
+        print(f"{result['name']:28}{result['parameters']:12,}{result['macs']:15,}{accuracies}", flush=True)
 
 
 if __name__ == "__main__":

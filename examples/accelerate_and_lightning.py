@@ -1,12 +1,13 @@
-"""A network of the zoo in training loops of others: Accelerate, Lightning Fabric and Lightning's Trainer.
+"""Training loops of other libraries: a cnnzoo network in Accelerate, Lightning Fabric and Lightning's Trainer.
 
     pip install accelerate lightning
-    python examples/accelerate_and_lightning.py             # all of them, after a loop of plain torch
+    python examples/accelerate_and_lightning.py             # all of them, after a plain PyTorch loop
     python examples/accelerate_and_lightning.py torch fabric
 
-All get the same network, batches and optimizer, and leave the same weights, to rounding: a network of the zoo is a
-plain nn.Module. With notes of what its images look like, its file is as good as one that cnnzoo's trainer leaves.
-They run on the CPU here; leave out cpu=True, accelerator= and devices= for the devices that are there.
+A network of cnnzoo is a plain nn.Module. All loops get the same network, batches and optimizer, and end with the same
+weights up to rounding. The script stores class names, mean and standard deviation in model.notes before it saves the
+network, so that cnnzoo can evaluate the file and predict with it. Everything runs on the CPU; omit cpu=True,
+accelerator= and devices= to use the devices of the machine.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import cnnzoo
+from cnnzoo.data import normalize
 
 
-def by_torch(model, optimizer, loader, epochs):
+def train_torch(model, optimizer, loader, epochs):
     for images, labels in (batch for _ in range(epochs) for batch in loader):
         optimizer.zero_grad()
         cross_entropy(model(images), labels).backward()
         optimizer.step()
 
 
-def by_accelerate(model, optimizer, loader, epochs):
+def train_accelerate(model, optimizer, loader, epochs):
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -39,7 +41,7 @@ def by_accelerate(model, optimizer, loader, epochs):
         optimizer.step()
 
 
-def by_fabric(model, optimizer, loader, epochs):
+def train_fabric(model, optimizer, loader, epochs):
     from lightning.fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -52,7 +54,7 @@ def by_fabric(model, optimizer, loader, epochs):
         optimizer.step()
 
 
-def by_lightning(model, optimizer, loader, epochs):
+def train_lightning(model, optimizer, loader, epochs):
     from lightning import LightningModule, Trainer
 
     class Module(LightningModule):
@@ -66,11 +68,11 @@ def by_lightning(model, optimizer, loader, epochs):
         def configure_optimizers(self):
             return optimizer
 
-    leaves_nothing = {"logger": False, "enable_checkpointing": False}
-    Trainer(accelerator="cpu", devices=1, max_epochs=epochs, **leaves_nothing).fit(Module(), loader)
+    no_files = {"logger": False, "enable_checkpointing": False}
+    Trainer(accelerator="cpu", devices=1, max_epochs=epochs, **no_files).fit(Module(), loader)
 
 
-LOOPS = {"torch": by_torch, "accelerate": by_accelerate, "fabric": by_fabric, "lightning": by_lightning}
+LOOPS = {"torch": train_torch, "accelerate": train_accelerate, "fabric": train_fabric, "lightning": train_lightning}
 
 
 def main() -> None:
@@ -81,21 +83,21 @@ def main() -> None:
     args = parser.parse_args()
     data = cnnzoo.load_data("fashion_mnist_sample")
     samples = TensorDataset(normalize(data.train.images, data.mean, data.std), data.train.labels)
-    found: dict[str, torch.Tensor] = {}
-    lines = [f"{'':14}{'test accuracy':>14}{'largest weight apart from the first':>38}"]
+    weights: dict[str, torch.Tensor] = {}
+    lines = [f"{'':14}{'test accuracy':>14}{'largest difference of a weight':>38}"]
     for name in args.loops:
         model = cnnzoo.create("lenet", activation="relu", pooling="max", seed=0)
         model.notes |= {"label_names": list(data.classes), "mean": list(data.mean), "std": list(data.std)}
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
         loader = DataLoader(samples, batch_size=64, shuffle=True, generator=torch.Generator().manual_seed(0))
-        LOOPS[name](model, optimizer, loader, args.epochs)  # in place, whatever it is wrapped in
+        LOOPS[name](model, optimizer, loader, args.epochs)  # trains in place: wrappers share the parameters
         file = cnnzoo.save(model, args.out / f"{name}.safetensors", overwrite=True)
 
-        again = cnnzoo.load(file)  # the file alone says the network, its classes, its images
-        found[name] = torch.nn.utils.parameters_to_vector(again.parameters()).detach()
-        apart = (found[name] - found[args.loops[0]]).abs().max()
-        lines.append(f"{name:14}{cnnzoo.evaluate(again, data).top1:14.3f}{apart:38.1e}")
-    print(*lines, sep="\n")  # after what the others print
+        loaded = cnnzoo.load(file)
+        weights[name] = torch.nn.utils.parameters_to_vector(loaded.parameters()).detach()
+        difference = (weights[name] - weights[args.loops[0]]).abs().max()
+        lines.append(f"{name:14}{cnnzoo.evaluate(loaded, data).top1:14.3f}{difference:38.1e}")
+    print(*lines, sep="\n")  # after the output of the loops
 
 
 if __name__ == "__main__":

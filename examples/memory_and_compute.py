@@ -1,4 +1,4 @@
-"""Which dominate, convolutions or dense layers: in memory, and in work? The exercises of the chapter on AlexNet.
+"""Memory and computation of convolutions and dense layers. Exercises of the textbook's chapter on AlexNet.
 
 python examples/memory_and_compute.py
 python examples/memory_and_compute.py vgg16 --batch 32 --picture vgg16.png
@@ -17,40 +17,40 @@ COLUMNS = ("params", "saved_bytes", "moved_bytes", "macs", "backward_macs")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("net", nargs="?", default="alexnet")
-    parser.add_argument("--batch", type=int, default=128, help="images at a time")
-    parser.add_argument("--picture", default="memory_and_compute.png", help="every layer of it")
-    options = parser.parse_args()
-    one = cnnzoo.count(options.net)
-    report = cnnzoo.count(options.net, (options.batch, *one.input_size[1:]))
+    parser.add_argument("model", nargs="?", default="alexnet")
+    parser.add_argument("--batch", type=int, default=128, help="batch size")
+    parser.add_argument("--picture", default="memory_and_compute.png", help="file for the picture of all layers")
+    args = parser.parse_args()
+    one = cnnzoo.count(args.model)
+    report = cnnzoo.count(args.model, (args.batch, *one.input_size[1:]))
 
-    sums = {what: dict.fromkeys(COLUMNS, 0) for what in (*KINDS.values(), "all others")}
-    for kind, found in report.by("kind").items():
+    sums = {group: dict.fromkeys(COLUMNS, 0) for group in (*KINDS.values(), "all others")}
+    for kind, layers in report.by("kind").items():
         for column in COLUMNS:
-            sums[KINDS.get(kind, "all others")][column] += found[column]
+            sums[KINDS.get(kind, "all others")][column] += layers[column]
     rows = [
         (
-            what,
-            *(f"{human(size)}B" for size in (4 * of["params"], of["saved_bytes"], of["moved_bytes"])),
-            *(human(of[column]) for column in ("macs", "backward_macs")),
-            f"{2 * of['macs'] / max(of['moved_bytes'], 1):.1f}",  # a net may have no layers of a kind
+            group,
+            *(f"{human(size)}B" for size in (4 * total["params"], total["saved_bytes"], total["moved_bytes"])),
+            *(human(total[column]) for column in ("macs", "backward_macs")),
+            f"{2 * total['macs'] / max(total['moved_bytes'], 1):.1f}",  # 0 bytes if there are no such layers
         )
-        for what, of in sums.items()
+        for group, total in sums.items()
     ]
-    headers = ("", "weights", "kept", "moved", "MACs", "backward MACs", "FLOP per byte")
+    headers = ("", "weights", "saved", "moved", "MACs", "backward MACs", "FLOPs per byte")
     weights = f"{human(4 * report.params.total)}B"
-    notes = ["kept: activations for the backward; moved: what the operators of a forward read and write."]
-    for column, what, whole in (("params", "parameters", report.params.total), ("macs", "multiply-adds", report.macs)):
-        most = max(sums, key=lambda kind: sums[kind][column])
-        notes.append(f"{what}: {most} have {100 * sums[most][column] / whole:.1f} %.")
+    notes = ["saved: activations saved for the backward pass; moved: bytes read and written in the forward pass."]
+    for column, what, total in (("params", "parameters", report.params.total), ("macs", "multiply-adds", report.macs)):
+        largest = max(sums, key=lambda group: sums[group][column])
+        notes.append(f"{what}: {largest} have {100 * sums[largest][column] / total:.1f} %.")
+    even = 4 * report.params.total / one.saved_bytes
     notes += [
-        f"A training step holds weights, gradients, momentum and activations: 3 x {weights} + "
+        f"A training step stores weights, gradients, momentum and activations: 3 x {weights} + "
         f"{human(report.saved_bytes)}B.",
-        f"Weights stay and activations grow with the batch: at {4 * report.params.total / one.saved_bytes:.0f} images "
-        "they are even.",
+        f"Activations grow with the batch size: at {even:.0f} images they need as much memory as the weights.",
     ]
-    print(Table(f"{report.name}, a batch of {options.batch}, float32", headers, rows, notes=notes).text())
-    one.plot(options.picture)
+    print(Table(f"{report.name}, a batch of {args.batch}, float32", headers, rows, notes=notes).text())
+    one.plot(args.picture)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A better net for images of 28x28 px. An exercise of the chapter on AlexNet.
+"""A better network for images of 28x28 px. An exercise of the textbook's chapter on AlexNet.
 
     python examples/net_for_28.py                          # five minutes on two cores
     python examples/net_for_28.py --data fashion_mnist
 
-What came after AlexNet, at LeNet's size: small windows one after the other (VGG), batch norm after each (Inception),
-the mean of each map instead of dense layers (NiN). It has hardly more parameters than LeNet, all but a few in windows.
+It applies later ideas at the size of LeNet: stacked 3x3 convolutions (VGG), batch normalization after each (Inception),
+global average pooling instead of dense layers (NiN).
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def net28(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fashion_mnist_sample")
-    parser.add_argument("--epochs", type=int, help="instead of the recipes'")
-    parser.add_argument("--width", type=float, default=1.0, help="scale it, for a quick look")
+    parser.add_argument("--epochs", type=int, help="number of epochs (default: the recipe's)")
+    parser.add_argument("--width", type=float, default=1.0, help="factor of the width, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("runs/net28"))
-    options = parser.parse_args()
-    data = cnnzoo.load_data(options.data)
-    net = cnnzoo.create(net28(len(data.classes), data.shape[0]), width=options.width, seed=0)
-    settings = {"epochs": options.epochs} if options.epochs else {}
-    found = cnnzoo.compare(net, "lenet", train=data, recipe="quick", settings=settings, out=options.out)
-    if any(result["interrupted"] for result in found.results):
+    args = parser.parse_args()
+    data = cnnzoo.load_data(args.data)
+    model = cnnzoo.create(net28(len(data.classes), data.shape[0]), width=args.width, seed=0)
+    settings = {"epochs": args.epochs} if args.epochs else {}
+    comparison = cnnzoo.compare(model, "lenet", train=data, recipe="quick", settings=settings, out=args.out)
+    if any(result["interrupted"] for result in comparison.results):
         raise KeyboardInterrupt
-    print(found)
-    print(f"\nlayer by layer, and the curves of both: {options.out / 'compare.png'}")
+    print(comparison)
+    print(f"\nlayers and learning curves: {args.out / 'compare.png'}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""A simpler AlexNet that trains faster at about the same accuracy. An exercise of the chapter on AlexNet.
+"""A simpler AlexNet that trains faster at about the same accuracy. An exercise of the textbook's chapter on AlexNet.
 
     python examples/simpler_alexnet.py                                    # half an hour on two cores
     python examples/simpler_alexnet.py --width 0.25 --images 2000         # minutes
     python examples/simpler_alexnet.py --data fashion_mnist --recipe fast/alexnet
 
-Images of 28x28 px that were enlarged to 224 hold nothing that 112 px do not, and ten classes do not need two dense
-layers of 4096: give up what costs most and tells least.
+Images of 28x28 px, enlarged to 224 px, contain no more information than at 112 px, and ten classes do not need two
+dense layers of width 4096.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from cnnzoo.blocks import Dense
 from cnnzoo.measure.tables import Table, ratio_text
 
 
-def simpler() -> dict[str, Spec]:
+def variants() -> dict[str, Spec]:
     small = get_spec("alexnet", image_size=112)
     return {
         "alexnet": get_spec("alexnet"),
-        "dense layers of 512": edit(get_spec("alexnet"), Dense, out=512),
+        "dense layers of 512": edit(get_spec("alexnet"), Dense, out_features=512),
         "images of 112 px": small,
-        "112 px, 512": edit(small, Dense, out=512),
-        "112 px, 512, half as wide": edit(get_spec("alexnet", image_size=112, width=0.5), Dense, out=512),
+        "112 px, 512": edit(small, Dense, out_features=512),
+        "112 px, 512, half as wide": edit(get_spec("alexnet", image_size=112, width=0.5), Dense, out_features=512),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fashion_mnist_sample")
-    parser.add_argument("--images", type=int, help="learn from the first so many alone, test on as many")
+    parser.add_argument("--images", type=int, help="number of images for training and for testing (default: all)")
     parser.add_argument("--recipe", default="quick/alexnet")
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--width", type=float, default=1.0, help="scale all of them, for a quick look")
-    options = parser.parse_args()
-    data = cnnzoo.load_data(options.data)
-    data = replace(data, train=data.train[: options.images], test=data.test[: options.images])
-    config = cnnzoo.recipe(options.recipe).replace(eval_every=0)
-    config = config.replace(epochs=options.epochs or config.epochs)
+    parser.add_argument("--epochs", type=int, help="number of epochs (default: the recipe's)")
+    parser.add_argument("--width", type=float, default=1.0, help="factor of the width, for a quick look")
+    args = parser.parse_args()
+    data = cnnzoo.load_data(args.data)
+    data = replace(data, train=data.train[: args.images], test=data.test[: args.images])
+    config = cnnzoo.recipe(args.recipe).replace(eval_every=0)
+    config = config.replace(epochs=args.epochs or config.epochs)
 
-    rows, most = [], 0
-    for name, spec in simpler().items():
-        model = cnnzoo.create(spec, seed=0, width=options.width)
+    rows, baseline = [], 0
+    for name, spec in variants().items():
+        model = cnnzoo.create(spec, seed=0, width=args.width)
         report = cnnzoo.count(model)
-        most = most or report.train_macs
+        baseline = baseline or report.train_macs
         run = cnnzoo.Trainer(model, data, config).fit()
         if run.interrupted:
             raise KeyboardInterrupt
-        fewer, speed = ratio_text(most / report.train_macs), f"{run.metrics['examples_per_sec']:,.0f}"
-        rows.append((name, report.params.total, report.train_macs, fewer, speed, f"{run.metrics['test_acc']:.3f}"))
-    headers = ("", "parameters", "training MACs", "fewer", "images/s", "test accuracy")
-    title = f"{len(data.train):,} images of {data.name}, {config.epochs} epochs, width {options.width:g}"
+        ratio, speed = ratio_text(baseline / report.train_macs), f"{run.metrics['examples_per_sec']:,.0f}"
+        rows.append((name, report.params.total, report.train_macs, ratio, speed, f"{run.metrics['test_acc']:.3f}"))
+    headers = ("", "parameters", "training MACs", "reduction", "images/s", "test accuracy")
+    title = f"{len(data.train):,} images of {data.name}, {config.epochs} epochs, width {args.width:g}"
     print(Table(title, headers, rows).text())
 
 

@@ -1,51 +1,56 @@
-"""What to do when the images do not fit the net, and what looking at several crops gains.
+"""Preparation of images that do not have the network's input size, and test accuracy on several views of each.
 
     python examples/sizes.py                            # the bundled sample, a few minutes
     python examples/sizes.py --data fashion_mnist --recipe fast/lenet-relu
-    python examples/sizes.py --run runs/alexnet --data fashion_mnist    # a trained net, seen through every crop
+    python examples/sizes.py --run runs/alexnet --data fashion_mnist    # tests a trained network only
 
-The images of Fashion-MNIST are 28x28 and the net takes 32x32, as LeNet-5 did: it is trained on images that were scaled,
-on windows cut from larger ones, and on images with black around; each is then tested on one view and on several.
+Images of Fashion-MNIST have 28x28 px; the network takes 32x32 px, like LeNet-5. It is trained once per crop mode: on
+scaled images (squash), on crops of enlarged images (center) and on images with a black border (border). Each of the
+three is then tested on all views: the image, its mirror image, the center crop, five and ten crops.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import cnnzoo
 
-CROP_MODES = ("resize", "crop", "pad")
-VIEWS = ("whole", "flip", "center", "five", "ten")
+CROP_MODES = ("squash", "center", "border")
+VIEWS = ("single", "flip", "center", "five_crop", "ten_crop")
 
 
-def tested(model: cnnzoo.CNN, data: cnnzoo.ImageData, crop_mode: str) -> str:
-    """Accuracy on each kind of view, in columns."""
-    return "".join(f"{cnnzoo.evaluate(model, data, views=crops, crop_mode=fit).top1:9.4f}" for crops in VIEWS)
+def accuracies(model: cnnzoo.CNN, data: cnnzoo.ImageData, crop_mode: str) -> str:
+    """Returns the accuracies on all views, in columns."""
+    return "".join(f"{cnnzoo.evaluate(model, data, views=views, crop_mode=crop_mode).top1:11.4f}" for views in VIEWS)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default="fashion_mnist_sample")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="fashion_mnist_sample", help="name of a data set")
+    parser.add_argument("--images", type=int, help="number of images for training and for testing (default: all)")
     parser.add_argument("--recipe", default="quick/lenet")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--run", help="a run folder or file: only test it")
-    options = parser.parse_args()
-    data = cnnzoo.load_data(options.data)
-    print(f"test accuracy on {len(data.test):,} images of {data.name}\n{'fit':10}" + "".join(f"{c:>9}" for c in VIEWS))
-    if options.run:
-        model = cnnzoo.load(options.run)
-        fit = model.notes["crop_mode"]
-        print(f"{fit:10}{tested(model, data, fit)}")
+    parser.add_argument("--epochs", type=int, help="number of epochs (default: the recipe's)")
+    parser.add_argument("--run", help="a run folder or weights file to test, instead of training")
+    args = parser.parse_args()
+    data = cnnzoo.load_data(args.data)
+    data = replace(data, train=data.train[: args.images], test=data.test[: args.images])
+    print(f"test accuracy on {len(data.test):,} images of {data.name}")
+    print(f"{'crop_mode':10}" + "".join(f"{views:>11}" for views in VIEWS))
+    if args.run:
+        model = cnnzoo.load(args.run)
+        crop_mode = model.notes["crop_mode"]
+        print(f"{crop_mode:10}{accuracies(model, data, crop_mode)}")
         return
-    config = cnnzoo.recipe(options.recipe)
-    if options.epochs:
-        config = config.replace(epochs=options.epochs)
-    for fit in CROP_MODES:
+    config = cnnzoo.recipe(args.recipe)
+    if args.epochs:
+        config = config.replace(epochs=args.epochs)
+    for crop_mode in CROP_MODES:
         model = cnnzoo.create("lenet", image_size=32, activation="relu", pooling="max", seed=0)
-        run = cnnzoo.Trainer(model, data, config.replace(crop_mode=fit, eval_every=0), show=False).fit()
+        run = cnnzoo.Trainer(model, data, config.replace(crop_mode=crop_mode, eval_every=0), show=False).fit()
         if run.interrupted:
             raise KeyboardInterrupt
-        print(f"{fit:10}{tested(model, data, fit)}", flush=True)
+        print(f"{crop_mode:10}{accuracies(model, data, crop_mode)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Training on two processes: the same network as on one, to rounding.
+"""Distributed training in two processes: the same weights as in one process, up to rounding.
 
-    python examples/two_processes.py                                # runs all of it, seconds
-    torchrun --nproc-per-node 2 examples/two_processes.py --out runs/two        # what it starts
+    python examples/two_processes.py                                # runs everything, in seconds
+    torchrun --nproc-per-node 2 examples/two_processes.py --out runs/two        # one of its runs
 
-The batch size is that of all processes together, and each takes its share of the same batches. Gradients travel over
-gloo on CPUs, over NCCL on GPUs; on two machines add --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500.
+batch_size is the global batch size: each process gets its share of the same batches. The backend is gloo on CPUs and
+NCCL on GPUs. On two machines add --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500.
 
-The net is a smooth one. ReLU and max pools have kinks: a rounding that falls on one grows from step to step, between
-one process and two just as between one process and one with accumulation_steps=2. The accuracy is as good, the weights differ.
+The network uses tanh and average pooling. With ReLU or max pooling, which are not smooth, rounding differences grow
+during training (also between accumulation_steps=1 and 2): the weights differ, the accuracy is as good.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import cnnzoo
 
 
 def train(out: Path, epochs: int, seed: int) -> None:
-    """What every process does: the script is the same however many there are."""
+    """Trains in one process; torchrun runs it in every process."""
     model = cnnzoo.create("lenet", activation="tanh", seed=seed)
     config = cnnzoo.TrainConfig(epochs=epochs, batch_size=64, lr=0.05, momentum=0.9, precision="fp32", seed=seed)
     data = cnnzoo.load_data("fashion_mnist_sample")
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/processes"))
     parser.add_argument("--epochs", type=int, default=2)
     args = parser.parse_args()
-    if "WORLD_SIZE" in os.environ:  # torchrun started this process
+    if "WORLD_SIZE" in os.environ:  # set by torchrun
         return train(args.out, args.epochs, seed=0)
 
     train(args.out / "one process", args.epochs, seed=0)
@@ -52,10 +52,10 @@ def main() -> None:
     subprocess.run([*torchrun, __file__, *settings], check=True)
 
     one = weights(args.out / "one process")
-    print(f"{'':28}{'test accuracy':>14}{'largest weight apart from the first':>38}")
+    print(f"{'':28}{'test accuracy':>14}{'largest difference of a weight':>38}")
     for name in ("one process", "two processes", "one process, another seed"):
-        found = cnnzoo.evaluate(args.out / name, cnnzoo.load_data("fashion_mnist_sample"))
-        print(f"{name:28}{found.top1:14.3f}{(weights(args.out / name) - one).abs().max():38.1e}")
+        accuracy = cnnzoo.evaluate(args.out / name, cnnzoo.load_data("fashion_mnist_sample")).top1
+        print(f"{name:28}{accuracy:14.3f}{(weights(args.out / name) - one).abs().max():38.1e}")
 
 
 if __name__ == "__main__":

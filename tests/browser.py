@@ -1,4 +1,4 @@
-"""A real browser without a window: what it makes of a page."""
+"""Chromium without a window, for tests of HTML pages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CHROMIUM += ["--disable-background-networking", "--disable-component-update", "-
 needs_browser = pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
 
 
-def dom_of(page: Path, profile: Path) -> str:
-    """The page as the browser holds it, once its scripts (a test's own) have run."""
+def dump_dom(page: Path, profile: Path) -> str:
+    """Returns the DOM of a page as HTML, after its scripts have run."""
     command = [*CHROMIUM, f"--user-data-dir={profile}", "--window-size=1300,900", "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout

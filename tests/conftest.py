@@ -17,8 +17,21 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 import cnnzoo  # noqa: E402
-from cnnzoo.blocks import AvgPool, Conv, Dense, Dropout, Flatten, Logits, Parallel  # noqa: E402
+from cnnzoo.blocks import (  # noqa: E402
+    ACTIVATIONS,
+    BLOCKS,
+    NORMS,
+    AvgPool,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    Logits,
+    Parallel,
+)
 from cnnzoo.data import ImageData, Split  # noqa: E402
+from cnnzoo.initializers import INITIALIZERS  # noqa: E402
+from cnnzoo.registry import MODELS  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -74,13 +87,11 @@ def tiny_data() -> ImageData:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_else_changes():
-    """No test leaves another default dtype, or working modules of its own in the registry."""
-    from cnnzoo import registry
-
-    registry.list_models()
-    before = dict(registry._MODELS)
+def _restore_registries():
+    """No test leaves another default dtype, or names of its own in a registry."""
+    registries = (BLOCKS, ACTIVATIONS, NORMS, INITIALIZERS, MODELS)
+    before = [(dict(registry), dict(registry._modules)) for registry in registries]
     yield
-    registry._MODELS.clear()
-    registry._MODELS.update(before)
+    for registry, (values, modules) in zip(registries, before, strict=True):
+        registry._values, registry._modules = values, modules
     assert torch.get_default_dtype() == torch.float32

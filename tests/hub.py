@@ -1,4 +1,4 @@
-"""A Hub on this machine, for the tests: what the real client asks of the real one, from the standard library."""
+"""A local Hub for the tests: the requests of the real client, answered with the standard library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 OWNER = "ann"
 TOKEN = "hf_ann_may_write"
-READ = "hf_guest_reads"
+READ = "hf_guest_may_read"
 
 
 def _id_of(number: int) -> str:
@@ -32,8 +32,8 @@ class Repo:
 
     def commit_at(self, revision: str) -> str | None:
         revision = revision.removeprefix("refs/heads/")
-        named = self.branches.get(revision) or self.tags.get(revision)
-        return named or (revision if revision in self.commits else None)
+        commit = self.branches.get(revision) or self.tags.get(revision)
+        return commit or (revision if revision in self.commits else None)
 
 
 class LocalHub:
@@ -41,8 +41,9 @@ class LocalHub:
 
     Attributes:
         mode: How files are uploaded: ``"lfs"`` or ``"regular"``.
-        faults: What goes wrong: ``"down"`` (500 to all), ``"soon"`` (that, after the next listing), ``"commit"`` (500
-            to commits), ``"cut"`` (the connection dies in mid-upload), ``"corrupt"`` (other bytes of the right size).
+        faults: What goes wrong: ``"down"`` (status 500 for all requests), ``"soon"`` (that, after the next model info),
+            ``"commit"`` (status 500 for commits), ``"cut"`` (the connection breaks during an upload), ``"corrupt"``
+            (other bytes of the right number).
         requests: Every request as ``"GET /path"``.
     """
 
@@ -62,27 +63,27 @@ class LocalHub:
         self.stop()
 
     def stop(self) -> None:
-        self.faults.add("gone")  # connections that are still open, too
+        self.faults.add("gone")  # for connections that are still open
         if self._server.fileno() != -1:
             self._server.shutdown()
             self._server.server_close()
 
     def add(self, id_: str, files: dict[str, bytes | None], branch: str = "main", message: str = "") -> str:
-        """A commit: files with their content, None for one that goes."""
+        """Adds a commit: files with their content, None to remove one; returns its hash."""
         repo = self.repos.setdefault(id_, Repo())
         tree = dict(repo.commits.get(repo.branches.get(branch, ""), {}))
         for path, content in files.items():
             if content is None:
                 tree.pop(path, None)
             else:
-                tree[path] = self.keep(content)
+                tree[path] = self.store(content)
         commit = _id_of(sum(len(r.commits) for r in self.repos.values()))
         repo.commits[commit] = tree
         repo.branches[branch] = commit
         repo.messages.append(message)
         return commit
 
-    def keep(self, content: bytes) -> str:
+    def store(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
         self.blobs[digest] = content
         return digest
@@ -97,7 +98,7 @@ def _git_sha1(content: bytes) -> str:
 
 
 class _Stop(Exception):
-    """The answer is given."""
+    """The response is sent."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -108,11 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self._answer()
+        self._respond()
 
     do_HEAD = do_POST = do_PUT = do_GET
 
-    # --- answers ---
+    # --- responses ---
 
     def _send(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -140,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
             return b"".join(parts)
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         cut = "cut" in self.hub.faults and self.command == "PUT"
@@ -152,17 +153,17 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         try:
             if "down" in self.hub.faults:
-                self._error(500, "", "the database is away")
-            for pattern, answer in self.routes:
+                self._error(500, "", "the database is down")
+            for pattern, handle in self.routes:
                 if match := re.fullmatch(pattern, f"{self.command} {path}"):
-                    run_on_meta(self, body, **match.groupdict())
+                    handle(self, body, **match.groupdict())
             self._error(404, "EntryNotFound", f"no such address: {path}")
         except _Stop:
             pass
         except (BrokenPipeError, ConnectionResetError):
             pass
 
-    # --- who may do what ---
+    # --- permissions ---
 
     @property
     def _token(self) -> str:
@@ -199,16 +200,16 @@ class _Handler(BaseHTTPRequestHandler):
     def create(self, body: bytes) -> None:
         if self._token != TOKEN:
             self._send(401, b'{"error": "Invalid username or password."}')
-        asked = json.loads(body)
-        id_ = f"{asked.get('organization') or OWNER}/{asked['name']}"
+        request = json.loads(body)
+        id_ = f"{request.get('organization') or OWNER}/{request['name']}"
         if not id_.startswith(f"{OWNER}/"):
             self._error(403, "", f"You don't have the rights to create a model under {id_.partition('/')[0]!r}")
-        answer = {"url": f"{self.hub.url}/{id_}", "name": id_, "id": id_}
+        response = {"url": f"{self.hub.url}/{id_}", "name": id_, "id": id_}
         if id_ in self.hub.repos:
-            self._json({**answer, "error": "You already created this model repo"}, 409)
+            self._json({**response, "error": "You already created this model repo"}, 409)
         self.hub.add(id_, {".gitattributes": b"*.safetensors filter=lfs\n"})
-        self.hub.repos[id_].private = bool(asked.get("private")) or asked.get("visibility") == "private"
-        self._json(answer)
+        self.hub.repos[id_].private = bool(request.get("private")) or request.get("visibility") == "private"
+        self._json(response)
 
     def preupload(self, body: bytes, id: str, revision: str) -> None:
         repo = self._repo(id, write=True)
@@ -216,8 +217,8 @@ class _Handler(BaseHTTPRequestHandler):
         files = []
         for file in json.loads(body)["files"]:
             lfs = self.hub.mode == "lfs" and file["path"].endswith((".safetensors", ".png"))
-            held = tree.get(file["path"])
-            oid = held and (held if lfs else _git_sha1(self.hub.blobs[held]))
+            digest = tree.get(file["path"])
+            oid = digest and (digest if lfs else _git_sha1(self.hub.blobs[digest]))
             files.append(
                 {
                     "path": file["path"],
@@ -231,8 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
     def batch(self, body: bytes, id: str) -> None:
         self._repo(id, write=True)
         objects = []
-        for asked in json.loads(body)["objects"]:
-            oid, size = asked["oid"], asked["size"]
+        for request in json.loads(body)["objects"]:
+            oid, size = request["oid"], request["size"]
             actions = {
                 "upload": {"href": f"{self.hub.url}/lfs/{oid}", "header": {}},
                 "verify": {"href": f"{self.hub.url}/verify", "header": {}},
@@ -241,12 +242,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"transfer": "basic", "objects": objects})
 
     def put(self, body: bytes, oid: str) -> None:
-        assert self.hub.keep(body) == oid
+        assert self.hub.store(body) == oid
         self._send(200)
 
     def verify(self, body: bytes) -> None:
-        asked = json.loads(body)
-        self._send(200 if len(self.hub.blobs.get(asked["oid"], b"")) == asked["size"] else 404)
+        request = json.loads(body)
+        self._send(200 if len(self.hub.blobs.get(request["oid"], b"")) == request["size"] else 404)
 
     def commit(self, body: bytes, id: str, revision: str) -> None:
         if "commit" in self.hub.faults:
@@ -277,8 +278,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "soon" in self.hub.faults:
             self.hub.faults.add("down")
         siblings = [{"rfilename": path} for path in repo.commits[commit]]
-        told = {"_id": id, "id": id, "modelId": id, "sha": commit, "private": repo.private}
-        self._json({**told, "tags": [], "siblings": siblings})
+        model = {"_id": id, "id": id, "modelId": id, "sha": commit, "private": repo.private}
+        self._json({**model, "tags": [], "siblings": siblings})
 
     def tree(self, body: bytes, id: str, revision: str) -> None:
         repo = self._repo(id)
@@ -299,11 +300,11 @@ class _Handler(BaseHTTPRequestHandler):
     def refs(self, body: bytes, id: str) -> None:
         repo = self._repo(id)
 
-        def listed(named: dict[str, str], kind: str) -> list[dict[str, str]]:
-            return [{"name": n, "ref": f"refs/{kind}/{n}", "targetCommit": c} for n, c in named.items()]
+        def to_json(commits: dict[str, str], kind: str) -> list[dict[str, str]]:
+            return [{"name": n, "ref": f"refs/{kind}/{n}", "targetCommit": c} for n, c in commits.items()]
 
         self._json({
-            "branches": listed(repo.branches, "heads"), "tags": listed(repo.tags, "tags"), "converts": [],
+            "branches": to_json(repo.branches, "heads"), "tags": to_json(repo.tags, "tags"), "converts": [],
         })  # fmt: skip
 
     def tag(self, body: bytes, id: str, revision: str) -> None:

@@ -1,4 +1,4 @@
-"""The counter on the odd cases that other tools get wrong, against values derived by hand; and no trace."""
+"""The counter on cases that other tools get wrong, against values derived by hand; and that it leaves no trace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
-from zoo import FAMILIES
+from zoo import FAMILIES, small_knobs
 
 import cnnzoo
 from cnnzoo.blocks import TableConv
@@ -21,7 +21,7 @@ from cnnzoo.errors import InputError
 
 
 class Calls(nn.Module):
-    """A module whose forward is the function given."""
+    """A module with any function as its forward."""
 
     def __init__(self, function, **modules: nn.Module) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ def half_frozen() -> nn.Module:
 q = lambda *shape: torch.zeros(shape, requires_grad=True)  # noqa: E731
 
 # name: (module, input shape or inputs, parameters, MACs, backward MACs, bias adds)
-ODD = {
-    # 2-D, 3-D input; subclass; groups, dilation, other dimensions
+CASES = {
+    # 2-D and 3-D input; subclass; groups, dilation, other dimensions
     "linear": (nn.Linear(8, 5), (2, 8), 45, 2 * 40, 2 * 40, 2 * 5),
     "linear on 3-D input": (nn.Linear(8, 5), (2, 7, 8), 45, 14 * 40, 14 * 40, 14 * 5),
     "subclass": (MyConv(3, 4, 3), (1, 3, 8, 8), 112, 27 * 4 * 36, 27 * 4 * 36, 4 * 36),
@@ -88,15 +88,15 @@ ODD = {
     "bmm": (Calls(lambda s, x: torch.bmm(x, x)), (2, 4, 4), 0, 128, 0, 0),
     "einsum": (Calls(lambda s, x: torch.einsum("bij,bjk->bik", x, x)), (2, 4, 4), 0, 128, 0, 0),
     "dot": (Calls(lambda s, x: torch.dot(x, x)), (4,), 0, 4, 0, 0),
-    "a bias of one's own": (
+    "a bias added by hand": (
         Calls(lambda s, x: x + s.layer.bias, layer=nn.Linear(4, 4)), (2, 4), 20, 0, 0, 8,
     ),
     "sub.forward()": (Calls(lambda s, x: s.layer.forward(x), layer=nn.Linear(4, 3)), (2, 4), 15, 24, 24, 6),
-    # recurrent: 4 or 3 gates of (6 + 5) x 5 at 7 x 2 steps, two biases; the backward reaches weights, and states
-    # but for the first
+    # recurrent: 4 or 3 gates of (6 + 5) x 5 at 7 x 2 steps, two biases; the backward has gradients of the weights and
+    # of all states but the first
     "lstm": (nn.LSTM(6, 5), (7, 2, 6), 260, 14 * 220, 14 * 220 + 12 * 100, 14 * 40),
     "gru": (nn.GRU(6, 5), (7, 2, 6), 195, 14 * 165, 14 * 165 + 12 * 75, 14 * 30),
-    # attention, 2 heads of 4 on 7 places, batch 2: in and out projections, scores and sums
+    # attention, 2 heads of 4 on 7 positions, batch 2: in and out projections, scores and weighted sums
     "attention": (
         nn.MultiheadAttention(8, 2, batch_first=True), (torch.zeros(2, 7, 8),) * 3, 288,
         14 * 4 * 64 + 2 * 784, 14 * 3 * 64 + 2 * 14 * 64 + 4 * 784, 14 * 32,
@@ -110,7 +110,7 @@ ODD = {
     "a shared module": (shared(), (2, 6), 42, 144, 72 + 144, 24),
     "frozen middle": (half_frozen(), (1, 6), 30 + 5 + 20 + 4 + 15, 62, 30 + 20 + 24, 12),
     "all frozen": (nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4)).requires_grad_(False), (1, 6), 59, 50, 0, 9),
-    # weights that are worked out
+    # weights that are computed
     "weight norm": (parametrizations.weight_norm(nn.Linear(8, 5)), (2, 8), 50, 80, 80, 10),
     "old weight norm": (old_weight_norm(), (2, 8), 50, 80, 80, 10),
     # types and modes
@@ -127,36 +127,37 @@ ODD = {
 aten_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # has a formula from torch 2.7 on
 
 
-@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("meta", [True, False])
-def test_odd_cases(case: str, meta: bool) -> None:
-    module, given, params, macs, backward, bias_adds = ODD[case]
+def test_cases(case: str, meta: bool) -> None:
+    module, shape_or_inputs, params, macs, backward, bias_adds = CASES[case]
     if not meta and case == "meta":
-        pytest.skip("there is nothing to run for real")
-    arguments = {"inputs": given} if isinstance(given[0], torch.Tensor) else {"input_size": given}
+        pytest.skip("a module on meta has no weights to compute with")
+    is_inputs = isinstance(shape_or_inputs[0], torch.Tensor)
+    arguments = {"inputs" if is_inputs else "input_size": shape_or_inputs}
     before = _state(module)
     report = cnnzoo.count(module, **arguments, meta=meta)
     if not meta and case == "fused attention" and aten_attention not in flop_registry:
-        assert report.unknown_ops == (str(aten_attention),)  # named, not counted as nothing in silence
+        assert report.unknown_ops == (str(aten_attention),)  # listed, since it is not counted
         return
     if not (case == "@ of a vector" or "attention" in case) or meta:  # kernels of the CPU fuse attention
         assert (report.macs, report.train_macs - report.macs) == (macs, backward)
     assert report.params.total == params and report.bias_adds == bias_adds
     assert report.flops == 2 * macs
     assert report.unknown_ops == ()
-    assert sum(row.params for row in report.layers) == params
+    assert sum(layer.params for layer in report.layers) == params
     assert _same(before, _state(module))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_forward_and_backward_equal_a_real_run(name: str) -> None:
-    """torch's own counter (whose backward is wrong for groups) over a forward and backward that are computed."""
-    if any(getattr(row, "groups", 1) > 1 or isinstance(row, TableConv) for _, row in cnnzoo.get_spec(name).blocks()):
+    """Against torch's own counter (whose backward is wrong for groups) on a forward and backward that are computed."""
+    if any(getattr(b, "groups", 1) > 1 or isinstance(b, TableConv) for _, b in cnnzoo.get_spec(name).blocks()):
         pytest.skip("groups")
-    model = cnnzoo.create(name)
+    model = cnnzoo.create(name, **small_knobs(name))
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(2, *model.spec.input)).sum().backward()
-    report = cnnzoo.count(name, (2, *model.spec.input))
+    report = cnnzoo.count(model.spec, (2, *model.spec.input))
     assert 2 * report.train_macs == counter.get_total_flops()
 
 
@@ -164,7 +165,7 @@ def test_forward_and_backward_equal_a_real_run(name: str) -> None:
     "name", ["densenet121", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16", "convnext_tiny", "shufflenet_v2_x1_0"]
 )
 def test_nets_that_are_not_ours(name: str) -> None:
-    """torchvision publishes GMACs (which it calls GFLOPS) with its weights."""
+    """Against the GMACs (there called GFLOPS) that torchvision publishes with its weights."""
     import torchvision
 
     weights = torchvision.models.get_model_weights(name).DEFAULT
@@ -186,21 +187,21 @@ def test_activations_of_the_referees() -> None:
     assert (lenet.saved_bytes, lenet.peak_bytes) == (35_472, 37_632)
     assert alexnet.saved_bytes == 3_998_720
     with torch.device("meta"):
-        theirs = torchvision.models.alexnet()
-    train, test = (cnnzoo.count(theirs.train(mode), (1, 3, 224, 224)) for mode in (True, False))
+        model = torchvision.models.alexnet()
+    train, test = (cnnzoo.count(model.train(mode), (1, 3, 224, 224)) for mode in (True, False))
     assert (train.saved_bytes, test.saved_bytes) == (3_741_184, 3_671_552)
     assert train.peak_bytes == test.peak_bytes == 1_334_272
-    assert [row.receptive_field for row in train.layers if row.kind == "AdaptiveAvgPool2d"] == [195]
+    assert [layer.receptive_field for layer in train.layers if layer.kind == "AdaptiveAvgPool2d"] == [195]
     assert cnnzoo.count("lenet").by("label")["pool2"]["params"] == 0
-    assert [row.receptive_field for row in lenet.layers if row.label == "flatten"] == [16]
+    assert [layer.receptive_field for layer in lenet.layers if layer.label == "flatten"] == [16]
 
 
-def test_bytes_scale_with_the_type_and_the_batch() -> None:
+def test_bytes_scale_with_the_dtype_and_the_batch() -> None:
     net = lambda: nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2))  # noqa: E731
     one = cnnzoo.count(net(), (1, 4))
-    assert one.saved_bytes == 4 * (4 + 4)  # the input and what the sigmoid gives; the second Linear keeps the same
+    assert one.saved_bytes == 4 * (4 + 4)  # the input and the output of the sigmoid, which the second Linear saves too
     assert cnnzoo.count(net().double(), (3, 4)).saved_bytes == 6 * one.saved_bytes
-    assert one.peak_bytes == 4 * (4 + 4)  # what goes into the sigmoid and what comes out
+    assert one.peak_bytes == 4 * (4 + 4)  # input and output of the sigmoid
 
 
 def test_connections_and_neurons() -> None:
@@ -209,22 +210,22 @@ def test_connections_and_neurons() -> None:
     assert lenet.connections == lenet.macs + lenet.bias_adds + 4 * (6 * 14**2 + 16 * 5**2)
     assert lenet.pooling == 4 * (6 * 14**2 + 16 * 5**2)
     assert lenet.elementwise == 6 * 28**2 + 16 * 10**2 + 120 + 84
-    biggest = cnnzoo.count("lenet", pooling="max")
-    assert biggest.pooling == lenet.pooling and biggest.connections == lenet.macs + lenet.bias_adds
+    max_pools = cnnzoo.count("lenet", pooling="max")
+    assert max_pools.pooling == lenet.pooling and max_pools.connections == lenet.macs + lenet.bias_adds
 
 
 def test_receptive_fields() -> None:
     def field(*layers: nn.Module) -> list[int]:
-        return [row.receptive_field for row in cnnzoo.count(nn.Sequential(*layers), (1, 2, 64, 64)).layers]
+        return [layer.receptive_field for layer in cnnzoo.count(nn.Sequential(*layers), (1, 2, 64, 64)).layers]
 
-    def conv(kernel, **more) -> nn.Module:
-        return nn.Conv2d(2, 2, kernel, **more)
+    def conv(kernel_size, **kwargs) -> nn.Module:
+        return nn.Conv2d(2, 2, kernel_size, **kwargs)
 
     assert field(conv(3), conv(3), conv(3)) == [3, 5, 7]
     assert field(conv(3, stride=2), conv(3, dilation=2), nn.MaxPool2d(2), conv(3)) == [3, 11, 13, 21]
     assert field(conv((3, 7)), conv(1)) == [7, 7]
     flat = nn.AvgPool2d(4), nn.Flatten(), nn.ReLU(), nn.Linear(512, 3), nn.Linear(3, 3)
-    assert field(*flat) == [4, 4, 4, 64, 64]  # a dense layer on maps sees all of their places
+    assert field(*flat) == [4, 4, 4, 64, 64]  # a dense layer on flattened maps sees all positions
     assert field(nn.AvgPool2d(4), nn.Flatten(2), nn.Linear(256, 3)) == [4, 4, 4]
     assert field(nn.Flatten(), nn.Linear(2 * 64 * 64, 3)) == [1, 64]
     assert field(conv(3), nn.AdaptiveAvgPool2d(1)) == [3, 64]
@@ -234,7 +235,7 @@ def test_receptive_fields() -> None:
     assert field(branches, conv(3))[-1] == 9
 
 
-def test_which_layer_feeds_which() -> None:
+def test_inputs_of_layers() -> None:
     class Residual(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -244,7 +245,7 @@ def test_which_layer_feeds_which() -> None:
             x = self.first(x)
             return self.last(torch.relu(x + self.second(x)))
 
-    assert [row.inputs for row in cnnzoo.count(Residual(), (1, 4)).layers] == [(), (0,), (0, 1)]
+    assert [layer.inputs for layer in cnnzoo.count(Residual(), (1, 4)).layers] == [(), (0,), (0, 1)]
     layers = cnnzoo.count("alexnet").layers
     assert [layer.inputs for layer in layers] == [(), *((i,) for i in range(len(layers) - 1))]
 
@@ -254,9 +255,9 @@ def test_sums_over_groups() -> None:
     kinds = report.by("kind")
     assert round(100 * kinds["Conv2d"]["macs"] / report.macs, 1) == 95.4
     assert round(100 * kinds["Linear"]["params"] / report.params.total, 1) == 92.0
-    parts = report.by("module")
-    assert list(parts) == ["features", "classifier"]
-    assert parts["features"]["macs"] + parts["classifier"]["macs"] == report.macs
+    modules = report.by("module")
+    assert list(modules) == ["features", "classifier"]
+    assert modules["features"]["macs"] + modules["classifier"]["macs"] == report.macs
     assert report.by("label")["conv2"]["macs"] == 415_334_400
     assert "MACs: Conv2d 95.4 %, Linear 4.6 %" in str(report)
     with pytest.raises(LookupError, match="unknown grouping 'layer'. Did you mean 'label'"):
@@ -300,14 +301,14 @@ def _same(a: object, b: object) -> bool:
 
 
 class Frozen(dict):
-    """A mapping that does not let itself be changed."""
+    """A mapping that cannot be changed."""
 
     def clear(self) -> None:
         raise TypeError("frozen")
 
 
-class Odd(nn.Module):
-    """Whatever leaves traces: random numbers, statistics, counters, caches, a module under two names."""
+class Stateful(nn.Module):
+    """Everything that leaves traces: random numbers, statistics, counters, caches, a module under two names."""
 
     def __init__(self, fails: bool = False) -> None:
         super().__init__()
@@ -317,7 +318,7 @@ class Odd(nn.Module):
         self.again = self.second
         self.norm = nn.BatchNorm1d(6)
         self.drop = nn.Dropout(0.5)
-        self.register_buffer("seen", torch.zeros(()), persistent=False)
+        self.register_buffer("count", torch.zeros(()), persistent=False)
         self.plain = torch.arange(6.0)
         self.calls, self.log, self.list, self.fails = 0, {}, [], fails
         self.frozen = Frozen(a=1)
@@ -327,7 +328,7 @@ class Odd(nn.Module):
         self.log["x"] = x
         self.list.append(x)
         self.cache = x
-        self.seen = self.seen + 1
+        self.count = self.count + 1
         self.plain += 1
         self.train(not self.training)
         x = self.drop(self.norm(self.second(self.first(x)) + self.plain + random.random() + float(np.random.rand())))
@@ -340,34 +341,34 @@ class Odd(nn.Module):
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("fails", [True, False])
 def test_no_trace_is_left(meta: bool, train: bool, fails: bool) -> None:
-    model = Odd(fails).train(train)
+    model = Stateful(fails).train(train)
     model.norm.eval()
     model.first.register_forward_hook(lambda module, args, out: out)
-    given = torch.randn(4, 6)
-    plain, copy = model.plain.clone(), given.clone()
+    x = torch.randn(4, 6)
+    plain, copy = model.plain.clone(), x.clone()
     before = _state(model)
     if fails:
-        with pytest.raises(InputError, match=r"Odd cannot run on an input of \(4, 6\): RuntimeError: no"):
-            cnnzoo.count(model, inputs=given, meta=meta)
+        with pytest.raises(InputError, match=r"Stateful cannot run on an input of \(4, 6\): RuntimeError: no"):
+            cnnzoo.count(model, inputs=x, meta=meta)
     else:
-        report = cnnzoo.count(model, inputs=given, meta=meta)
+        report = cnnzoo.count(model, inputs=x, meta=meta)
         assert report.macs == 3 * 4 * 36 and report.params.total == 36 + 6 + 12
         assert report.params.buffers == 6 + 6 + 1 + 1
     assert [_same(a, b) for a, b in zip(before, _state(model), strict=True)] == [True] * len(before)
-    assert torch.equal(model.plain, plain) and torch.equal(given, copy)
+    assert torch.equal(model.plain, plain) and torch.equal(x, copy)
     assert (model.calls, model.log, model.list, model.frozen) == (0, {}, [], {"a": 1}) and not hasattr(model, "cache")
 
 
-def test_rows_sum_to_the_total() -> None:
-    """Also where a layer's weights are used without calling it."""
+def test_layers_sum_to_the_total() -> None:
+    """Also if the weights of a layer are used without calling it."""
     for module, size in (
         (nn.MultiheadAttention(8, 2), None),
         (Calls(lambda s, x: functional.linear(x, s.layer.weight), layer=nn.Linear(4, 3)), (2, 4)),
-        (Odd(), (4, 6)),
+        (Stateful(), (4, 6)),
     ):
-        given = {"input_size": size} if size else {"inputs": (torch.zeros(2, 7, 8),) * 3}
-        report = cnnzoo.count(module, **given)
-        assert sum(row.params for row in report.layers) == report.params.total
+        arguments = {"input_size": size} if size else {"inputs": (torch.zeros(2, 7, 8),) * 3}
+        report = cnnzoo.count(module, **arguments)
+        assert sum(layer.params for layer in report.layers) == report.params.total
 
 
 def test_hooks_on_the_whole_module() -> None:
@@ -407,7 +408,7 @@ def test_other_threads_do_not_disturb() -> None:
 
 def test_control_flow_that_depends_on_values() -> None:
     module = Calls(lambda s, x: s.layer(x) if x.sum() > 0 else x, layer=nn.Linear(4, 4))
-    with pytest.raises(InputError, match=r"count\(..., meta=False\) runs it for real"):
+    with pytest.raises(InputError, match=r"count\(..., meta=False\) computes them"):
         cnnzoo.count(module, (2, 4))
     assert cnnzoo.count(module, (2, 4), meta=False).macs == 32
     assert cnnzoo.count(module, inputs=-torch.ones(2, 4), meta=False).macs == 0
@@ -426,13 +427,13 @@ def test_inputs_by_name() -> None:
 
 
 def test_batch_norm_of_one_value_in_train_mode() -> None:
-    with pytest.raises(InputError, match=r"count two images \(N=2\), or model.eval\(\) first"):
+    with pytest.raises(InputError, match=r"count two images \(N=2\), or call model.eval\(\) first"):
         cnnzoo.count(nn.BatchNorm1d(4), (1, 4))
     assert cnnzoo.count(nn.BatchNorm1d(4), (2, 4)).params.buffers == 9
 
 
 def test_what_cannot_be_counted() -> None:
-    with pytest.raises(InputError, match="count takes a name, a Spec or an nn.Module, not int"):
+    with pytest.raises(InputError, match="count expects a name, a Spec or an nn.Module, got int"):
         cnnzoo.count(3, (1, 2))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="lazy layers"):
         cnnzoo.count(nn.LazyLinear(2), (1, 2))

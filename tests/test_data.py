@@ -1,7 +1,8 @@
-"""Data sets: where they are found, what is refused, and batches."""
+"""Data sets: search and download, checks, folders of images, and batches."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -19,16 +20,17 @@ from PIL import Image
 
 import cnnzoo
 from cnnzoo.data import ImageData, Split, epoch_order, make_loader, prepare, resize
-from cnnzoo.data.make_sample import draw, write
-from cnnzoo.data.named import IDX_FILES, SAMPLE, read_idx
+from cnnzoo.data.idx import IDX_FILES, read_idx, write_idx_folder
+from cnnzoo.data.make_sample import draw_sample
+from cnnzoo.data.named import IDX_SOURCES, SAMPLE_FOLDER
 from cnnzoo.errors import DataError, InputError, UnknownNameError
 
 SAMPLE_SHA256 = "a44183f6f25b475ea31dbd02e3ddb07e4dddf8b8e2daa78dfb9e8fb69144e90c"
 
 
 @pytest.fixture(autouse=True)
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No data set of this machine is found unless a test says so, and nothing is downloaded."""
+def no_data_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hides the data sets of this machine, except those that its packages installed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CNNZOO_DATA", raising=False)
 
@@ -42,20 +44,20 @@ def test_the_sample_ships() -> None:
     assert torch.bincount(data.train.labels).tolist() == [600] * 10
     assert torch.bincount(data.test.labels).tolist() == [100] * 10
     assert data.sha256 == SAMPLE_SHA256
-    assert sum(file.stat().st_size for file in SAMPLE.iterdir()) < 4_000_000
-    assert "MIT License" in (SAMPLE / "LICENSE").read_text()
+    assert sum(file.stat().st_size for file in SAMPLE_FOLDER.iterdir()) < 4_000_000
+    assert "MIT License" in (SAMPLE_FOLDER / "LICENSE").read_text()
 
 
-def test_the_sample_is_made_again_from_the_full_set(tmp_path: Path) -> None:
+def test_the_sample_is_reproduced_from_the_full_set(tmp_path: Path) -> None:
     try:
         full = cnnzoo.load_data("fashion_mnist", download=False)
-    except DataError as problem:
-        pytest.skip(str(problem))
+    except DataError as error:
+        pytest.skip(str(error))
     assert (len(full.train), len(full.test)) == (60_000, 10_000)
-    write(draw(full), tmp_path)
-    for file in IDX_FILES:  # the decoded bytes; gzip may differ between versions
+    write_idx_folder(draw_sample(full), tmp_path, compresslevel=1)
+    for file in IDX_FILES:  # decoded, since gzip differs between versions
         assert gzip.decompress((tmp_path / f"{file}.gz").read_bytes()) == gzip.decompress(
-            (SAMPLE / f"{file}.gz").read_bytes()
+            (SAMPLE_FOLDER / f"{file}.gz").read_bytes()
         )
 
 
@@ -85,7 +87,7 @@ def write_set(folder: Path, n: int = 12, suffix: str = ".gz") -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ""])
-def test_found_in_an_argument_the_environment_and_the_cache(tmp_path: Path, monkeypatch, suffix: str) -> None:
+def test_search_in_root_environment_and_cache(tmp_path: Path, monkeypatch, suffix: str) -> None:
     write_set(tmp_path / "given", 11, suffix)
     write_set(tmp_path / "env" / "FashionMNIST" / "raw", 12, suffix)
     write_set(tmp_path / "cache" / "cnnzoo" / "mnist", 13, suffix)
@@ -95,7 +97,7 @@ def test_found_in_an_argument_the_environment_and_the_cache(tmp_path: Path, monk
     assert len(cnnzoo.load_data("mnist").train) == 13
 
 
-def test_absent_and_no_network_names_every_place_and_both_remedies(tmp_path: Path, monkeypatch) -> None:
+def test_error_names_every_searched_folder_and_the_remedies(tmp_path: Path, monkeypatch) -> None:
     import torchvision
 
     def no_network(self, *args, **kwargs):
@@ -103,31 +105,27 @@ def test_absent_and_no_network_names_every_place_and_both_remedies(tmp_path: Pat
 
     monkeypatch.setattr(torchvision.datasets.MNIST, "__init__", no_network)
     monkeypatch.setenv("CNNZOO_DATA", str(tmp_path / "env"))
-    monkeypatch.setattr("cnnzoo.data.named._IDX", _without_system())
-    with pytest.raises(DataError) as problem:
+    nowhere = {
+        name: dataclasses.replace(source, system_folders=("/none/fashion-mnist",))
+        for name, source in IDX_SOURCES.items()
+    }
+    monkeypatch.setattr("cnnzoo.data.named.IDX_SOURCES", nowhere)
+    with pytest.raises(DataError) as error:
         cnnzoo.load_data("fashion_mnist", tmp_path / "root")
-    text = str(problem.value)
-    for place in ("root", "env", "cache/cnnzoo"):
-        assert str(tmp_path / place) in text
+    text = str(error.value)
+    for folder in ("root", "env", "cache/cnnzoo"):
+        assert str(tmp_path / folder) in text
     assert "/none/fashion-mnist" in text
     assert "Name or service not known" in text
     assert "apt-get install dataset-fashion-mnist" in text and "CNNZOO_DATA" in text and "root=" in text
     with pytest.raises(DataError, match="download=False"):
         cnnzoo.load_data("mnist", download=False)
-    with pytest.raises(DataError, match="cifar10 is not here.*download=False.*cifar-10-python.tar.gz"):
+    with pytest.raises(DataError, match="cifar10 was not found.*download=False.*cifar-10-python.tar.gz"):
         cnnzoo.load_data("cifar10", download=False)
 
 
-def _without_system():
-    import dataclasses
-
-    from cnnzoo.data.named import _IDX
-
-    return {name: dataclasses.replace(source, system=("/none/fashion-mnist",)) for name, source in _IDX.items()}
-
-
-def test_torchvision_downloads_into_the_first_place(tmp_path: Path, monkeypatch) -> None:
-    """The real download code of torchvision, from a mirror on this machine."""
+def test_torchvision_downloads_into_the_first_folder(tmp_path: Path, monkeypatch) -> None:
+    """Runs the download code of torchvision on a mirror on this machine."""
     import torchvision
 
     mirror = tmp_path / "mirror"
@@ -173,34 +171,34 @@ def test_cifar10(tmp_path: Path, monkeypatch) -> None:
 def test_unknown_data_set() -> None:
     with pytest.raises(UnknownNameError, match="unknown data set 'fashion'. Did you mean 'fashion_mnist'"):
         cnnzoo.load_data("fashion")
-    with pytest.raises(InputError, match="image_size= and stream= are for folder:PATH"):
+    with pytest.raises(InputError, match="image_size= and stream= are for folder:PATH only"):
         cnnzoo.load_data("mnist", image_size=32)
 
 
-# --- files that are not what they say ---
+# --- damaged files ---
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (gzip.compress(idx_bytes(np.zeros((12, 28, 28), np.uint8)))[:-9], "cannot be read"),
-        (idx_bytes(np.zeros((12, 28, 28), np.uint8))[:-1], "says 12 x 28 x 28 = 9,408 bytes, but holds 9,407"),
-        (idx_bytes(np.zeros((12, 28, 28), np.uint8)) + b"x", "cut short or damaged"),
-        (b"<html>not found</html>", "is no IDX file of 3 dimensions of bytes; it begins with 3c68746d"),
-        (b"", "is no IDX file"),
+        (idx_bytes(np.zeros((12, 28, 28), np.uint8))[:-1], "declares 12 x 28 x 28 = 9,408 bytes, but holds 9,407"),
+        (idx_bytes(np.zeros((12, 28, 28), np.uint8)) + b"x", "truncated or damaged"),
+        (b"<html>not found</html>", "is not an IDX file of bytes of 3 dimensions; it starts with 3c68746d"),
+        (b"", "is not an IDX file"),
         (idx_bytes(np.zeros((13, 28, 28), np.uint8)), "holds 13 images, but train-labels-idx1-ubyte 12 labels"),
         (b"\x1f\x8bgarbage", "cannot be read"),
     ],
 )
-def test_damaged_files(tmp_path: Path, content: bytes, says: str) -> None:
+def test_damaged_files(tmp_path: Path, content: bytes, message: str) -> None:
     write_set(tmp_path, suffix="")
     (tmp_path / IDX_FILES[0]).write_bytes(content)
-    with pytest.raises(DataError) as problem:
+    with pytest.raises(DataError) as error:
         cnnzoo.load_data("mnist", tmp_path, download=False)
-    assert says in str(problem.value) and IDX_FILES[0] in str(problem.value)
+    assert message in str(error.value) and IDX_FILES[0] in str(error.value)
 
 
-def test_a_huge_claim_allocates_nothing(tmp_path: Path) -> None:
+def test_a_huge_declared_shape_allocates_nothing(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**31, 2**31, 2**31))
     with pytest.raises(DataError, match="but holds 0"):
         read_idx(tmp_path / "x", dims=3)
@@ -211,28 +209,31 @@ def images(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("train", "says"),
+    ("train", "message"),
     [
-        (Split(images(2, 1, 8, 8), torch.tensor([0, 7])), "labels run from 0 to 7, but there are 2 classes"),
-        (Split(images(2, 1, 8, 8), torch.tensor([-1, 0])), "labels run from -1 to 0"),
+        (Split(images(2, 1, 8, 8), torch.tensor([0, 7])), "labels range from 0 to 7, but there are 2 classes"),
+        (Split(images(2, 1, 8, 8), torch.tensor([-1, 0])), "labels range from -1 to 0"),
         (Split(images(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)), "there are no images"),
         (Split(images(2, 8, 8), torch.tensor([0, 1])), "images must be uint8"),
         (Split(images(2, 1, 8, 8), torch.tensor([0])), r"labels must be int64 \(2,\)"),
-        (Split(images(2, 3, 8, 8), torch.tensor([0, 1])), "images of train are"),
+        (Split(images(2, 3, 8, 8), torch.tensor([0, 1])), "train and test images must have the same shape"),
     ],
 )
-def test_data_is_checked(train: Split, says: str) -> None:
+def test_data_is_checked(train: Split, message: str) -> None:
     good = Split(images(2, 1, 8, 8), torch.tensor([0, 1]))
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=message):
         ImageData("d", train, good, ("a", "b"))
 
 
 def test_held_out_images_leave_the_training_set(tiny_data: ImageData) -> None:
-    held = tiny_data.hold_out(20, seed=3)
-    assert (len(held.train), len(held.test)) == (70, 20)
-    rows = lambda split: {bytes(i.flatten().tolist()) for i in split.images}  # noqa: E731
-    assert rows(held.train) | rows(held.test) == rows(tiny_data.train)
-    assert held.sha256 == tiny_data.hold_out(20, seed=3).sha256 != tiny_data.hold_out(20, seed=4).sha256
+    data = tiny_data.hold_out(20, seed=3)
+    assert (len(data.train), len(data.test)) == (70, 20)
+
+    def contents(split: Split) -> set[bytes]:
+        return {bytes(image.flatten().tolist()) for image in split.images}
+
+    assert contents(data.train) | contents(data.test) == contents(tiny_data.train)
+    assert data.sha256 == tiny_data.hold_out(20, seed=3).sha256 != tiny_data.hold_out(20, seed=4).sha256
     with pytest.raises(InputError, match="has 90 training images; 90 cannot be held out"):
         tiny_data.hold_out(90)
 
@@ -240,7 +241,7 @@ def test_held_out_images_leave_the_training_set(tiny_data: ImageData) -> None:
 # --- folders ---
 
 
-def fill(folder: Path, n: int = 10, size: tuple[int, int] = (9, 7), mode: str = "RGB") -> None:
+def write_images(folder: Path, n: int = 10, size: tuple[int, int] = (9, 7), mode: str = "RGB") -> None:
     for value, name in enumerate(("cat", "dog")):
         (folder / name).mkdir(parents=True)
         for i in range(n):
@@ -248,7 +249,7 @@ def fill(folder: Path, n: int = 10, size: tuple[int, int] = (9, 7), mode: str = 
 
 
 def test_a_folder_without_a_split(tmp_path: Path) -> None:
-    fill(tmp_path)
+    write_images(tmp_path)
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     (tmp_path / "empty").mkdir()
     data = cnnzoo.load_data(f"folder:{tmp_path}")
@@ -257,17 +258,17 @@ def test_a_folder_without_a_split(tmp_path: Path) -> None:
     assert data.test.images[:, 0, 0, 0].tolist() == [4, 9, 44, 49]
 
 
-def test_a_folder_with_a_split_and_grey_images(tmp_path: Path) -> None:
-    fill(tmp_path / "train", 3, mode="L")
-    fill(tmp_path / "test", 2, mode="L")
+def test_a_folder_with_a_split_and_gray_images(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", 3, mode="L")
+    write_images(tmp_path / "test", 2, mode="L")
     data = cnnzoo.load_data(f"folder:{tmp_path}")
     assert data.shape == (1, 7, 9) and (len(data.train), len(data.test)) == (6, 4)
 
 
 def test_a_folder_of_different_sizes(tmp_path: Path) -> None:
-    fill(tmp_path)
+    write_images(tmp_path)
     Image.new("RGB", (40, 20)).save(tmp_path / "cat" / "wide.jpg")
-    with pytest.raises(DataError, match=r"differ in size \(7x9, 20x40, ...\); say image_size="):
+    with pytest.raises(DataError, match=r"differ in size \(7x9, 20x40, ...\); give image_size="):
         cnnzoo.load_data(f"folder:{tmp_path}")
     assert cnnzoo.load_data(f"folder:{tmp_path}", image_size=12).shape == (3, 12, 12)
 
@@ -277,10 +278,10 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         cnnzoo.load_data("folder:/not/there")
     with pytest.raises(DataError, match="holds no images; it needs one subfolder per class with files such as cat/1"):
         cnnzoo.load_data(f"folder:{tmp_path}")
-    fill(tmp_path, 3)
-    with pytest.raises(DataError, match="cat, dog has fewer than 5 images"):
+    write_images(tmp_path, 3)
+    with pytest.raises(DataError, match="too few images of cat, dog to split off test images"):
         cnnzoo.load_data(f"folder:{tmp_path}")
-    fill(tmp_path / "train", 3)
+    write_images(tmp_path / "train", 3)
     (tmp_path / "test" / "cow").mkdir(parents=True)
     Image.new("RGB", (9, 7)).save(tmp_path / "test" / "cow" / "1.png")
     with pytest.raises(DataError, match=r"train and test have different classes \(cat, cow, dog\)"):
@@ -289,24 +290,24 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
 def test_images_of_more_than_8_bits_are_refused(tmp_path: Path, dtype: str) -> None:
-    fill(tmp_path, mode="L")
+    write_images(tmp_path, mode="L")
     Image.fromarray(np.full((7, 9), 3000, dtype)).save(tmp_path / "cat" / "deep.tif")
     with pytest.raises(DataError, match="deep.tif cannot be read as an image: its values have more than 8 bits"):
         cnnzoo.load_data(f"folder:{tmp_path}")
 
 
-def test_names_of_splits(tmp_path: Path) -> None:
-    fill(tmp_path / "a" / "Train", 3)
-    fill(tmp_path / "a" / "Validation", 2)
+def test_names_of_split_folders(tmp_path: Path) -> None:
+    write_images(tmp_path / "a" / "Train", 3)
+    write_images(tmp_path / "a" / "Validation", 2)
     data = cnnzoo.load_data(f"folder:{tmp_path / 'a'}")
     assert data.classes == ("cat", "dog") and (len(data.train), len(data.test)) == (6, 4)
-    fill(tmp_path / "b" / "train", 10)  # alone: it is split itself
+    write_images(tmp_path / "b" / "train", 10)  # no test folder: train is split
     data = cnnzoo.load_data(f"folder:{tmp_path / 'b'}")
     assert data.classes == ("cat", "dog") and (len(data.train), len(data.test)) == (16, 4)
 
 
-def test_hidden_files_are_no_images(tmp_path: Path) -> None:
-    fill(tmp_path)
+def test_hidden_files_are_ignored(tmp_path: Path) -> None:
+    write_images(tmp_path)
     (tmp_path / "cat" / "._00.png").write_bytes(b"not an image")
     (tmp_path / "cat" / ".ipynb_checkpoints").mkdir()
     Image.new("RGB", (9, 7)).save(tmp_path / "cat" / ".ipynb_checkpoints" / "0.png")
@@ -315,22 +316,22 @@ def test_hidden_files_are_no_images(tmp_path: Path) -> None:
 
 
 def test_odd_images_and_sizes(tmp_path: Path) -> None:
-    fill(tmp_path, mode="L")
+    write_images(tmp_path, mode="L")
     for mode in ("RGBA", "P", "LA", "1", "CMYK"):
         suffix = "tif" if mode == "CMYK" else "png"
         Image.new(mode, (9, 7)).save(tmp_path / "cat" / f"{mode}.{suffix}")
     assert cnnzoo.load_data(f"folder:{tmp_path}").shape == (3, 7, 9)
     for size in (0, -1, 2.5, "28", True):
-        with pytest.raises(InputError, match="image_size must be a whole number of px"):
+        with pytest.raises(InputError, match="image_size must be an integer of at least 1"):
             cnnzoo.load_data(f"folder:{tmp_path}", image_size=size)
-    with pytest.raises(DataError, match="is no path|does not exist"):
+    with pytest.raises(DataError, match="is not a valid path|does not exist"):
         cnnzoo.load_data("folder:" + "x" * 5000)
 
 
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
-    fill(tmp_path)
-    whole = (tmp_path / "cat" / "01.png").read_bytes()
-    (tmp_path / "cat" / "01.png").write_bytes(whole[: len(whole) // 2])
+    write_images(tmp_path)
+    content = (tmp_path / "cat" / "01.png").read_bytes()
+    (tmp_path / "cat" / "01.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"01.png cannot be read as an image"):
         cnnzoo.load_data(f"folder:{tmp_path}")
 
@@ -353,8 +354,8 @@ def test_resize_equals_pil_bit_for_bit(size: tuple[int, int]) -> None:
     assert torch.equal(resize(images, size), pil_resize(images, size))
 
 
-@pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="earlier Pillow always takes the width first")
-def test_resize_that_shrinks_the_height_alone() -> None:
+@pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="earlier Pillow always resizes the width first")
+def test_resize_that_only_shrinks_the_height() -> None:
     images = cnnzoo.load_data("fashion_mnist_sample").test.images[:64]
     assert torch.equal(resize(images, (13, 50)), pil_resize(images, (13, 50)))
 
@@ -376,10 +377,10 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert len({tuple(epoch_order(50, s, e).tolist()) for s in range(3) for e in range(3)}) == 9
 
 
-def test_tensors_are_fed_as_asked(tiny_data: ImageData) -> None:
+def test_tensor_loader(tiny_data: ImageData) -> None:
     order = epoch_order(90, 0, 0)
-    feed = make_loader(tiny_data.train, 3, torch.device("cpu"))
-    every = list(feed.batches(order.split(32), 0))
-    assert [len(y) for _, y in every] == [32, 32, 26]
-    assert torch.equal(torch.cat([y for _, y in every]), tiny_data.train.labels[order])
-    assert torch.equal(torch.cat([x for x, _ in every]), tiny_data.train.images[order])
+    loader = make_loader(tiny_data.train, 3, torch.device("cpu"))
+    batches = list(loader.batches(order.split(32), 0))
+    assert [len(y) for _, y in batches] == [32, 32, 26]
+    assert torch.equal(torch.cat([y for _, y in batches]), tiny_data.train.labels[order])
+    assert torch.equal(torch.cat([x for x, _ in batches]), tiny_data.train.images[order])

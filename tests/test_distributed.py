@@ -2,48 +2,78 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from processes import Outcome, run_together
 
+import cnnzoo
+from cnnzoo.data import ImageData
 from cnnzoo.serialization import load_tensors
 
-SCRIPT = """
-import sys, torch, cnnzoo
-from cnnzoo.data import Split, ImageData
-full = cnnzoo.load_data("fashion_mnist_sample")
-data = ImageData("some", full.train[:193], full.test[:77], full.classes)  # odd numbers: the last batch has one image
-config = cnnzoo.TrainConfig(
-    epochs=2, batch_size=32, lr=0.05, momentum=0.9, precision="fp32", flip=True, translate=2, random_erasing=0.3, mixup=0.2,
-    ema=0.9, clip_norm=1.0, accumulation_steps=int(sys.argv[2]), views="flip", log_every=3,
-)
-class Record:
-    def on_step(self, trainer):
-        if trainer.distributed.rank == 0 and sys.argv[3] == "stop" and trainer.step == 6:
-            import os, signal
+
+class StopRank0:
+    """Sends SIGTERM to rank 0 after a step."""
+
+    def on_step(self, trainer) -> None:
+        if trainer.distributed.rank == 0 and trainer.step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
-if sys.argv[3] == "resume":
-    trainer = cnnzoo.Trainer.resume(sys.argv[1], data=data)
-else:
-    model = cnnzoo.create("lenet", activation="relu", seed=0)
-    trainer = cnnzoo.Trainer(model, data, config, out=sys.argv[1], callbacks=[Record()])
-run = trainer.fit()
-print("rank", trainer.distributed.rank, run.metrics.get("test_acc"), run.interrupted)
-"""
 
 
-def run(tmp_path: Path, processes: int, out: str, accumulate: int = 1, what: str = "go") -> str:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(script), str(tmp_path / out), str(accumulate)]
-    done = subprocess.run([*command, what], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+def train(out: Path, accumulation_steps: int, command: str) -> tuple[Any, bool]:
+    """Trains as one of several processes: ``"run"``, ``"stop"`` or ``"resume"``."""
+    torch.set_num_threads(1)  # as torchrun does
+    full = cnnzoo.load_data("fashion_mnist_sample")
+    # odd numbers: the last batch has one image
+    data = ImageData("some", full.train[:193], full.test[:77], full.classes)
+    config = cnnzoo.TrainConfig(
+        epochs=2, batch_size=32, lr=0.05, momentum=0.9, precision="fp32", flip=True, translate=2, random_erasing=0.3,
+        mixup=0.2, ema=0.9, clip_norm=1.0, accumulation_steps=accumulation_steps, views="flip", log_every=3,
+    )  # fmt: skip
+    if command == "resume":
+        trainer = cnnzoo.Trainer.resume(out, data=data)
+    else:
+        model = cnnzoo.create("lenet", activation="relu", seed=0)
+        callbacks = [StopRank0()] if command == "stop" else []
+        trainer = cnnzoo.Trainer(model, data, config, out=out, callbacks=callbacks)
+    run = trainer.fit()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return run.metrics.get("test_acc"), run.interrupted
+
+
+def run_ranks(processes: int, out: Path, accumulation_steps: int = 1, command: str = "run") -> list[Outcome]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environments = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    outcomes = run_together(train, [(out, accumulation_steps, command)] * processes, environments)
+    for outcome in outcomes:
+        assert outcome.code == 0, outcome.stderr
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], tuple[Path, list[Outcome]]]:
+    """Trains with so many processes and micro-batches, once for all tests: the folder, and how each process ended."""
+
+    @functools.cache
+    def run(processes: int, accumulation_steps: int) -> tuple[Path, list[Outcome]]:
+        out = tmp_path_factory.mktemp("run") / "run"
+        return out, run_ranks(processes, out, accumulation_steps)
+
+    return run
 
 
 def weights(folder: Path) -> torch.Tensor:
@@ -51,27 +81,28 @@ def weights(folder: Path) -> torch.Tensor:
     return torch.cat([state[key].flatten() for key in sorted(state)])
 
 
-@pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (3, 2)])
-def test_several_processes_are_as_one(tmp_path: Path, processes: int, accumulate: int) -> None:
-    run(tmp_path, 1, "one")
-    said = run(tmp_path, processes, "several", accumulate)
-    assert torch.allclose(weights(tmp_path / "one"), weights(tmp_path / "several"), atol=2e-5)
-    one, several = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "several"))
-    assert several["processes"] == processes and several["test_acc"] == pytest.approx(one["test_acc"], abs=2 / 77)
-    for kind in ("test", "test_flip"):
-        assert several["evaluations"][kind]["n"] == 77
-    assert several["loss"] == pytest.approx(one["loss"], rel=1e-4)
-    # every process knows the result, one of them tells it
-    assert len({line.split()[2] for line in said.splitlines() if line.startswith("rank")}) == 1
-    assert said.count("epoch 2/2") == 1
+@pytest.mark.parametrize(("processes", "accumulation_steps"), [(2, 1), (3, 2)])
+def test_several_processes_are_as_one(trained, processes: int, accumulation_steps: int) -> None:
+    single, _ = trained(1, 1)
+    several, outcomes = trained(processes, accumulation_steps)
+    assert torch.allclose(weights(single), weights(several), atol=2e-5)
+    one, metrics = (json.loads((path / "metrics.json").read_text()) for path in (single, several))
+    assert metrics["processes"] == processes and metrics["test_acc"] == pytest.approx(one["test_acc"], abs=2 / 77)
+    for name in ("test", "test_flip"):
+        assert metrics["evaluations"][name]["n"] == 77
+    assert metrics["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    # every process has the result, rank 0 shows progress
+    assert {outcome.result for outcome in outcomes} == {(metrics["test_acc"], False)}
+    assert sum(outcome.stderr.count("epoch 2/2") for outcome in outcomes) == 1
 
 
-def test_a_stop_reaches_every_process_and_resumes(tmp_path: Path) -> None:
-    run(tmp_path, 2, "whole")
-    said = run(tmp_path, 2, "cut", what="stop")
-    assert said.count("True") == 2
-    assert run(tmp_path, 2, "cut", what="resume").count("False") == 2
-    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+def test_a_stop_reaches_every_process_and_resumes(trained, tmp_path: Path) -> None:
+    whole, _ = trained(2, 1)
+    stopped = run_ranks(2, tmp_path / "cut", command="stop")
+    assert [outcome.result[1] for outcome in stopped] == [True, True]
+    resumed = run_ranks(2, tmp_path / "cut", command="resume")
+    assert [outcome.result[1] for outcome in resumed] == [False, False]
+    assert torch.equal(weights(whole), weights(tmp_path / "cut"))
 
 
 def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
@@ -82,7 +113,7 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("95 %") == 1  # one of them speaks
+    assert done.stdout.count("95 %") == 1  # only rank 0 prints
     for seed in (0, 1):
         assert json.loads((tmp_path / "run" / f"seed-{seed}" / "metrics.json").read_text())["processes"] == 2
     assert len(json.loads((tmp_path / "record.json").read_text())["runs"]) == 2

@@ -7,6 +7,6 @@ from pathlib import Path
 from fuzz import fuzz
 
 
-def test_damaged_files_load_as_noted_or_are_refused(tmp_path: Path) -> None:
-    found = fuzz(300, seed=0, folder=tmp_path)
-    assert found["WeightsError"] > 150 and found["loaded"] > 10, found
+def test_damaged_files_load_to_their_checksum_or_are_refused(tmp_path: Path) -> None:
+    outcomes = fuzz(300, seed=0, folder=tmp_path)
+    assert outcomes["WeightsError"] > 150 and outcomes["loaded"] > 10, outcomes

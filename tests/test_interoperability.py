@@ -1,4 +1,4 @@
-"""Others read what we write: plain safetensors, the Hub's own loaders, a class with our argument names."""
+"""Other libraries read our files: plain safetensors, the Hub's own loaders, a class with PyTorchModelHubMixin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import cnnzoo
 
 
 class Net(cnnzoo.CNN, PyTorchModelHubMixin):
-    """What someone else may write around ours; config.json says the arguments."""
+    """A class of a user; its arguments are read from config.json."""
 
     def __init__(self, num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> None:
         super().__init__(
@@ -53,25 +53,23 @@ def test_the_hubs_mixin(saved: tuple[cnnzoo.CNN, Path]) -> None:
     assert other.spec == model.spec and torch.equal(other(x), model(x))
 
 
-def test_torchvision_reads_its_twin(tmp_path: Path) -> None:
-    """The same keys: a file of ours goes into torchvision's network, and nothing is renamed."""
+def test_keys_are_those_of_the_twin(tmp_path: Path) -> None:
+    """torchvision's network has the same keys, so that it can load the file without renaming."""
     model = cnnzoo.create("vgg11", num_classes=5, image_size=32, width=0.0625, seed=0)
     cnnzoo.save(model, tmp_path / "m.safetensors")
     state = safetensors.torch.load_file(tmp_path / "m.safetensors")
     with torch.device("meta"):
-        theirs = torchvision.models.vgg11(num_classes=5)
-    assert list(state) == sorted(theirs.state_dict())
+        twin = torchvision.models.vgg11(num_classes=5)
+    assert list(state) == sorted(twin.state_dict())
 
 
-def test_what_timm_asks_of_a_config(saved: tuple[cnnzoo.CNN, Path]) -> None:
-    """timm.create_model("local-dir:...") reads these words; docs/weights.md says what else it takes."""
+def test_config_has_the_keys_of_timm(saved: tuple[cnnzoo.CNN, Path]) -> None:
+    """timm.create_model("local-dir:...") reads these keys; docs/weights.md says what else it needs."""
     config = json.loads((saved[1] / "config.json").read_text())
     assert config["architecture"] == "lenet" and config["num_classes"] == 7 and config["num_features"] == 576
-    told = config["pretrained_cfg"]
-    assert told["input_size"] == [3, 32, 32] and (told["first_conv"], told["classifier"]) == (
-        "features.0",
-        "classifier.4",
-    )
+    pretrained_cfg = config["pretrained_cfg"]
+    layers = (pretrained_cfg["first_conv"], pretrained_cfg["classifier"])
+    assert pretrained_cfg["input_size"] == [3, 32, 32] and layers == ("features.0", "classifier.4")
     model = cnnzoo.create("lenet", num_classes=7, in_channels=3, image_size=32)
-    for end in (told["first_conv"], told["classifier"]):
-        assert isinstance(model.get_submodule(end), (nn.Conv2d, nn.Linear))
+    for name in layers:
+        assert isinstance(model.get_submodule(name), (nn.Conv2d, nn.Linear))

@@ -1,4 +1,4 @@
-"""Which AlexNet, which LeNet: each against an independent computation of what its paper prints."""
+"""The AlexNets and LeNets, each compared with an independent computation from its paper; and their differences."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LENET5 = {
 
 def test_lenet5_layer_by_layer() -> None:
     report = cnnzoo.count("lenet5_1998")
-    rows = {label: (v["params"], v["connections"]) for label, v in report.by("label").items() if label != "flatten"}
-    assert rows == LENET5
+    blocks = {label: (v["params"], v["connections"]) for label, v in report.by("label").items() if label != "flatten"}
+    assert blocks == LENET5
     assert (report.params.trainable, report.connections, report.macs) == (60_000, 340_908, 326_520)
 
 
 def test_lenet5_in_float64() -> None:
-    """The whole net, written out from the paper: a masked dense C3, explicit sums, squared distances."""
+    """Computes LeNet-5 as written in the paper: C3 as a masked dense convolution, explicit sums, squared distances."""
     model = cnnzoo.create("lenet5_1998", seed=0, dtype=torch.float64).eval()
     with torch.no_grad():
         for p in model.parameters():
@@ -45,12 +45,12 @@ def test_lenet5_in_float64() -> None:
 
     table = model.spec.features[2].table
     dense = torch.zeros(16, 6, 5, 5, dtype=torch.float64)
-    rows = torch.cat([w[f"features.4.convs.{i}.weight"].reshape(-1, 25) for i in range(3)])
+    kernels = torch.cat([w[f"features.4.convs.{i}.weight"].reshape(-1, 25) for i in range(3)])
     biases = torch.cat([w[f"features.4.convs.{i}.bias"] for i in range(3)])
-    pairs = [(out, seen) for out, maps in enumerate(table) for seen in maps]
-    assert len(pairs) == len(rows) == 60
-    for (out, seen), row in zip(pairs, rows, strict=True):
-        dense[out, seen] = row.view(5, 5)
+    pairs = [(out_map, in_map) for out_map, in_maps in enumerate(table) for in_map in in_maps]
+    assert len(pairs) == len(kernels) == 60
+    for (out_map, in_map), kernel in zip(pairs, kernels, strict=True):
+        dense[out_map, in_map] = kernel.view(5, 5)
     s2 = subsample(squash(F.conv2d(x, w["features.0.weight"], w["features.0.bias"])), "features.2")
     s4 = subsample(squash(F.conv2d(s2, dense, biases)), "features.6")
     c5 = squash(s4.flatten(1) @ w["features.8.weight"].flatten(1).T + w["features.8.bias"])
@@ -58,7 +58,7 @@ def test_lenet5_in_float64() -> None:
     codes = torch.tensor([[1.0 if s == "+" else -1.0 for s in code] for code in model.spec.classifier[-1].codes])
     scores = torch.stack([-0.5 * ((f6 - code) ** 2).sum(1) for code in codes.double()], dim=1)
     torch.testing.assert_close(model(x), scores, rtol=1e-12, atol=1e-12)
-    # equation: the class whose code is nearest wins, and the code itself is at distance 0
+    # the score of a code is 0 for itself, and less for all others
     rbf = model.classifier[-1]
     assert torch.allclose(rbf(codes.double()).diagonal(), torch.zeros(10, dtype=torch.float64))
     assert rbf(codes.double()).argmax(1).tolist() == list(range(10))
@@ -79,7 +79,7 @@ def test_digits_are_ten_different_drawings() -> None:
     assert min(distances) >= 6
 
 
-def test_period_pieces_serve_in_any_net() -> None:
+def test_period_blocks_in_another_network() -> None:
     spec = cnnzoo.Spec(
         "mine",
         (3, 12, 12),
@@ -95,7 +95,7 @@ def test_period_pieces_serve_in_any_net() -> None:
     model = cnnzoo.create(again, seed=0).double()
     x = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     conv = model.features[0]
-    # the maps come out in the table's order, although 0 and 2 are computed together
+    # output maps are in the order of the table, although 0 and 2 are computed together
     one, two = conv.convs
     expected = torch.stack(
         [
@@ -108,42 +108,45 @@ def test_period_pieces_serve_in_any_net() -> None:
     torch.testing.assert_close(conv(x), expected)
     assert (one.bias == 0.5).all() and (two.bias == 0.5).all()
     pool = model.features[3]
-    torch.testing.assert_close(pool(x[..., :10, :10]), F.avg_pool2d(x[..., :10, :10], (2, 5)))  # at first, the mean
+    torch.testing.assert_close(pool(x[..., :10, :10]), F.avg_pool2d(x[..., :10, :10], (2, 5)))  # initially the mean
     assert model(x).shape == (4, 2)
-    # no MAC and no weight for a pair of maps that does not see each other
+    # no MACs and no weights for unconnected pairs of maps
     assert cnnzoo.count(again).by("label")["conv1"]["macs"] == 4 * 9 * 100
     assert conv(x).shape[1] == 3 and sum(c.weight.numel() for c in conv.convs) == 4 * 9
 
 
 @pytest.mark.parametrize(
-    ("make", "text"),
+    ("make", "message"),
     [
         (
             lambda: TableConv(((0, 0),), kernel_size=3),
-            "table must be a tuple with, for each map that comes out, a tuple",
+            "table must be a tuple with, for each output map, a tuple",
         ),
         (lambda: TableConv([[0]], kernel_size=3), "table must be a tuple"),  # type: ignore[arg-type]
         (lambda: TableConv(((),), kernel_size=3), "table must be a tuple"),
-        (lambda: RBF(("+-", "+")), "codes must be a tuple with one code a class, all of one length"),
-        (lambda: RBF(("01",)), "each a text of '\\+' and '-'"),
-        (lambda: cnnzoo.create("lenet5_1998", num_classes=7), "row 'output' has codes for 10 classes, not for"),
-        (lambda: cnnzoo.create("lenet5_1998", width=0.5), "row 'C3' has a connection table, .*; width cannot scale it"),
+        (lambda: RBF(("+-", "+")), "codes must be a tuple with one code per class, all of one length"),
+        (lambda: RBF(("01",)), "each a string of '\\+' and '-'"),
+        (lambda: cnnzoo.create("lenet5_1998", num_classes=7), "block 'output' has codes for 10 classes, not for"),
         (
-            lambda: cnnzoo.create(cnnzoo.edit(cnnzoo.get_spec("lenet5_1998"), "C1", out=4)),
-            "its table names map 5, and 4 maps come in, numbered from 0",
+            lambda: cnnzoo.create("lenet5_1998", width=0.5),
+            "block 'C3' has a connection table, .*; width cannot scale it",
         ),
         (
-            lambda: cnnzoo.create(cnnzoo.edit(cnnzoo.get_spec("lenet5_1998"), "F6", out=80)),
-            "its codes are of length 84, and need a vector of as many units",
+            lambda: cnnzoo.create(cnnzoo.edit(cnnzoo.get_spec("lenet5_1998"), "C1", out_channels=4)),
+            "its table names map 5, but the input has 4 maps, numbered from 0",
+        ),
+        (
+            lambda: cnnzoo.create(cnnzoo.edit(cnnzoo.get_spec("lenet5_1998"), "F6", out_features=80)),
+            "its codes have length 84, so it needs a vector of as many units",
         ),
     ],
 )
-def test_what_cannot_be(make, text: str) -> None:
-    with pytest.raises(SpecError, match=text):
+def test_invalid_period_blocks_and_knobs(make, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
         make()
 
 
-def test_knobs_that_lenet5_can_follow() -> None:
+def test_knobs_of_lenet5() -> None:
     assert cnnzoo.create("lenet5_1998", num_classes=10, in_channels=3).spec.input == (3, 32, 32)
     report = cnnzoo.count("lenet5_1998", pooling="max")
     assert report.params.total == 60_000 - 44
@@ -157,14 +160,14 @@ def test_knobs_that_lenet5_can_follow() -> None:
 
 
 @pytest.mark.parametrize(("k", "mean"), [(2.0, False), (1.0, True)])
-def test_lrn_is_the_papers_formula(k: float, mean: bool) -> None:
+def test_lrn_equals_the_papers_formula(k: float, mean: bool) -> None:
     """b = a / (k + alpha * sum of a_j^2 over j = max(0, i - n/2) ... min(N - 1, i + n/2)) ** beta, section 3.3."""
-    a = torch.randn(2, 9, 3, 4, dtype=torch.float64) * 30  # large, so that alpha matters
+    a = torch.randn(2, 9, 3, 4, dtype=torch.float64) * 30  # large, so that alpha has an effect
     n, alpha, beta = 5, 1e-4, 0.75
     b = torch.empty_like(a)
     for i in range(9):
-        around = range(max(0, i - n // 2), min(9 - 1, i + n // 2) + 1)
-        total = sum(a[:, j] ** 2 for j in around) / (n if mean else 1)
+        neighbors = range(max(0, i - n // 2), min(9 - 1, i + n // 2) + 1)
+        total = sum(a[:, j] ** 2 for j in neighbors) / (n if mean else 1)
         b[:, i] = a[:, i] / (k + alpha * total) ** beta
     (lrn,) = LRN(k=k, mean=mean).build((9, 3, 4))
     torch.testing.assert_close(lrn(a), b, rtol=1e-12, atol=1e-12)
@@ -172,7 +175,7 @@ def test_lrn_is_the_papers_formula(k: float, mean: bool) -> None:
 
 
 def test_alexnet_2012_in_float64() -> None:
-    """Two towers written out: what a group sees, what it does not, and LRN across all maps."""
+    """Computes AlexNet with explicit towers, which LRN crosses."""
     spec = cnnzoo.get_spec("alexnet_2012", image_size=67, num_classes=10, width=1 / 16)
     model = cnnzoo.create(spec, seed=0, dtype=torch.float64).eval()
     with torch.no_grad():
@@ -181,11 +184,11 @@ def test_alexnet_2012_in_float64() -> None:
     w = model.state_dict()
     x = torch.randn(2, 3, 67, 67, dtype=torch.float64) * 10
 
-    def conv(a: torch.Tensor, key: str, towers: int, **where: int) -> torch.Tensor:
+    def conv(a: torch.Tensor, key: str, towers: int, **kwargs: int) -> torch.Tensor:
         weight, bias = w[f"{key}.weight"], w[f"{key}.bias"]
-        seen, made = a.shape[1] // towers, weight.shape[0] // towers
+        in_maps, out_maps = a.shape[1] // towers, weight.shape[0] // towers
         outs = [
-            F.conv2d(a[:, t * seen : (t + 1) * seen], weight[t * made : (t + 1) * made], None, **where)
+            F.conv2d(a[:, t * in_maps : (t + 1) * in_maps], weight[t * out_maps : (t + 1) * out_maps], None, **kwargs)
             for t in range(towers)
         ]
         return F.relu(torch.cat(outs, 1) + bias.view(1, -1, 1, 1))
@@ -238,18 +241,18 @@ def test_lenet_caffe() -> None:
 # --- differences ---
 
 
-def test_a_difference_sums_up() -> None:
+def test_changes_sum_to_the_difference_of_totals() -> None:
     for a, b in (("alexnet_2012", "alexnet_owt"), ("lenet5_1998", "lenet"), ("alexnet", "lenet_caffe")):
-        found = cnnzoo.diff(a, b)
-        assert sum(c.params for c in found.changes) == found.b.params.total - found.a.params.total
-        assert sum(c.macs for c in found.changes) == found.b.macs - found.a.macs
-        back = cnnzoo.diff(b, a)
-        assert sum(c.params for c in back.changes) == -sum(c.params for c in found.changes)
+        diff = cnnzoo.diff(a, b)
+        assert sum(c.params for c in diff.changes) == diff.b.params.total - diff.a.params.total
+        assert sum(c.macs for c in diff.changes) == diff.b.macs - diff.a.macs
+        reverse = cnnzoo.diff(b, a)
+        assert sum(c.params for c in reverse.changes) == -sum(c.params for c in diff.changes)
 
 
-def test_what_differs_between_2012_and_caffe() -> None:
-    found = cnnzoo.diff("alexnet_2012", "caffenet")
-    assert [(c.label, c.what) for c in found.changes] == [
+def test_differences_between_2012_and_caffe() -> None:
+    diff = cnnzoo.diff("alexnet_2012", "caffenet")
+    assert [(c.label, c.what) for c in diff.changes] == [
         ("pool1", "moved: after conv1, not after norm1"),
         ("norm1", "k 2.0 → 1.0; mean False → True"),
         ("pool2", "moved: after conv2, not after norm2"),
@@ -257,36 +260,36 @@ def test_what_differs_between_2012_and_caffe() -> None:
         ("fc6", "init 'normal:0.01' → 'normal:0.005'"),
         ("fc7", "init 'normal:0.01' → 'normal:0.005'"),
     ]
-    assert found.same == 10
+    assert diff.same == 10
 
 
-def test_a_difference_finds_an_edit() -> None:
+def test_differences_after_an_edit() -> None:
     spec = cnnzoo.get_spec("alexnet")
     edited = cnnzoo.remove(cnnzoo.edit(spec, "conv4", groups=2), "fc7", "drop7")
-    found = cnnzoo.diff(spec, edited)
-    assert [(c.label, c.params) for c in found.changes] == [
+    diff = cnnzoo.diff(spec, edited)
+    assert [(c.label, c.params) for c in diff.changes] == [
         ("conv4", -663_552),
         ("fc7", -16_781_312),
         ("drop7", 0),
     ]
-    assert found.changes[0].what == "groups 1 → 2"
-    assert found.changes[1].what == "only in alexnet: Dense(4096)"
-    text = str(found)
-    assert "-663,552" in text and "-17,444,864" in text and "11 rows are the same" in text
-    assert found.to_markdown().count("|") > 10 and '"label": "conv4"' in found.to_json()
+    assert diff.changes[0].what == "groups 1 → 2"
+    assert diff.changes[1].what == "only in alexnet: Dense(4096)"
+    text = str(diff)
+    assert "-663,552" in text and "-17,444,864" in text and "11 blocks are the same" in text
+    assert diff.to_markdown().count("|") > 10 and '"label": "conv4"' in diff.to_json()
 
 
 def test_no_difference() -> None:
-    found = cnnzoo.diff("lenet", cnnzoo.create("lenet"))
-    assert found.changes == [] and found.same == 8
-    assert "8 rows are the same" in str(found)
+    diff = cnnzoo.diff("lenet", cnnzoo.create("lenet"))
+    assert diff.changes == [] and diff.same == 8
+    assert "8 blocks are the same" in str(diff)
 
 
-def test_consequences_of_a_change_are_told() -> None:
+def test_consequences_of_a_change_are_listed() -> None:
     spec = cnnzoo.get_spec("alexnet")
-    found = {c.label: c for c in cnnzoo.diff(spec, cnnzoo.edit(spec, "conv1", out=64)).changes}
-    assert list(found) == ["conv1", "pool1", "conv2"]
-    assert found["conv2"].what == "on 64x26x26 instead of 96x26x26" and found["conv2"].params == -32 * 25 * 256
+    changes = {c.label: c for c in cnnzoo.diff(spec, cnnzoo.edit(spec, "conv1", out_channels=64)).changes}
+    assert list(changes) == ["conv1", "pool1", "conv2"]
+    assert changes["conv2"].what == "on 64x26x26 instead of 96x26x26" and changes["conv2"].params == -32 * 25 * 256
     larger = {c.label: c for c in cnnzoo.diff(spec, cnnzoo.get_spec("alexnet", image_size=256)).changes}
     assert larger["fc6"].what == "on 9216 instead of 6400" and larger["conv3"].params == 0 < larger["conv3"].macs
 
@@ -294,28 +297,23 @@ def test_consequences_of_a_change_are_told() -> None:
 def test_differences_inside_branches(tiny_spec: cnnzoo.Spec) -> None:
     edited = cnnzoo.edit(tiny_spec, "block2/conv1", kernel_size=5, padding=2)
     (change,) = cnnzoo.diff(tiny_spec, edited).changes
-    assert (change.label, change.what) == ("block2/conv1", "kernel 3 → 5; padding 1 → 2")
+    assert (change.label, change.what) == ("block2/conv1", "kernel_size 3 → 5; padding 1 → 2")
     assert change.params == 4 * 4 * 16
     (change,) = cnnzoo.diff(tiny_spec, cnnzoo.edit(tiny_spec, "block2", activation=None)).changes
     assert (change.label, change.what) == ("block2", "activation 'relu' → None")
 
 
-def test_diff_of_what_is_not_there() -> None:
+def test_diff_of_an_unknown_model() -> None:
     with pytest.raises(UnknownNameError, match="unknown model 'alexnett'. Did you mean 'alexnet'"):
         cnnzoo.diff("alexnet", "alexnett")
 
 
-def test_each_relative_differs_only_where_its_rows_say() -> None:
-    """A Conv with groups, LRN before or after: no hidden switch. The rows alone rebuild each net."""
-    for name in [*cnnzoo.list_models("lenet*"), "alexnet_2012", "caffenet"]:
-        spec = cnnzoo.get_spec(name)
+def test_the_blocks_alone_define_a_network() -> None:
+    """Rebuilds networks from the same blocks under another name."""
+    lenets = [cnnzoo.get_spec(name) for name in cnnzoo.list_models("lenet*")]
+    for spec in [*lenets, *(cnnzoo.get_spec(name, width=0.25) for name in ("alexnet_2012", "caffenet"))]:
         renamed = cnnzoo.Spec("other", spec.input, spec.features, spec.classifier)
         a, b = cnnzoo.create(spec, seed=0), cnnzoo.create(renamed, seed=0)
         assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-    assert [row.groups for _, row in cnnzoo.get_spec("alexnet_2012").blocks() if isinstance(row, Conv)] == [
-        1,
-        2,
-        1,
-        2,
-        2,
-    ]
+    blocks = [block for _, block in cnnzoo.get_spec("alexnet_2012").blocks()]
+    assert [block.groups for block in blocks if isinstance(block, Conv)] == [1, 2, 1, 2, 2]

@@ -1,4 +1,4 @@
-"""Every registered model is enrolled here by being registered."""
+"""Tests of every registered model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
-from zoo import FAMILIES, NAMES, row_by_row, small
+from zoo import FAMILIES, NAMES, has_fixed_width, small_knobs
 
 import cnnzoo
 from cnnzoo.data import resize
@@ -20,9 +20,9 @@ from cnnzoo.verify import verify
 
 @pytest.mark.parametrize("name", NAMES)
 def test_golden(name: str, golden) -> None:
-    """Keys and shapes of the weights, and the counts, change only on purpose."""
+    """Compares keys, shapes, counts and published figures with the golden file."""
     model = cnnzoo.create(name, device="meta")
-    report = cnnzoo.count(model)
+    report, audit = cnnzoo.count(model), verify(name)
     golden(
         name,
         {
@@ -33,12 +33,12 @@ def test_golden(name: str, golden) -> None:
             "train_macs": report.train_macs,
             "bias_adds": report.bias_adds,
             "state_dict": {key: "x".join(map(str, tensor.shape)) for key, tensor in model.state_dict().items()},
-            "published": {f.published.what: [f.published.printed, f.exact, f.verdict] for f in verify(name).findings},
+            "published": {f.published.what: [f.published.printed, f.exact, f.verdict] for f in audit.findings},
         },
     )
-    # every contradiction is explained, and what cannot be recomputed says why
-    assert verify(name).unexplained == []
-    assert all(f.published.note for f in verify(name).findings if f.exact is None)
+    # contradictions, and figures that cannot be recomputed, have a note
+    assert audit.unexplained == []
+    assert all(f.published.note for f in audit.findings if f.exact is None)
     assert report.params.total == sum(p.numel() for p in model.parameters())
     assert report.unknown_ops == ()
     assert report == cnnzoo.count(name)
@@ -47,8 +47,8 @@ def test_golden(name: str, golden) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_json_round_trip(name: str) -> None:
     spec = cnnzoo.get_spec(name)
-    for one in (spec, cnnzoo.get_spec(name, norm="batch", dropout=0.1, activation="gelu")):
-        assert cnnzoo.Spec.from_json(one.to_json()) == one
+    for variant in (spec, cnnzoo.get_spec(name, norm="batch", dropout=0.1, activation="gelu")):
+        assert cnnzoo.Spec.from_json(variant.to_json()) == variant
     assert spec.name == name
     assert inspect.getdoc(get_entry(name).function)
 
@@ -66,8 +66,8 @@ def test_json_round_trip(name: str) -> None:
     ids=lambda knobs: "+".join(knobs),
 )
 def test_knobs(name: str, knobs: dict) -> None:
-    if row_by_row(name) and {"width", "num_classes"} & set(knobs):
-        with pytest.raises(SpecError, match=r"row '(C3|output)' has (codes|a connection table)"):
+    if has_fixed_width(name) and {"width", "num_classes"} & set(knobs):
+        with pytest.raises(SpecError, match=r"block '(C3|output)' has (codes|a connection table)"):
             cnnzoo.create(name, **knobs)
         return
     model = cnnzoo.create(name, device="meta", **knobs)
@@ -80,21 +80,24 @@ def test_knobs(name: str, knobs: dict) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_small_images_get_a_net_or_the_least_size(name: str) -> None:
-    knobs = small(name)
-    model = cnnzoo.create(name, device="meta", **knobs)
+def test_small_images(name: str) -> None:
+    model = cnnzoo.create(name, device="meta", **small_knobs(name))
     assert model(torch.empty(2, *model.spec.input, device="meta")).shape == (2, model.spec.num_classes)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_too_small_images_are_accepted_or_the_minimum_is_named(name: str) -> None:
     try:
         cnnzoo.create(name, image_size=4, device="meta")
-    except SpecError as problem:
-        assert "needs images of at least" in str(problem)
+    except SpecError as error:
+        assert "needs images of at least" in str(error)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_trains_on_real_images(name: str) -> None:
-    """Every parameter gets a gradient and the loss falls, on the bundled sample."""
+    """Trains on the bundled sample: every parameter gets a gradient, and the loss falls."""
     data = cnnzoo.load_data("fashion_mnist_sample").train
-    model = cnnzoo.create(name, seed=0, in_channels=1, num_classes=10, dropout=0.0, **small(name))
+    model = cnnzoo.create(name, seed=0, in_channels=1, num_classes=10, dropout=0.0, **small_knobs(name))
     x = resize(data.images[:16], model.spec.input[1:]).float() / 255 * 2 - 1
     y = data.labels[:16]
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
@@ -111,7 +114,7 @@ def test_trains_on_real_images(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_tracing_export_and_compiling(name: str) -> None:
-    model = cnnzoo.create(name, seed=0, **small(name)).eval()
+    model = cnnzoo.create(name, seed=0, **small_knobs(name)).eval()
     x = torch.randn(1, *model.spec.input)
     with torch.no_grad():
         expected = model(x)
@@ -120,7 +123,7 @@ def test_tracing_export_and_compiling(name: str) -> None:
         nodes = get_graph_node_names(model)[1]
         maps = create_feature_extractor(model, {nodes[len(nodes) // 2]: "maps", nodes[-1]: "scores"})(x)
         assert torch.equal(maps["scores"], expected) and maps["maps"].isfinite().all()
-        torch._dynamo.reset()  # all nets share one forward, which is compiled anew for each
+        torch._dynamo.reset()  # all networks share one forward function, which is compiled for each
         exported = torch.export.export(model, (x,))
         torch.testing.assert_close(exported.module()(x), expected)
         torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), expected)
@@ -129,7 +132,7 @@ def test_tracing_export_and_compiling(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_compiles_with_autograd(name: str) -> None:
-    model = cnnzoo.create(name, seed=0, dropout=0.0, **small(name)).eval()
+    model = cnnzoo.create(name, seed=0, dropout=0.0, **small_knobs(name)).eval()
     x = torch.randn(2, *model.spec.input)
     model(x).square().sum().backward()
     expected = [p.grad.clone() for p in model.parameters()]
@@ -146,32 +149,32 @@ def test_compiles_with_autograd(name: str) -> None:
 def test_onnx(name: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    model = cnnzoo.create(name, seed=0, **small(name)).eval()
+    model = cnnzoo.create(name, seed=0, **small_knobs(name)).eval()
     x = torch.randn(3, *model.spec.input)
     batch = {"x": {0: torch.export.Dim("n", min=1, max=64)}}
     torch.onnx.export(model, (x[:2],), tmp_path / "net.onnx", dynamic_shapes=batch, dynamo=True, verbose=False)
     session = runtime.InferenceSession(str(tmp_path / "net.onnx"))
-    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    (scores,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(
-            torch.from_numpy(found), (expected := model(x)), rtol=1e-3, atol=1e-4 * expected.abs().max().item()
+            torch.from_numpy(scores), (expected := model(x)), rtol=1e-3, atol=1e-4 * expected.abs().max().item()
         )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_features_of_every_row(name: str) -> None:
-    """What leaves a row is what the count says, also inside branches."""
-    model = cnnzoo.create(name, seed=0, **small(name)).eval()
+def test_features_of_every_block(name: str) -> None:
+    """Compares the outputs of blocks, also inside branches, with the shapes in the count."""
+    model = cnnzoo.create(name, seed=0, **small_knobs(name)).eval()
     labels = [label for label, _ in model.spec.blocks()]
     with torch.no_grad():
-        found = cnnzoo.features(model, labels, torch.randn(1, *model.spec.input))
-    assert list(found) == labels and found[labels[-1]].shape[0] == 1
-    last = {row.label: row.out_shape for row in cnnzoo.count(model).layers}
-    assert all(tuple(found[label].shape) == shape for label, shape in last.items())
+        activations = cnnzoo.features(model, labels, torch.randn(1, *model.spec.input))
+    assert list(activations) == labels and activations[labels[-1]].shape[0] == 1
+    out_shapes = {layer.label: layer.out_shape for layer in cnnzoo.count(model).layers}
+    assert all(tuple(activations[label].shape) == shape for label, shape in out_shapes.items())
 
 
 def test_lineages_do_not_define_modules() -> None:
-    """A family is rows and functions that make rows; modules live beside the blocks."""
+    """Lineages consist of blocks and functions that return blocks; modules are defined in cnnzoo.blocks."""
     import cnnzoo.models
 
     for file in Path(cnnzoo.models.__file__).parent.glob("*.py"):
@@ -179,8 +182,7 @@ def test_lineages_do_not_define_modules() -> None:
         assert "nn.Module" not in text and "import torch" not in text and "class " not in text, file.name
 
 
-def test_twins_are_the_relatives_they_say() -> None:
-    """Neighbors of a family differ where their docstrings say."""
+def test_members_of_a_lineage_differ_as_documented() -> None:
     for shallow, deep in itertools.pairwise(("resnet50", "resnet101", "resnet152")):
         changes = cnnzoo.diff(shallow, deep).changes
         assert {c.label.split(".")[0] for c in changes if c.before is None} <= {"layer2", "layer3"}

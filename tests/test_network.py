@@ -1,4 +1,4 @@
-"""The network that a Spec builds: shapes, keys, branches, features, what does not fit."""
+"""The network built from a Spec: shapes, keys, branches, features, and errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cnnzoo
 from cnnzoo.blocks import AdaptiveAvgPool, Conv, Dense, Flatten, Logits, MaxPool, Norm, Parallel
 from cnnzoo.errors import InputError, SpecError, UnknownNameError
 
-# The layers of the lecture's AlexNet (Dive into Deep Learning) and what leaves each for one 1x224x224 image.
+# The layers of the lecture's AlexNet (Dive into Deep Learning) and their output shapes for one 1x224x224 image.
 LECTURE = """
 Conv2d 1x96x54x54     ReLU 1x96x54x54     MaxPool2d 1x96x26x26
 Conv2d 1x256x26x26    ReLU 1x256x26x26    MaxPool2d 1x256x12x12
@@ -22,16 +22,16 @@ Linear 1x4096         ReLU 1x4096         Dropout 1x4096    Linear 1x10
 """.split()
 
 
-def test_alexnet_is_the_lectures_layer_by_layer() -> None:
+def test_alexnet_equals_the_lectures_layer_by_layer() -> None:
     model = cnnzoo.create("alexnet", num_classes=10).eval()
     x = torch.randn(1, 1, 224, 224)
-    seen = []
+    layers = []
     for layer in [*model.features, *model.classifier]:
         x = layer(x)
-        seen += [type(layer).__name__, "x".join(map(str, x.shape))]
-    assert seen == LECTURE
+        layers += [type(layer).__name__, "x".join(map(str, x.shape))]
+    assert layers == LECTURE
     report = cnnzoo.count("alexnet")
-    assert [cell for row in report.layers for cell in (row.kind, "x".join(map(str, row.out_shape)))] == LECTURE
+    assert [cell for layer in report.layers for cell in (layer.kind, "x".join(map(str, layer.out_shape)))] == LECTURE
     assert sum(p.numel() for p in model.parameters()) == 46_764_746
 
 
@@ -54,21 +54,21 @@ def test_weights_of_a_seed() -> None:
     assert not torch.equal(a["features.0.weight"], c["features.0.weight"])
 
 
-def test_weights_are_those_of_plain_torch() -> None:
+def test_initial_weights_equal_those_of_torch() -> None:
     torch.manual_seed(0)
     ours = cnnzoo.create("lenet").state_dict()
     torch.manual_seed(0)
     plain = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5), nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
     )
-    for mine, theirs in zip(ours.values(), plain.state_dict().values(), strict=True):
-        assert torch.equal(mine, theirs)
+    for weight, expected in zip(ours.values(), plain.state_dict().values(), strict=True):
+        assert torch.equal(weight, expected)
 
 
 def test_seed_and_dtype_are_checked() -> None:
-    with pytest.raises(InputError, match="seed must be a whole number or None, not 'a'"):
+    with pytest.raises(InputError, match="seed must be an integer or None, not 'a'"):
         cnnzoo.create("lenet", seed="a")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="dtype must be one of torch, such as torch.float64, not 'half'"):
+    with pytest.raises(InputError, match="dtype must be a torch.dtype, such as torch.float64, not 'half'"):
         cnnzoo.create("lenet", dtype="half")  # type: ignore[arg-type]
 
 
@@ -77,14 +77,14 @@ def test_device_and_dtype() -> None:
     assert {p.device.type for p in model.parameters()} == {"meta"}
     assert {p.dtype for p in cnnzoo.create("lenet", dtype=torch.float64).parameters()} == {torch.float64}
     assert cnnzoo.create("lenet").training
-    with pytest.raises(InputError, match="there is no device 'gpu' here"):
+    with pytest.raises(InputError, match="no device 'gpu' on this machine"):
         cnnzoo.create("lenet", device="gpu")
 
 
 # --- branches ---
 
 
-def test_an_inception_row_trains() -> None:
+def test_an_inception_block_trains() -> None:
     branch = Parallel(
         (
             (Conv(4, kernel_size=1),),
@@ -95,23 +95,23 @@ def test_an_inception_row_trains() -> None:
     _trains_to_zero(cnnzoo.Spec("n", (1, 8, 8), (branch, AdaptiveAvgPool(2), Flatten()), (Logits(2),)), channels=12)
 
 
-def test_a_residual_row_trains() -> None:
-    inside = (
+def test_a_residual_block_trains() -> None:
+    body = (
         Conv(4, kernel_size=3, padding=1, norm="batch"),
         Conv(4, kernel_size=3, padding=1, norm="batch", activation=None),
     )
-    rows = (
+    blocks = (
         Conv(4, kernel_size=3, padding=1),
-        Parallel(((), inside), merge="add", activation="relu"),
+        Parallel(((), body), merge="add", activation="relu"),
         AdaptiveAvgPool(2),
         Flatten(),
     )
-    _trains_to_zero(cnnzoo.Spec("n", (1, 8, 8), rows, (Logits(2),)), channels=4)
+    _trains_to_zero(cnnzoo.Spec("n", (1, 8, 8), blocks, (Logits(2),)), channels=4)
 
 
 def _trains_to_zero(spec: cnnzoo.Spec, channels: int) -> None:
     model = cnnzoo.create(spec, seed=0)
-    label = next(label for label, row in spec.blocks() if isinstance(row, Parallel))
+    label = next(label for label, block in spec.blocks() if isinstance(block, Parallel))
     x, y = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 2
     assert cnnzoo.features(model, [label], x)[label].shape == (16, channels, 8, 8)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -134,7 +134,7 @@ def test_a_residual_adds_then_activates() -> None:
 
 def test_paths_that_cannot_be_added() -> None:
     spec = cnnzoo.Spec("n", (2, 4, 4), (Parallel(((), (Conv(2, kernel_size=1, stride=4),)), "add"),))
-    with pytest.raises(SpecError, match=r"different shapes, which cannot be added: \(2, 4, 4\), \(2, 1, 1\)"):
+    with pytest.raises(SpecError, match=r"different output shapes, which cannot be added: \(2, 4, 4\), \(2, 1, 1\)"):
         cnnzoo.create(spec)
 
 
@@ -154,23 +154,23 @@ def test_batch_norm_of_a_single_pixel_builds() -> None:
 def test_features_by_label() -> None:
     model = cnnzoo.create("alexnet", image_size=65).eval()
     x = torch.randn(2, 1, 65, 65)
-    found = cnnzoo.features(model, ["pool5", "conv1"], x)
-    assert list(found) == ["pool5", "conv1"]
-    assert torch.equal(found["conv1"], torch.relu(model.features[0](x)))
-    assert torch.equal(found["pool5"], model.features[:13](x))
+    activations = cnnzoo.features(model, ["pool5", "conv1"], x)
+    assert list(activations) == ["pool5", "conv1"]
+    assert torch.equal(activations["conv1"], torch.relu(model.features[0](x)))
+    assert torch.equal(activations["pool5"], model.features[:13](x))
     assert not any(m._forward_hooks for m in model.modules())
-    with pytest.raises(UnknownNameError, match="unknown row 'conv9'. Did you mean"):
+    with pytest.raises(UnknownNameError, match="unknown block 'conv9'. Did you mean"):
         cnnzoo.features(model, ["conv9"], x)
 
 
-# --- what does not fit ---
+# --- errors ---
 
 
-def test_image_too_small_names_the_row_and_the_least_size() -> None:
-    with pytest.raises(SpecError) as problem:
+def test_too_small_an_image_size_names_the_block_and_the_minimum() -> None:
+    with pytest.raises(SpecError) as error:
         cnnzoo.create("alexnet", image_size=64)
-    assert str(problem.value) == (
-        "row 'pool5' (8th of features), MaxPool(3, stride=2), cannot take (256, 2, 2); "
+    assert str(error.value) == (
+        "block 'pool5' (8th of features), MaxPool(3, stride=2), cannot take (256, 2, 2); "
         "alexnet needs images of at least 65 px"
     )
     assert cnnzoo.create("alexnet", image_size=65)
@@ -179,41 +179,43 @@ def test_image_too_small_names_the_row_and_the_least_size() -> None:
     assert cnnzoo.create("lenet", image_size=12)
 
 
-def test_image_too_small_inside_a_branch() -> None:
+def test_too_small_an_image_size_for_a_branch() -> None:
     spec = cnnzoo.Spec("n", (1, 4, 4), (Parallel(((Conv(4, kernel_size=5),),), label="mix"), Flatten()), (Logits(2),))
-    with pytest.raises(SpecError) as problem:
+    with pytest.raises(SpecError) as error:
         cnnzoo.create(spec)
-    assert str(problem.value) == (
-        "row 'conv1' (1st of path 1 of mix), Conv(4, 5), cannot take (1, 4, 4); n needs images of at least 5 px"
+    assert str(error.value) == (
+        "block 'conv1' (1st of path 1 of mix), Conv(4, 5), cannot take (1, 4, 4); n needs images of at least 5 px"
     )
 
 
-def test_a_size_that_is_not_too_small_keeps_its_reason() -> None:
+def test_other_errors_do_not_mention_the_image_size() -> None:
     halves = Parallel(((MaxPool(2),), (Conv(1, kernel_size=3, stride=2, padding=1),)), merge="add")
     assert cnnzoo.create(cnnzoo.Spec("n", (1, 28, 28), (halves,)))
-    with pytest.raises(SpecError, match="paths end in different shapes"):
+    with pytest.raises(SpecError, match="paths have different output shapes"):
         cnnzoo.create(cnnzoo.Spec("n", (1, 29, 29), (halves,)))
 
 
-def test_rows_that_no_size_would_help() -> None:
-    with pytest.raises(SpecError, match=r"row 'fc1' \(1st of classifier\).*put a Flatten\(\) row before it"):
+def test_blocks_that_fit_at_no_image_size() -> None:
+    with pytest.raises(SpecError, match=r"block 'fc1' \(1st of classifier\).*put a Flatten\(\) block before it"):
         cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (), (Dense(4),)))
-    with pytest.raises(SpecError, match=r"row 'pool0' .*cannot take \(64,\): it needs maps \(C, H, W\)"):
+    with pytest.raises(SpecError, match=r"block 'pool0' .*cannot take \(64,\): it needs maps \(C, H, W\)"):
         cnnzoo.create(cnnzoo.Spec("n", (1, 8, 8), (Flatten(), MaxPool(2))))
-    with pytest.raises(SpecError, match="row 'conv1' .*divisible by groups"):
+    with pytest.raises(SpecError, match="block 'conv1' .*divisible by groups"):
         cnnzoo.create(cnnzoo.Spec("n", (3, 8, 8), (Conv(4, kernel_size=1, groups=2),)))
 
 
 def test_images_that_do_not_fit() -> None:
     model = cnnzoo.create("lenet")
-    with pytest.raises(InputError) as problem:
+    with pytest.raises(InputError) as error:
         model(torch.zeros(2, 3, 28, 28))
-    assert str(problem.value) == (
-        "lenet takes images of 1 channel, (N, 1, 28, 28), not (2, 3, 28, 28); build it with in_channels=3"
+    assert str(error.value) == (
+        "lenet expects images with 1 channel, (N, 1, 28, 28), got (2, 3, 28, 28); build it with in_channels=3"
     )
-    with pytest.raises(InputError, match=r"not \(1, 28, 28\); for one image add the batch with x.unsqueeze\(0\)"):
+    with pytest.raises(
+        InputError, match=r"got \(1, 28, 28\); for one image add the batch dimension with x.unsqueeze\(0\)"
+    ):
         model(torch.zeros(1, 28, 28))
-    with pytest.raises(InputError, match="lenet was built for images of 28x28 px .* these give 576 features"):
+    with pytest.raises(InputError, match="lenet was built for images of 28x28 px .* these images give 576 features"):
         model(torch.zeros(2, 1, 32, 32))
     flexible = cnnzoo.create(
         cnnzoo.Spec("n", (1, 8, 8), (Conv(2, kernel_size=3), AdaptiveAvgPool(1), Flatten()), (Logits(2),))

@@ -1,4 +1,4 @@
-"""The README and the pages: what they show runs, what they name exists, and the site builds without a warning."""
+"""The README and the pages: their code runs, the names they use exist, and the site builds without a warning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -20,17 +19,18 @@ from hub import TOKEN, LocalHub
 
 import cnnzoo
 from cnnzoo.cli import main
+from sitegen import commands, lineages, packages, readme, reference, registry
 
 ROOT = Path(__file__).parents[1]
-make_pages = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "make_pages.py")))
+BUILD = ROOT / "docs" / "build.py"
 PAGES = {str(file.relative_to(ROOT)): file for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
-# what the code of some pages must have printed
+# parts of what the code of some pages prints
 PRINTS = {
     "README.md": ("46M against 0.6M", "examples/sec on cpu"),
     "docs/index.md": ("758x", "test acc"),
-    "docs/adding-a-model.md": ("1.3 million", "agrees"),
-    "docs/training.md": ("ten crops each", "the loss falls fastest at lr=", "95 %"),
+    "docs/adding-a-model.md": ("1.3 million", "agrees", "dw2"),
+    "docs/training.md": ("views ten_crop", "the loss falls fastest at lr=", "95 %"),
 }
 
 
@@ -47,18 +47,18 @@ def blocks(text: str, language: str) -> list[str]:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the Python blocks of a page in order, in one namespace and an empty folder; the Hub is one of the tests'."""
-    from cnnzoo.weights import hub as room
+    """Runs the Python blocks of a page in order, in one namespace and an empty folder, with a Hub on this machine."""
+    from cnnzoo.weights import hub as hub_module
 
-    reach = room._api
+    make_client = hub_module._make_client
     monkeypatch.chdir(tmp_path)
 
     def run_all(name: str, text: str) -> str:
         with LocalHub("regular") as hub:
-            monkeypatch.setattr(room, "_api", lambda token, endpoint: reach(TOKEN, hub.url))
+            monkeypatch.setattr(hub_module, "_make_client", lambda token, endpoint: make_client(TOKEN, hub.url))
             namespace: dict = {"__name__": "page"}
             for block in blocks(text, "python"):
-                exec(compile(block, name, "exec"), namespace)
+                exec(compile(block, name, "exec", dont_inherit=True), namespace)
         return capsys.readouterr().out
 
     return run_all
@@ -71,11 +71,24 @@ def test_code(page: str, run) -> None:
 
 
 @pytest.mark.parametrize(
-    "lineage", [pytest.param(n, marks=() if n == "lenet" else pytest.mark.slow) for n in make_pages.lineages()]
+    "lineage", [pytest.param(n, marks=() if n == "lenet" else pytest.mark.slow) for n in registry.lineages()]
 )
 def test_code_of_lineages(lineage: str, run) -> None:
-    out = run(lineage, make_pages.lineage_page(lineage))
-    assert f"{make_pages.counted(make_pages.lineages()[lineage][0]).params.total:,}" in out
+    out = run(lineage, lineages.page(lineage))
+    assert f"{registry.count(registry.lineages()[lineage][0]).params.total:,}" in out
+
+
+def test_the_table_of_the_readme_is_up_to_date(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", [str(BUILD)])
+    runpy.run_path(str(BUILD), run_name="__main__")  # exits with a message if it is not
+    assert capsys.readouterr().out == "README.md is up to date\n"
+    assert readme.BEGIN in readme.README.read_text()
+
+
+def test_every_mark_has_a_generator() -> None:
+    generators = runpy.run_path(str(BUILD))["GENERATORS"]
+    marks = [mark for page in PAGES for mark in re.findall(r"^<!-- generated: (.+) -->$", text_of(page), re.MULTILINE)]
+    assert sorted(marks) == sorted(generators)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -88,10 +101,9 @@ def test_every_block_has_a_language_that_is_checked_or_is_text(page: str) -> Non
 
 
 def accepts(words: list[str]) -> None:
-    """Parses a command line of ours, as a shell would hand it on, without running it."""
+    """Parses a command line of cnnzoo without running it."""
     assert words and words[0] in main.commands, f"{' '.join(words)}: no such command"
-    chosen = main.commands[words[0]]
-    chosen.make_context(words[0], words[1:])  # complains about options that do not exist
+    main.commands[words[0]].make_context(words[0], words[1:])  # raises an error for unknown options
 
 
 def check_line(line: str) -> None:
@@ -109,11 +121,11 @@ def check_line(line: str) -> None:
             assert all((ROOT / word).exists() for word in words[3:] if word.startswith("tests/")), part
         elif program == "pip":
             extras = re.findall(r"\[([\w,]+)\]", part)
-            told = (ROOT / "pyproject.toml").read_text()
+            project = (ROOT / "pyproject.toml").read_text()
             assert words[1] == "install"
-            assert all(re.search(rf"^{extra} = \[", told, re.MULTILINE) for some in extras for extra in some.split(","))
+            assert all(re.search(rf"^{name} = \[", project, re.MULTILINE) for x in extras for name in x.split(","))
         else:
-            assert program in ("ruff", "mypy", "mkdocs", ".", "cd"), f"no test knows the program {program!r}: {part}"
+            assert program in ("ruff", "mypy", "mkdocs", ".", "cd"), f"unexpected program {program!r}: {part}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -121,7 +133,7 @@ def test_shell_lines_are_commands_that_exist(page: str) -> None:
     text = text_of(page)
     for block in blocks(text, "console"):
         lines = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
-        assert lines, f"a block of console without a command:\n{block}"
+        assert lines, f"a console block without a command:\n{block}"
         for line in lines:
             check_line(line)
     for block in blocks(text, "bash"):
@@ -129,7 +141,7 @@ def test_shell_lines_are_commands_that_exist(page: str) -> None:
             check_line(line)
 
 
-def test_a_command_that_does_not_exist_is_seen() -> None:
+def test_a_command_that_does_not_exist_is_an_error() -> None:
     for line in ("cnnzoo trian lenet", "cnnzoo train lenet --epochs 3", "python examples/none.py", "conda install x"):
         with pytest.raises(Exception, match=r"."):
             check_line(line)
@@ -138,61 +150,61 @@ def test_a_command_that_does_not_exist_is_seen() -> None:
 # --- names ---
 
 
-def test_every_recipe_is_told() -> None:
-    told = re.findall(r"^\| (`[\w./`, -]+`) \|", text_of("docs/training.md"), flags=re.MULTILINE)
-    assert set(cnnzoo.list_recipes()) <= {word.strip(" `") for row in told for word in row.split(",")}
+def test_every_recipe_is_listed() -> None:
+    cells = re.findall(r"^\| (`[\w./`, -]+`) \|", text_of("docs/training.md"), flags=re.MULTILINE)
+    assert set(cnnzoo.list_recipes()) <= {name.strip(" `") for cell in cells for name in cell.split(",")}
 
 
-def looked_up(name: str) -> object:
+def look_up(name: str) -> object:
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
-            found: object = import_module(".".join(parts[:length]))
+            value: object = import_module(".".join(parts[:length]))
         except ModuleNotFoundError:
             continue
         for part in parts[length:]:
-            found = getattr(found, part)
-        return found
+            value = getattr(value, part)
+        return value
     raise AssertionError(f"there is no {name}")
 
 
 @pytest.mark.parametrize("package", ["cnnzoo", "torch", "torchvision", "timm"])
-def test_names_of_others_exist(package: str) -> None:
+def test_names_of_other_libraries_exist(package: str) -> None:
     pytest.importorskip(package)
-    text = make_pages.filled(text_of("docs/coming-from.md"))
+    text = f"{text_of('docs/coming-from.md')}\n{registry.twins()}"
     names = set(re.findall(rf"`({package}(?:\.\w+)+)", text))
     assert names
     for name in sorted(names):
-        looked_up(name)
+        look_up(name)
 
 
-def test_every_public_name_is_told_in_full() -> None:
-    """Whatever the reference shows says what it does, and so does each of its public methods."""
-    shown = [(f"cnnzoo.{name}", getattr(cnnzoo, name)) for names in cnnzoo._ROOMS.values() for name in names]
-    for room in make_pages.ROOMS:
-        module = import_module(f"cnnzoo.{room}")
-        shown += [(f"cnnzoo.{room}.{name}", getattr(module, name)) for name in make_pages.room_names(room)]
-    silent = []
-    for name, value in shown:
-        own = vars(value).items() if inspect.isclass(value) else ()
-        members = [(f"{name}.{key}", inner) for key, inner in own if not key.startswith("_")]
-        for where, thing in [(name, value), *members]:
-            thing = getattr(thing, "__func__", thing)
-            told = inspect.isclass(thing) or inspect.isfunction(thing) or isinstance(thing, property)
-            if told and not inspect.getdoc(thing):
-                silent.append(where)
-    assert not [name for name in silent if not inherited(name)]
+def test_the_reference_is_complete() -> None:
+    """Every name in it has a docstring, and so has each public method."""
+    values = [(f"cnnzoo.{name}", getattr(cnnzoo, name)) for names in cnnzoo._EXPORTS.values() for name in names]
+    for module in reference.MODULES:
+        imported = import_module(f"cnnzoo.{module}")
+        values += [(f"cnnzoo.{module}.{name}", getattr(imported, name)) for name in reference.public_names(module)]
+    undocumented = []
+    for name, value in values:
+        members = vars(value).items() if inspect.isclass(value) else ()
+        members = [(f"{name}.{key}", member) for key, member in members if not key.startswith("_")]
+        for path, member in [(name, value), *members]:
+            member = getattr(member, "__func__", member)
+            needs_docstring = inspect.isclass(member) or inspect.isfunction(member) or isinstance(member, property)
+            if needs_docstring and not inspect.getdoc(member):
+                undocumented.append(path)
+    assert not [name for name in undocumented if not inherits_docstring(name)]
 
 
-def inherited(name: str) -> bool:
-    """Whether a method is told by the class that it comes from (Block says what build is)."""
+def inherits_docstring(name: str) -> bool:
+    """Returns whether a base class documents a method, as Block documents build."""
     owner, _, method = name.rpartition(".")
-    found = looked_up(owner)
-    return inspect.isclass(found) and any(getattr(vars(base).get(method), "__doc__", None) for base in found.__mro__)
+    cls = look_up(owner)
+    return inspect.isclass(cls) and any(getattr(vars(base).get(method), "__doc__", None) for base in cls.__mro__)
 
 
-def test_the_command_line_is_told_in_full() -> None:
-    text = make_pages.commands()
+def test_the_reference_of_the_command_line_is_complete() -> None:
+    text = commands.all_commands()
     for name, command in main.commands.items():
         assert f"## cnnzoo {name}\n" in text and command.help
         for option in command.params:
@@ -200,48 +212,49 @@ def test_the_command_line_is_told_in_full() -> None:
                 assert option.help and option.opts[0] in text, f"{name} {option.opts[0]}"
 
 
-def test_every_arrow_of_the_house_goes_down() -> None:
-    levels = make_pages.levels()
-    place = {room: down for down, level in enumerate(levels) for room in level}
-    assert all(place[room] < place[below] for room, seen in make_pages.arrows().items() for below in seen)
-    assert place["cli"] == 0 and {"api", "train", "blocks"} < set(place)
+def test_modules_import_only_from_levels_below() -> None:
+    level_of = {module: i for i, level in enumerate(packages.levels()) for module in level}
+    imports = packages.imports()
+    assert all(level_of[module] < level_of[target] for module, targets in imports.items() for target in targets)
+    assert level_of["cli"] == 0 and {"api", "train", "blocks"} < set(level_of)
+    assert "blocks" in imports["spec"] and "api" in imports["cli"]
 
 
 # --- the site ---
 
 
 class Page(HTMLParser):
-    """The anchors of a page, and what it points to."""
+    """The anchors of a page, its links, and the files that it embeds."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.anchors: set[str] = set()
         self.links: list[str] = []
-        self.fetched: list[str] = []
+        self.embedded: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        self.anchors |= {value for key in ("id", "name") if (value := told.get(key))}
+        attributes = dict(attrs)
+        self.anchors |= {value for key in ("id", "name") if (value := attributes.get(key))}
         for key in ("href", "src"):
-            if value := told.get(key):
-                (self.links if tag == "a" else self.fetched).append(value)
+            if value := attributes.get(key):
+                (self.links if tag == "a" else self.embedded).append(value)
 
 
-def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
+def test_the_site_builds_and_every_link_resolves(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")
     site = tmp_path / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(ROOT / ".mkdocs.yml"), "-d", str(site)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert process.returncode == 0, process.stderr
     pages = {file: Page(file.read_text()) for file in site.rglob("*.html")}
-    assert {f"models/{lineage}.html" for lineage in make_pages.lineages()} < {str(f.relative_to(site)) for f in pages}
+    assert {f"models/{lineage}.html" for lineage in registry.lineages()} < {str(f.relative_to(site)) for f in pages}
     broken = []
     for file, page in pages.items():
         if file.name == "404.html":
-            continue  # its links are absolute: it is shown anywhere
-        for link in (*page.links, *page.fetched):
+            continue  # its links are absolute: it is served at any address
+        for link in (*page.links, *page.embedded):
             address = urlsplit(link)
             if address.scheme or address.netloc:
                 assert link in page.links or address.scheme == "data", f"{file.name} fetches {link}"

@@ -1,8 +1,9 @@
-"""From an image to a class, weights that ship, and networks in other formats."""
+"""Predictions, shipped weights, and export."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.data import ImageData, load_data
 from cnnzoo.errors import DataError, FileError, InputError, WeightsError
-from cnnzoo.weights.pretrained import MAX_BYTES, shipped
+from cnnzoo.weights.pretrained import MAX_SHIPPED_BYTES, shipped_file
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,13 @@ def trouser(tmp_path: Path, data: ImageData) -> Path:
 
 
 SHIPPED = cnnzoo.list_models(pretrained=True)
+EXPORT = sys.modules["cnnzoo.weights.export"]  # the attribute of cnnzoo.weights is the function
 
 
-# --- weights that ship ---
+# --- shipped weights ---
 
 
-def test_what_ships() -> None:
+def test_shipped_names() -> None:
     assert SHIPPED == ["lenet", "lenet5_1998"]
     assert cnnzoo.list_models("alex*", pretrained=True) == []
     assert "alexnet_owt" in cnnzoo.list_models(pretrained="torchvision")
@@ -46,36 +48,35 @@ def test_what_ships() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_weights_are_what_they_say(name: str) -> None:
-    """Trained here on the full set, by a recipe that is told; and as good as they say."""
-    assert shipped(name).stat().st_size <= MAX_BYTES
+def test_shipped_weights_have_the_accuracy_in_their_provenance(name: str) -> None:
+    assert shipped_file(name).stat().st_size <= MAX_SHIPPED_BYTES
     model = cnnzoo.create(name, pretrained=True)
     assert model.spec == cnnzoo.get_spec(name) and model.training
-    told = model.notes["provenance"]
-    assert (told["kind"], told["data"]) == ("trained", "fashion_mnist")
-    cnnzoo.TrainConfig.from_dict(told["config"])
-    found = cnnzoo.evaluate(name, load_data("fashion_mnist_sample"))
-    assert abs(found.top1 - told["test_acc"]) < 0.03  # 1,000 of the 10,000 test images
+    provenance = model.notes["provenance"]
+    assert (provenance["kind"], provenance["data"]) == ("trained", "fashion_mnist")
+    cnnzoo.TrainConfig.from_dict(provenance["config"])
+    evaluation = cnnzoo.evaluate(name, load_data("fashion_mnist_sample"))
+    assert abs(evaluation.top1 - provenance["test_acc"]) < 0.03  # 1,000 of the 10,000 test images
 
 
 def test_shipped_weights_for_other_classes() -> None:
-    with pytest.warns(UserWarning, match="lenet: classifier.4 is new, for 3 classes instead of 10; features.0 sees 3"):
+    with pytest.warns(UserWarning, match="lenet: classifier.4 is new, for 3 classes instead of 10; features.0 takes 3"):
         model = cnnzoo.create("lenet", pretrained=True, num_classes=3, in_channels=3, seed=0)
     assert model(torch.randn(2, 3, 28, 28)).shape == (2, 3)
     assert model.notes["provenance"]["from"]["kind"] == "trained"
-    with pytest.warns(UserWarning, match="other than in training: conv1, conv2, fc3, fc4$"):
+    with pytest.warns(UserWarning, match="blocks that differ from training: conv1, conv2, fc3, fc4$"):
         model = cnnzoo.create("lenet", pretrained=True, activation="relu")
-    assert model.notes["provenance"]["how"] == "other than in training: conv1, conv2, fc3, fc4"
+    assert model.notes["provenance"]["how"] == "blocks that differ from training: conv1, conv2, fc3, fc4"
     with pytest.raises(WeightsError, match=r"classifier.0.weight: file \(120, 400\) F32, model \(120, 784\) F32"):
         cnnzoo.create("lenet", pretrained=True, image_size=36)
 
 
-def test_where_nothing_ships() -> None:
-    with pytest.raises(InputError) as problem:
+def test_networks_without_shipped_weights() -> None:
+    with pytest.raises(InputError) as error:
         cnnzoo.create("alexnet_owt", pretrained=True)
-    assert str(problem.value) == (
-        "no weights of alexnet_owt ship with cnnzoo; those that do: lenet, lenet5_1998. Instead, create takes a file, "
-        "a folder, or a name on the Hub, such as create('runs/alexnet_owt') or create('hf://user/alexnet_owt'), or "
+    assert str(error.value) == (
+        "no weights of alexnet_owt ship with cnnzoo, only those of lenet, lenet5_1998. Pass create a file, a folder "
+        "or a repository instead, such as create('runs/alexnet_owt') or create('hf://user/alexnet_owt'), or "
         "pretrained='torchvision'"
     )
     with pytest.raises(InputError, match=r"no weights of alexnet ship .*create\('hf://user/alexnet'\)$"):
@@ -86,7 +87,7 @@ def test_a_saved_network_has_its_weights(tmp_path: Path, tiny_spec: cnnzoo.Spec)
     path = str(cnnzoo.save(cnnzoo.create(tiny_spec, seed=0), tmp_path / "m"))
     assert cnnzoo.count(path).params == cnnzoo.count(tiny_spec).params
     assert cnnzoo.create(Path(path), dtype=torch.float64).features[0].weight.dtype == torch.float64
-    with pytest.raises(InputError, match="has its weights already; leave out pretrained="):
+    with pytest.raises(InputError, match="is a saved network with weights; leave out pretrained="):
         cnnzoo.create(path, pretrained=True)
     with pytest.raises(InputError, match="the meta device holds no weights"):
         cnnzoo.create(path, device="meta")
@@ -100,12 +101,12 @@ def test_a_saved_network_has_its_weights(tmp_path: Path, tiny_spec: cnnzoo.Spec)
 
 
 def test_predict(trouser: Path, data: ImageData) -> None:
-    found = cnnzoo.predict("lenet", str(trouser))
-    assert found.label == "Trouser" and found.probabilities.shape == (10,)
-    assert found.probabilities.sum().item() == pytest.approx(1)
-    top = found.top()
+    prediction = cnnzoo.predict("lenet", str(trouser))
+    assert prediction.label == "Trouser" and prediction.probabilities.shape == (10,)
+    assert prediction.probabilities.sum().item() == pytest.approx(1)
+    top = prediction.top()
     assert len(top) == 5 and [p for _, p in top] == sorted((p for _, p in top), reverse=True)
-    assert str(found).splitlines()[0].split() == ["Trouser", f"{top[0][1]:.2%}"]
+    assert str(prediction).splitlines()[0].split() == ["Trouser", f"{top[0][1]:.2%}"]
     model = cnnzoo.create("lenet", pretrained=True)
     many = cnnzoo.predict(
         model, [trouser, Image.open(trouser), Image.open(trouser).convert("RGB"), data.test.images[0]]
@@ -114,15 +115,16 @@ def test_predict(trouser: Path, data: ImageData) -> None:
     assert torch.equal(many[0].probabilities, many[1].probabilities)
 
 
-def test_predict_sees_what_evaluate_sees(data: ImageData) -> None:
-    model = cnnzoo.create("lenet5_1998", pretrained=True)  # 28 px scaled to 32
-    found = cnnzoo.predict(model, list(data.test.images[:200]))
-    right = sum(one.label == data.classes[label] for one, label in zip(found, data.test.labels[:200], strict=True))
-    some = ImageData("some", data.train, data.test[:200], data.classes)
-    assert right / 200 == cnnzoo.evaluate(model, some).top1
+def test_predict_agrees_with_evaluate(data: ImageData) -> None:
+    model = cnnzoo.create("lenet5_1998", pretrained=True)  # 28 px resized to 32
+    predictions = cnnzoo.predict(model, list(data.test.images[:200]))
+    labels = data.test.labels[:200]
+    correct = sum(p.label == data.classes[label] for p, label in zip(predictions, labels, strict=True))
+    part = ImageData("part", data.train, data.test[:200], data.classes)
+    assert correct / 200 == cnnzoo.evaluate(model, part).top1
 
 
-def test_transforms_are_those_of_torchvision() -> None:
+def test_transforms_equal_those_of_torchvision() -> None:
     model = cnnzoo.create("alexnet_owt", width=0.1)
     preset = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.transforms()
     model.notes.update(mean=list(preset.mean), std=list(preset.std), crop_pct=0.875)
@@ -140,38 +142,38 @@ def test_the_crop_is_saved(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
     assert "80.0% of the shorter side" in (tmp_path / "m" / "README.md").read_text()
     assert cnnzoo.transforms(again)(torch.zeros(1, 9, 13, dtype=torch.uint8)).shape == (1, 8, 8)
     assert cnnzoo.predict(again, torch.zeros(1, 9, 13, dtype=torch.uint8)).classes == ["0", "1", "2"]
-    with pytest.warns(UserWarning, match="sees 3 channels instead of 1"):
+    with pytest.warns(UserWarning, match="takes 3 channels instead of 1"):
         adapted = cnnzoo.create(tmp_path / "m", in_channels=3)
-    assert set(adapted.notes) == {"provenance", "crop_pct", "crop_mode"}  # a mean of one channel is none of three
+    assert set(adapted.notes) == {"provenance", "crop_pct", "crop_mode"}  # mean and std of 1 channel are dropped
 
 
-def test_what_is_no_image(trouser: Path, tmp_path: Path) -> None:
+def test_what_is_not_an_image(trouser: Path, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no image")
     with pytest.raises(DataError, match="x.png cannot be read as an image"):
         cnnzoo.predict("lenet", tmp_path / "x.png")
     with pytest.raises(DataError, match="none.png cannot be read as an image: .*No such file"):
         cnnzoo.predict("lenet", "none.png")
-    with pytest.raises(InputError, match=r"an image is uint8 \(1, H, W\), not torch.float32 \(1, 28, 28\)"):
+    with pytest.raises(InputError, match=r"an image must be uint8 \(1, H, W\), not torch.float32 \(1, 28, 28\)"):
         cnnzoo.predict("lenet", torch.zeros(1, 28, 28))
-    with pytest.raises(InputError, match=r"not torch.uint8 \(2, 1, 28, 28\); a batch is given as a list of images"):
+    with pytest.raises(InputError, match=r"not torch.uint8 \(2, 1, 28, 28\); give several images as a list"):
         cnnzoo.predict("lenet", torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
     with pytest.raises(InputError, match="a path, a PIL image or a uint8 tensor, not int"):
         cnnzoo.predict("lenet", 3)
     with pytest.raises(InputError, match="more than 8 bits"):
         cnnzoo.predict("lenet", Image.new("I", (28, 28)))
     model = cnnzoo.create("lenet")
-    with pytest.raises(InputError, match=r"lenet does not know the mean and std of its images: .* model.notes.update"):
+    with pytest.raises(InputError, match=r"lenet has no preprocessing: .* model.notes.update"):
         cnnzoo.predict(model, trouser)
     model.notes.update(mean=[0.1, 0.2], std=[1.0, 1.0])
-    with pytest.raises(InputError, match=r"lenet takes 1 channels, and its notes have mean \[0.1, 0.2\]"):
+    with pytest.raises(InputError, match=r"lenet expects 1 channels, but its notes have mean \[0.1, 0.2\]"):
         cnnzoo.transforms(model)
-    with pytest.raises(InputError, match="transforms takes a network of the zoo, not Linear"):
+    with pytest.raises(InputError, match="transforms expects a cnnzoo network, not Linear"):
         cnnzoo.transforms(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="by its path, not by Linear"):
+    with pytest.raises(InputError, match="expected a cnnzoo network, a path or a name; got Linear"):
         cnnzoo.predict(torch.nn.Linear(1, 1), trouser)  # type: ignore[call-overload]
     two = cnnzoo.create("lenet", in_channels=2)
     two.notes.update(mean=[0.1, 0.2], std=[1.0, 1.0])
-    with pytest.raises(InputError, match=r"takes images of 2 channels; give tensors, uint8 \(2, H, W\)"):
+    with pytest.raises(InputError, match=r"expects images of 2 channels; give tensors, uint8 \(2, H, W\)"):
         cnnzoo.predict(two, trouser)
 
 
@@ -180,7 +182,7 @@ def test_what_is_no_image(trouser: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lenet", "lenet5_1998"])
 def test_onnx(tmp_path: Path, name: str) -> None:
-    """Any number of images, and the network's scores; the connection table, the sums of windows and the codes too."""
+    """Compares scores for two batch sizes; lenet5_1998 has a connection table, subsampling and RBF units."""
     onnxruntime = pytest.importorskip("onnxruntime")
     model = cnnzoo.create(name, pretrained=True)
     path = cnnzoo.export(model, tmp_path / "net.onnx")
@@ -199,16 +201,16 @@ def test_torch_export(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
     torch.testing.assert_close(torch.export.load(path).module()(x), model.eval()(x))
 
 
-def test_an_export_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnzoo.weights.export._write_torch", lambda model, path: lambda x: torch.zeros(len(x), 10))
-    with pytest.raises(WeightsError, match="net.pt2: what was exported gives other scores than lenet for 1 images"):
+def test_an_export_with_other_scores_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EXPORT, "_write_torch", lambda model, path: lambda x: torch.zeros(len(x), 10))
+    with pytest.raises(WeightsError, match="net.pt2: the exported network gives other scores than lenet for 1 images"):
         cnnzoo.export("lenet", tmp_path / "net.pt2")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_exports_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.pt2").write_text("")
-    with pytest.raises(FileError, match=r"net.pt2 exists already; name another file, or say overwrite=True"):
+    with pytest.raises(FileError, match=r"net.pt2 exists already; choose another name, or pass overwrite=True"):
         cnnzoo.export("lenet", tmp_path / "net.pt2")
     with pytest.raises(InputError, match=r"net.pt: name the file \*.onnx for ONNX, or \*.pt2 for torch.export"):
         cnnzoo.export("lenet", tmp_path / "net.pt")
@@ -216,14 +218,14 @@ def test_exports_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         cnnzoo.export(cnnzoo.create("lenet", device="meta"), tmp_path / "x.pt2")
     with pytest.raises(FileError, match="cannot be written"):
         cnnzoo.export("lenet", "/proc/none/net.pt2")
-    monkeypatch.setattr("cnnzoo.weights.export.find_spec", lambda name: None)
+    monkeypatch.setattr(EXPORT, "find_spec", lambda name: None)
     with pytest.raises(
         InputError, match=r'ONNX needs onnx and onnxscript, not installed here: pip install "cnnzoo\[onnx'
     ):
         cnnzoo.export("lenet", tmp_path / "net.onnx")
 
 
-# --- in a shell ---
+# --- command line ---
 
 
 @pytest.fixture
@@ -236,26 +238,26 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return invoke
 
 
-def test_predict_in_a_shell(run, trouser: Path) -> None:
-    done = run("predict", "lenet", "trouser.png")
-    assert done.exit_code == 0, done.stderr
-    assert done.stdout.startswith("Trouser") and len(done.stdout.splitlines()) == 5
+def test_predict_on_the_command_line(run, trouser: Path) -> None:
+    result = run("predict", "lenet", "trouser.png")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("Trouser") and len(result.stdout.splitlines()) == 5
     two = run("predict", "lenet", "trouser.png", "trouser.png").stdout
-    assert two == f"trouser.png\n{done.stdout}" * 2
-    found = json.loads(run("predict", "lenet", "trouser.png", "--json").stdout)
-    assert max(found["trouser.png"], key=found["trouser.png"].get) == "Trouser"
+    assert two == f"trouser.png\n{result.stdout}" * 2
+    probabilities = json.loads(run("predict", "lenet", "trouser.png", "--json").stdout)
+    assert max(probabilities["trouser.png"], key=probabilities["trouser.png"].get) == "Trouser"
     assert run("predict", "lenet").exit_code == 2
     assert "none.png cannot be read as an image" in run("predict", "lenet", "none.png").stderr
-    cnnzoo.save(cnnzoo.create("lenet", seed=0), "lenet")  # what exists is a path
-    assert "does not know the mean and std" in run("predict", "lenet", "trouser.png").stderr
+    cnnzoo.save(cnnzoo.create("lenet", seed=0), "lenet")  # an existing file or folder takes precedence over a name
+    assert "lenet has no preprocessing" in run("predict", "lenet", "trouser.png").stderr
 
 
-def test_export_in_a_shell(run) -> None:
-    done = run("export", "lenet", "--torch-export", "net.pt2")
-    assert (done.exit_code, done.stdout) == (0, "net.pt2\n"), done.stderr
+def test_export_on_the_command_line(run) -> None:
+    result = run("export", "lenet", "--torch-export", "net.pt2")
+    assert (result.exit_code, result.stdout) == (0, "net.pt2\n"), result.stderr
     assert "exists already" in run("export", "lenet", "--torch-export", "net.pt2").stderr
     assert run("export", "lenet", "--torch-export", "net.pt2", "--overwrite").exit_code == 0
     assert run("export", "lenet").exit_code == 2
-    done = run("export", "lenet", "--onnx", "net.pt2")
-    assert done.exit_code == 2 and "--onnx names a file *.onnx, not 'net.pt2'" in done.stderr
+    result = run("export", "lenet", "--onnx", "net.pt2")
+    assert result.exit_code == 2 and "--onnx expects a file name that ends in .onnx, got 'net.pt2'" in result.stderr
     assert list(Path().iterdir()) == [Path("net.pt2")]

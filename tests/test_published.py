@@ -1,4 +1,4 @@
-"""Printed figures: when they agree with an exact one."""
+"""Published figures: agreement with exact values, and verification."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 import cnnzoo
 from cnnzoo.published import D2L_SLIDE, Published
+from cnnzoo.registry import get_entry
 
 
 @pytest.mark.parametrize(
@@ -40,19 +41,21 @@ def test_agreement_to_the_printed_digits(printed: str, exact: int, agrees: bool)
     assert Published("x", printed, "s").agrees(exact) is agrees
 
 
-def test_significant_digits_can_be_said() -> None:
+def test_significant_digits() -> None:
     assert not Published("neurons", "650,000", "s").agrees(659_272)
     assert Published("neurons", "650,000", "s", digits=2).agrees(659_272)
     assert not Published("neurons", "650,000", "s", digits=2).agrees(661_000)
 
 
-def test_a_figure_is_a_figure() -> None:
-    with pytest.raises(ValueError, match="'many' is no figure such as '46M'"):
+def test_an_invalid_figure() -> None:
+    with pytest.raises(ValueError, match="'many' is not a figure such as '46M'"):
         Published("x", "many", "s").agrees(3)
 
 
 def test_the_slide_cell_by_cell() -> None:
-    findings = [f for f in cnnzoo.verify().findings if f.published.source == D2L_SLIDE]
+    on_slide = {name for name in cnnzoo.list_models() if any(p.source == D2L_SLIDE for p in get_entry(name).published)}
+    assert on_slide == {"alexnet", "lenet"}
+    findings = [f for name in on_slide for f in cnnzoo.verify(name).findings if f.published.source == D2L_SLIDE]
     verdicts = {(f.model, f.published.what): f.verdict for f in findings}
     assert len(verdicts) == len(findings) == 12 + 10 + 2
     alexnet = [v for (model, _), v in verdicts.items() if model == "alexnet"]
@@ -66,7 +69,7 @@ def test_the_slide_cell_by_cell() -> None:
     ]  # fmt: skip
 
 
-def test_what_cannot_be_computed_here_is_said() -> None:
+def test_figures_that_cannot_be_recomputed() -> None:
     def accnet() -> cnnzoo.Spec:
         return cnnzoo.get_spec("lenet")
 

@@ -1,4 +1,4 @@
-"""What the README alone promises; its code and its shell lines are run with those of the pages."""
+"""The README: its commands, links and pictures. Its code and shell lines are run by test_pages.py."""
 
 from __future__ import annotations
 
@@ -23,12 +23,24 @@ def test_every_command_is_named() -> None:
     assert named and set(named[1].split(" | ")) == set(main.commands)
 
 
-def test_what_it_links_to_is_there() -> None:
+def test_its_links_resolve() -> None:
     for path in re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text()):
         assert (README.parent / path).exists(), path
 
 
+def test_it_embeds_no_pictures() -> None:
+    """A package index renders the README without the repository's files, where they would be broken images."""
+    text = README.read_text()
+    assert "![" not in text and "<img" not in text
+
+
 def test_a_model_is_added_in_25_lines() -> None:
-    (code,) = blocks((README.parent / "docs" / "adding-a-model.md").read_text(), "python")
-    declared = code[code.index("@cnnzoo.register") : code.index("print(")].strip()
-    assert len([line for line in declared.splitlines() if line.strip()]) <= 25
+    code, *_ = blocks((README.parent / "docs" / "adding-a-model.md").read_text(), "python")
+    declaration = code[code.index("@cnnzoo.register") : code.index("print(")].strip()
+    assert len([line for line in declaration.splitlines() if line.strip()]) <= 25
+
+
+def test_a_block_is_added_in_ten_lines() -> None:
+    _, code, *_ = blocks((README.parent / "docs" / "adding-a-model.md").read_text(), "python")
+    declaration = code[code.index("@cnnzoo.blocks.register_block") : code.index("spec = ")].strip()
+    assert len([line for line in declaration.splitlines() if line.strip()]) <= 10

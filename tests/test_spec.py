@@ -1,4 +1,4 @@
-"""Rows, Specs, labels, edits and knobs."""
+"""Blocks, Specs, labels, edits and knobs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo.blocks import (
+    BLOCKS,
     LRN,
     RBF,
     Activation,
     AdaptiveAvgPool,
+    AdaptiveMaxPool,
     AvgPool,
     Block,
     Conv,
@@ -27,7 +29,7 @@ from cnnzoo.blocks import (
     Parallel,
     Subsample,
     TableConv,
-    block_kinds,
+    register_block,
 )
 from cnnzoo.edits import apply_knobs
 from cnnzoo.errors import InputError, SpecError, UnknownNameError
@@ -50,45 +52,44 @@ def inception(a: int, b: tuple[int, int], c: tuple[int, int], d: int) -> Paralle
     )
 
 
-# --- rows ---
+# --- blocks ---
 
 
-def test_a_row_is_printed_as_it_is_written() -> None:
+def test_a_block_is_printed_as_it_is_written() -> None:
     assert repr(MaxPool(3, stride=2)) == "MaxPool(3, stride=2)"
     assert repr(Conv(96, kernel_size=11, stride=4, label="conv1")) == "Conv(96, 11, stride=4)"
     assert eval(repr(Conv(96, (3, 5), norm="batch"))) == Conv(96, (3, 5), norm="batch")
 
 
-def test_rows_are_values() -> None:
+def test_blocks_are_values() -> None:
     assert Conv(6, kernel_size=5) == Conv(6, kernel_size=5) != Conv(6, kernel_size=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Conv(6, kernel_size=5).out = 7  # type: ignore[misc]
+        Conv(6, kernel_size=5).out_channels = 7  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Conv(0, kernel_size=3), "Conv: out must be a whole number from 1"),
-        (lambda: Conv(True, kernel_size=3), "out must be a whole number"),
-        (lambda: Conv(4, kernel_size=(3, 3, 3)), "kernel must be a whole number from 1 to 16777216, or a pair of them"),
-        (lambda: Conv(4, kernel_size=3, padding=-1), "padding must be a whole number from 0"),
-        (lambda: Conv(4, kernel_size=3, activation="rely"), "activation must be one of 'relu'"),
+        (lambda: Conv(0, kernel_size=3), "Conv: out_channels must be an integer from 1"),
+        (lambda: Conv(True, kernel_size=3), "out_channels must be an integer"),
+        (lambda: Conv(4, kernel_size=(3, 3, 3)), "kernel_size must be an integer from 1 to 16777216 or a pair of them"),
+        (lambda: Conv(4, kernel_size=3, padding=-1), "padding must be an integer from 0"),
         (
             lambda: Conv(4, kernel_size=3, norm=True),
-            "norm must be the name of a normalization, such as 'batch', not True",
+            "norm must be the name of a norm, such as 'batch' or None, not True",
         ),
         (lambda: Conv(4, kernel_size=3, bias=1), "bias must be True or False, not 1"),
-        (lambda: Dropout(1.0), "p must be a number from 0 to below 1, not 1.0"),
+        (lambda: Dropout(1.0), "p must be a number at least 0 and less than 1, not 1.0"),
         (lambda: Dropout(float("nan")), "p must be a number"),
-        (lambda: Parallel(((Conv(4, kernel_size=1), "x"),)), "paths must be a tuple of paths, each a tuple of rows"),
-        (lambda: Conv(4, kernel_size=1, init=3), "init must be the name of a scheme, such as 'xavier_uniform'"),
-        (lambda: Conv(4, kernel_size=1, label="a/b"), "a label is text without '/'"),
+        (lambda: Parallel(((Conv(4, kernel_size=1), "x"),)), "paths must be a tuple of paths, each a tuple of blocks"),
+        (lambda: Conv(4, kernel_size=1, init=3), "init must be the name of an initializer, such as 'xavier_uniform'"),
+        (lambda: Conv(4, kernel_size=1, label="a/b"), "label must be a string without '/'"),
     ],
 )
-def test_a_row_refuses_what_it_cannot_be(make, text: str) -> None:
-    with pytest.raises(SpecError) as problem:
+def test_a_block_refuses_what_it_cannot_be(make, text: str) -> None:
+    with pytest.raises(SpecError) as error:
         make()
-    assert text in str(problem.value)
+    assert text in str(error.value)
 
 
 def test_initial_weights_by_name() -> None:
@@ -96,9 +97,11 @@ def test_initial_weights_by_name() -> None:
     model = cnnzoo.create(spec)
     assert model.features[0].weight.unique().tolist() == [0.5]
     assert model.features[0].bias.unique().tolist() == [1.0]
+    with pytest.raises(UnknownNameError, match="Conv: unknown activation 'rely'. Did you mean 'relu'"):
+        Conv(4, kernel_size=3, activation="rely")
     with pytest.raises(UnknownNameError, match="Did you mean 'xavier_normal' or 'xavier_uniform'"):
         Conv(4, kernel_size=3, init="xavier")
-    with pytest.raises(InputError, match="'big' is no number of at least 0; write normal:0.01"):
+    with pytest.raises(InputError, match="initializer 'normal:big': 'big' is not a valid number; write normal:0.01"):
         Conv(4, kernel_size=3, init="normal:big")
 
 
@@ -148,7 +151,7 @@ def test_labels_count_as_caffe_does() -> None:
     )
 
 
-def test_labels_stay_with_their_rows() -> None:
+def test_labels_stay_with_their_blocks() -> None:
     spec = cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv1", blocks=[LRN(), Conv(6, kernel_size=3, padding=1)])
     assert labels(spec) == ["conv1", "norm1", "conv1b", "pool1", "conv2", "pool2", "flatten", "fc3", "fc4", "fc5"]
     assert labels(cnnzoo.remove(spec, "conv2", "pool*")) == ["conv1", "norm1", "conv1b", "flatten", "fc3", "fc4", "fc5"]
@@ -167,7 +170,7 @@ def test_labels_inside_branches() -> None:
 
 
 def test_labels_are_unique() -> None:
-    with pytest.raises(SpecError, match="more than one row is labeled 'a'"):
+    with pytest.raises(SpecError, match="labels must be unique, and 'a' occurs more than once"):
         cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel_size=1, label="a"), Conv(4, kernel_size=1, label="a")))
 
 
@@ -177,39 +180,39 @@ def test_labels_are_unique() -> None:
 def test_edit_by_kind_and_by_label() -> None:
     lenet = cnnzoo.get_spec("lenet")
     edited = cnnzoo.edit(lenet, Conv, norm="batch")
-    assert [row.norm for _, row in edited.blocks() if isinstance(row, Conv)] == ["batch", "batch"]
+    assert [block.norm for _, block in edited.blocks() if isinstance(block, Conv)] == ["batch", "batch"]
     edited = cnnzoo.edit(lenet, "pool*", kernel_size=3)
-    assert [row.kernel for _, row in edited.blocks() if isinstance(row, AvgPool)] == [3, 3]
+    assert [block.kernel_size for _, block in edited.blocks() if isinstance(block, AvgPool)] == [3, 3]
     assert lenet == cnnzoo.get_spec("lenet")
-    with pytest.raises(SpecError, match=r"lenet has no row of label 'conv7'; its rows: conv1, pool1"):
+    with pytest.raises(SpecError, match=r"lenet has no block of label 'conv7'; its blocks: conv1, pool1"):
         cnnzoo.edit(lenet, "conv7", kernel_size=3)
-    with pytest.raises(SpecError, match="lenet has no row of kind LRN"):
+    with pytest.raises(SpecError, match="lenet has no block of kind LRN"):
         cnnzoo.edit(lenet, LRN, k=1.0)
     with pytest.raises(UnknownNameError, match="'strides'. Did you mean 'stride'"):
         cnnzoo.edit(lenet, "conv*", strides=2)
-    with pytest.raises(SpecError, match=r"Conv \(row 'conv1'\): kernel must be"):
+    with pytest.raises(SpecError, match=r"Conv \(block 'conv1'\): kernel_size must be"):
         cnnzoo.edit(lenet, "conv*", kernel_size=0)
 
 
 def test_edits_are_of_specs() -> None:
-    with pytest.raises(InputError, match=r"only a Spec can be edited, not str; cnnzoo.get_spec\('lenet'\) gives one"):
-        cnnzoo.edit("lenet", "conv1", out=3)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"rows are chosen by label \('conv\*'\) or by kind"):
+    with pytest.raises(InputError, match=r"expected a Spec to edit, got str; cnnzoo.get_spec\('lenet'\) returns one"):
+        cnnzoo.edit("lenet", "conv1", out_channels=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"expected a label \('conv\*'\) or a kind of block"):
         cnnzoo.remove(cnnzoo.get_spec("lenet"), 3)  # type: ignore[arg-type]
-    assert labels(cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv1", rows=LRN()))[1] == "norm1"
+    assert labels(cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv1", blocks=LRN()))[1] == "norm1"
 
 
 def test_insert_says_what_it_needs() -> None:
     with pytest.raises(SpecError, match="either after= or before="):
         cnnzoo.insert(cnnzoo.get_spec("lenet"), blocks=[LRN()])
-    with pytest.raises(UnknownNameError, match="unknown row of lenet 'conv9'. Did you mean 'conv1' or 'conv2'"):
+    with pytest.raises(UnknownNameError, match="unknown block of lenet 'conv9'. Did you mean 'conv1' or 'conv2'"):
         cnnzoo.insert(cnnzoo.get_spec("lenet"), after="conv9", blocks=[LRN()])
 
 
 def test_edits_reach_into_branches() -> None:
     spec = cnnzoo.Spec("n", (3, 8, 8), (inception(4, (2, 4), (2, 4), 2), AdaptiveAvgPool(1)), (Logits(3),))
-    edited = cnnzoo.edit(spec, "inception*/conv1", out=8)
-    assert dict(edited.blocks())["inception3a/conv1"].out == 8
+    edited = cnnzoo.edit(spec, "inception*/conv1", out_channels=8)
+    assert dict(edited.blocks())["inception3a/conv1"].out_channels == 8
     assert len(labels(cnnzoo.remove(spec, "inception3a/pool*"))) == len(labels(spec)) - 1
     both = cnnzoo.insert(spec, after="inception3a/conv1", blocks=[LRN()])
     assert "inception3a/norm1" in labels(both)
@@ -220,22 +223,22 @@ def test_edits_reach_into_branches() -> None:
 
 def test_activation_replaces_existing_ones() -> None:
     spec = apply_knobs(cnnzoo.get_spec("lenet"), activation="relu")
-    assert [getattr(row, "activation", None) for _, row in spec.blocks()].count("relu") == 4
+    assert [getattr(block, "activation", None) for _, block in spec.blocks()].count("relu") == 4
     bare = cnnzoo.Spec("n", (1, 8, 8), (Conv(4, kernel_size=1, activation=None), Activation("tanh")))
     changed = apply_knobs(bare, activation="relu")
-    assert [row.activation for _, row in changed.blocks()] == [None, "relu"]
+    assert [block.activation for _, block in changed.blocks()] == [None, "relu"]
 
 
 def test_norm_goes_where_there_is_one_else_on_every_convolution(tiny_spec: cnnzoo.Spec) -> None:
     group = apply_knobs(tiny_spec, norm="group")
-    assert [row.norm for _, row in group.blocks() if isinstance(row, Conv)] == ["group", None]
+    assert [block.norm for _, block in group.blocks() if isinstance(block, Conv)] == ["group", None]
     every = apply_knobs(cnnzoo.get_spec("lenet"), norm="batch")
-    assert [row.norm for _, row in every.blocks() if isinstance(row, Conv)] == ["batch", "batch"]
+    assert [block.norm for _, block in every.blocks() if isinstance(block, Conv)] == ["batch", "batch"]
 
 
 def test_pooling_changes_window_pools_only() -> None:
     spec = cnnzoo.Spec("n", (1, 8, 8), (MaxPool(3, stride=2, ceil_mode=True), AdaptiveAvgPool(1)), (Logits(2),))
-    pool, glob, _ = (row for _, row in apply_knobs(spec, pooling="avg").blocks())
+    pool, glob, _ = (block for _, block in apply_knobs(spec, pooling="avg").blocks())
     assert pool == AvgPool(3, stride=2, ceil_mode=True, label="pool0")
     assert glob == AdaptiveAvgPool(1, label="pool0b")
     with pytest.raises(UnknownNameError, match="unknown pooling 'mean'.*Known: avg, max"):
@@ -259,10 +262,11 @@ def test_width_scales_hidden_layers_in_multiples_of_the_groups() -> None:
         (Conv(10, kernel_size=1), Conv(12, kernel_size=3, groups=2), Conv(12, kernel_size=3, groups=12), Flatten()),
         (Dense(10), Logits(7)),
     )
-    scaled = [row for _, row in apply_knobs(spec, width=0.5).blocks()]
-    assert [getattr(row, "out", None) for row in scaled] == [4, 6, 6, None, 5, None]
+    scaled = [block for _, block in apply_knobs(spec, width=0.5).blocks()]
+    assert [getattr(block, "out_channels", None) for block in scaled] == [4, 6, 6, None, None, None]
+    assert scaled[4].out_features == 5
     assert scaled[2].groups == 6
-    assert scaled[-1].classes == 7
+    assert scaled[-1].num_classes == 7
     cnnzoo.create(spec, width=0.5)
     with pytest.raises(InputError, match="width must be a number above 0"):
         apply_knobs(spec, width=0)
@@ -270,9 +274,9 @@ def test_width_scales_hidden_layers_in_multiples_of_the_groups() -> None:
 
 @pytest.mark.parametrize("knob", ["num_classes", "in_channels", "image_size"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "3"])
-def test_sizes_are_whole_numbers(knob: str, value: object) -> None:
+def test_sizes_are_integers(knob: str, value: object) -> None:
     for source in ("lenet", cnnzoo.get_spec("lenet")):
-        with pytest.raises(InputError, match=f"{knob} must be a whole number from 1 to 16777216, not"):
+        with pytest.raises(InputError, match=f"{knob} must be an integer from 1 to 16777216, not"):
             cnnzoo.create(source, **{knob: value})
 
 
@@ -288,25 +292,27 @@ def test_unknown_knob_lists_the_known_ones() -> None:
 # --- JSON ---
 
 
-def test_json_round_trip_of_every_kind_of_row() -> None:
-    rows = (
+def test_json_round_trip_of_every_kind_of_block() -> None:
+    blocks = (
         Conv(8, kernel_size=(3, 1), stride=2, padding=(1, 0), groups=1, bias=False, norm="group", init="normal:0.1"),
-        LRN(), Norm("layer"), Activation("tanh"), inception(4, (2, 4), (2, 4), 2), MaxPool(2, ceil_mode=True), AvgPool(2),
+        LRN(), Norm("layer"), Activation("tanh"), inception(4, (2, 4), (2, 4), 2), MaxPool(2, ceil_mode=True),
+        AvgPool(2),
         Parallel(((), (Parallel(((), ()), merge="add"),)), merge="concat", activation="relu"),
         Subsample(1, activation="tanh", init="uniform:0.5"), TableConv(((0,), (1, 0)), kernel_size=1),
-        AdaptiveAvgPool((2, 1), kind="max"), Flatten(),
+        AdaptiveAvgPool(2), AdaptiveMaxPool((2, 1)), Flatten(),
     )  # fmt: skip
-    spec = cnnzoo.Spec("all", (3, 32, 32), rows, (Dense(5, activation=None), Dropout(0.25), Logits(4, bias_init=0.5)))
+    spec = cnnzoo.Spec("all", (3, 32, 32), blocks, (Dense(5, activation=None), Dropout(0.25), Logits(4, bias_init=0.5)))
     assert cnnzoo.Spec.from_json(spec.to_json()) == spec
-    used = {type(row).__name__ for _, row in spec.blocks()}
-    ours = {name for name, kind in block_kinds().items() if kind.__module__ == "cnnzoo.blocks"}
+    used = {type(block).__name__ for _, block in spec.blocks()}
+    ours = {name for name, kind in BLOCKS.items() if kind.__module__.startswith("cnnzoo.blocks.")}
     assert used | {"RBF"} == ours
     cnnzoo.create(spec)
     coded = dataclasses.replace(spec, classifier=(RBF(("++-+", "-+--")),))
     assert cnnzoo.Spec.from_json(coded.to_json()) == coded
 
 
-def test_a_users_row_survives_json() -> None:
+def test_a_users_block_survives_json() -> None:
+    @register_block
     @dataclasses.dataclass(frozen=True, repr=False)
     class Shift(Block):
         by: float = 1.0
@@ -321,11 +327,12 @@ def test_a_users_row_survives_json() -> None:
     assert labels(spec)[0] == "shift0"
 
 
-def one_row(row: str) -> str:
-    return f'{{"name": "n", "input": [1, 8, 8], "features": [{row}], "classifier": []}}'
+def one_block(block: str) -> str:
+    return f'{{"name": "n", "input": [1, 8, 8], "features": [{block}], "classifier": []}}'
 
 
 def test_a_field_that_json_does_not_hold() -> None:
+    @register_block
     @dataclasses.dataclass(frozen=True, repr=False)
     class Typed(Block):
         dtype: object = None
@@ -334,12 +341,13 @@ def test_a_field_that_json_does_not_hold() -> None:
             return [nn.Identity()]
 
     spec = cnnzoo.Spec("n", (1, 8, 8), (Typed(torch.float32),))
-    with pytest.raises(SpecError, match="Typed.dtype is a dtype, which JSON does not hold"):
+    with pytest.raises(SpecError, match="Typed.dtype is a dtype, which JSON cannot hold"):
         spec.to_json()
 
 
 @pytest.mark.parametrize("given", [None, [torch.relu], nn.Identity()])
-def test_a_row_unrolls_into_modules(given: object) -> None:
+def test_a_block_builds_modules(given: object) -> None:
+    @register_block
     @dataclasses.dataclass(frozen=True, repr=False)
     class Wrong(Block):
         def build(self, shape):
@@ -350,41 +358,63 @@ def test_a_row_unrolls_into_modules(given: object) -> None:
 
 
 def test_the_newest_of_two_definitions_counts() -> None:
-    def cell(kernel: int):
+    def cell(kernel_size: int):
+        @register_block
         @dataclasses.dataclass(frozen=True, repr=False)
         class Bottle(Block):
-            out: int = 4
+            out_channels: int = 4
 
             def build(self, shape):
-                return [nn.Conv2d(shape[0], self.out, kernel)]
+                return [nn.Conv2d(shape[0], self.out_channels, kernel_size)]
 
         return Bottle
 
     old, new = cell(1), cell(3)
     spec = cnnzoo.Spec("n", (1, 9, 9), (new(), Flatten()), (Logits(2),))
     assert cnnzoo.Spec.from_json(spec.to_json()) == spec
-    with pytest.raises(SpecError, match="another kind of row is called Bottle too"):
+    with pytest.raises(SpecError, match="Bottle is the name of another registered kind of block; rename the class"):
         cnnzoo.Spec("n", (1, 9, 9), (old(),)).to_json()
 
 
-def test_a_kind_of_row_may_not_take_a_name_of_ours() -> None:
+def test_a_kind_of_block_may_not_take_a_name_of_ours() -> None:
     mine = dataclasses.dataclass(frozen=True, repr=False)(type("Conv", (Block,), {"__annotations__": {}}))
-    with pytest.raises(SpecError, match="another kind of row is called Conv too"):
+    with pytest.raises(InputError, match="block 'Conv' is already registered by cnnzoo.blocks.conv; choose another"):
+        register_block(mine)
+    with pytest.raises(SpecError, match="Conv is the name of another registered kind of block"):
         cnnzoo.Spec("n", (1, 9, 9), (mine(),)).to_json()
-    assert block_kinds()["Conv"] is Conv
+    assert BLOCKS["Conv"] is Conv
+
+
+def test_a_kind_of_block_that_is_not_registered() -> None:
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Bare(Block):
+        def build(self, shape):
+            return [nn.Identity()]
+
+    spec = cnnzoo.Spec("n", (1, 9, 9), (Bare(), Flatten()), (Logits(2),))
+    assert cnnzoo.count(spec).params.total == 2 * 82  # builds and counts, as any other
+    with pytest.raises(SpecError, match="Bare is not a registered kind of block; put @cnnzoo.blocks.register_block"):
+        spec.to_json()
+
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Named(Block):
+        block: int = 1
+
+    with pytest.raises(SpecError, match="Named has a field 'block', which in JSON is the kind of block"):
+        register_block(Named)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../x", "a\\b", "a\nb", 3])
 def test_a_name_is_no_path(name: object) -> None:
-    with pytest.raises(SpecError, match="a Spec needs a name, of letters that a folder's name may have"):
+    with pytest.raises(SpecError, match="the name of a Spec must be usable as a folder's name"):
         cnnzoo.Spec(name, (1, 8, 8), ())  # type: ignore[arg-type]
 
 
 def nested(depth: int) -> object:
-    row: dict = {"row": "Flatten"}
+    block: dict = {"block": "Flatten"}
     for _ in range(depth):
-        row = {"row": "Parallel", "paths": [[row]]}
-    return {"name": "n", "input": [1, 8, 8], "features": [row], "classifier": []}
+        block = {"block": "Parallel", "paths": [[block]]}
+    return {"name": "n", "input": [1, 8, 8], "features": [block], "classifier": []}
 
 
 @pytest.mark.parametrize(
@@ -393,33 +423,35 @@ def nested(depth: int) -> object:
         ("{", "this is not the JSON of a Spec"),
         ("[" * 100_000, "this is not the JSON of a Spec"),
         ("[]", "an object with name, input, features and classifier"),
-        ('{"name": "n", "input": 3, "features": [], "classifier": []}', "input is a list"),
+        ('{"name": "n", "input": 3, "features": [], "classifier": []}', "input of a Spec must be a list"),
         ('{"name": "n", "input": [1, 8, 1e9], "features": [], "classifier": []}', "each at least 1"),
-        ('{"name": "n", "input": [1, 8, 8], "features": {}, "classifier": []}', "rows are a list, not dict"),
+        ('{"name": "n", "input": [1, 8, 8], "features": {}, "classifier": []}', "blocks must be a list, not dict"),
         (
             '{"name": "n", "input": [1, 8, 8], "features": [3], "classifier": []}',
-            "a row is an object that says its kind under 'row'",
+            "a block must be an object with its kind under 'block'",
         ),
         (
-            '{"name": "n", "input": [1, 8, 8], "features": [{"row": "os.system"}], "classifier": []}',
-            "unknown kind of row 'os.system'",
+            '{"name": "n", "input": [1, 8, 8], "features": [{"block": "os.system"}], "classifier": []}',
+            "unknown block 'os.system'",
         ),
         (
-            one_row('{"row": "Conv", "out": 3, "kernels": 1}'),
-            "unknown field of Conv 'kernels'. Did you mean 'kernel'",
+            one_block('{"block": "Conv", "out_channels": 3, "kernel": 1}'),
+            "unknown field of Conv 'kernel'. Did you mean 'kernel_size'",
         ),
         (
-            '{"name": "n", "input": [1, 8, 8], "features": [{"row": "Conv", "out": 3}], "classifier": []}',
-            "Conv lacks kernel",
+            '{"name": "n", "input": [1, 8, 8], "features": [{"block": "Conv", "out_channels": 3}], "classifier": []}',
+            "Conv lacks kernel_size",
         ),
         (
-            one_row('{"row": "Conv", "out": 1e30, "kernel": 1}'),
-            "out must be a whole number from 1 to 16777216",
+            one_block('{"block": "Conv", "out_channels": 1e30, "kernel_size": 1}'),
+            "out_channels must be an integer from 1 to 16777216",
         ),
         (json.dumps(nested(40)), "nested at most 16 deep"),
         (
-            json.dumps({"name": "n", "input": [1, 8, 8], "features": [{"row": "Flatten"}] * 10_001, "classifier": []}),
-            "at most 10000 rows",
+            json.dumps(
+                {"name": "n", "input": [1, 8, 8], "features": [{"block": "Flatten"}] * 10_001, "classifier": []}
+            ),
+            "at most 10000 blocks",
         ),
     ],
 )
@@ -430,13 +462,13 @@ def test_json_that_is_no_spec(text: str, says: str) -> None:
 
 
 def test_a_spec_is_checked_when_made() -> None:
-    with pytest.raises(SpecError, match="features holds 'conv', which is no row"):
+    with pytest.raises(SpecError, match="features must hold blocks .see cnnzoo.blocks., not 'conv'"):
         cnnzoo.Spec("n", (1, 8, 8), ("conv",))  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="a Spec needs a name"):
+    with pytest.raises(SpecError, match="the name of a Spec must be"):
         cnnzoo.Spec("", (1, 8, 8), ())
     with pytest.raises(SpecError, match="input must be"):
         cnnzoo.Spec("n", 5, ())  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="features must be a tuple of rows, not None"):
+    with pytest.raises(SpecError, match="features must be a tuple of blocks, not None"):
         cnnzoo.Spec("n", (1, 8, 8), None)  # type: ignore[arg-type]
 
 
@@ -446,13 +478,13 @@ def test_norms_by_word() -> None:
     with pytest.raises(UnknownNameError, match="unknown norm 'batsch'. Did you mean 'batch'"):
         Conv(4, kernel_size=3, norm="batsch")
     for word in ("batch:x", "group:0.5", "layer:-1"):
-        with pytest.raises(SpecError, match=f"norm '{word}': '.*' is no number that it takes; write"):
+        with pytest.raises(InputError, match=f"norm '{word}': '.*' is not a valid number; write"):
             Conv(4, kernel_size=3, norm=word)
 
 
 def test_norm_none_leaves_activations_behind() -> None:
-    """Batch norm on a row of its own takes its activation along; without it, the activation stays."""
+    """Batch norm on a block of its own takes its activation along; without it, the activation stays."""
     spec = cnnzoo.get_spec("densenet_d2l", norm=None)
     kinds = cnnzoo.count(spec).by("kind")
     assert "BatchNorm2d" not in kinds and "ReLU" in kinds
-    assert next(label for label, row in spec.blocks() if isinstance(row, Act)) == "block2/norm0"
+    assert next(label for label, block in spec.blocks() if isinstance(block, Activation)) == "block2/norm0"

@@ -1,17 +1,16 @@
-"""The trainer: it learns, resumes to the same bytes, stops when asked, and refuses what cannot be trained."""
+"""The trainer: it learns, resumes to the same bytes, stops on request, and refuses what cannot be trained."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from processes import run_together
 from torch import nn
 
 import cnnzoo
@@ -26,7 +25,7 @@ QUICK = cnnzoo.TrainConfig(
 )
 
 
-def plain_net() -> nn.Module:
+def plain_model() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
 
@@ -40,7 +39,7 @@ def test_a_config_survives_json() -> None:
         assert cnnzoo.TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-def test_every_field_says_what_it_means() -> None:
+def test_every_field_has_a_description() -> None:
     assert all(cnnzoo.TrainConfig.describe(name) for name in cnnzoo.TrainConfig().to_dict())
 
 
@@ -49,26 +48,26 @@ def test_every_field_says_what_it_means() -> None:
     [
         ({"learning_rate": 1}, "unknown field of TrainConfig 'learning_rate'"),
         ({"epoch": 3}, "Did you mean 'epochs'"),
-        ({"epochs": 2.5}, "epochs must be a whole number, not 2.5 (how often every training image is seen)"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"epochs": True}, "epochs must be a whole number"),
+        ({"epochs": 2.5}, "epochs must be an integer of at least 1, not 2.5 (number of epochs)"),
+        ({"epochs": 0}, "epochs must be an integer of at least 1, not 0"),
+        ({"epochs": True}, "epochs must be an integer of at least 1, not True"),
         ({"lr": "fast"}, "lr must be a number"),
         ({"lr": float("nan")}, "lr must be a number"),
         ({"optimizer": "adam"}, "unknown optimizer 'adam'. Did you mean 'adamw'"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
-        ({"init": "he"}, "unknown initial weights 'he'"),
+        ({"init": "he"}, "unknown initializer 'he'"),
         ({"nesterov": True}, "nesterov needs momentum above 0"),
-        ({"label_smoothing": 1.0}, "label_smoothing must be below 1"),
-        ({"lr": 10**400}, "lr must be a number below 2**63"),
-        ({"seed": 2**63}, "seed must be a number below 2**63"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be a number at least 0 and less than 1, not 1.0"),
+        ({"lr": 10**400}, "lr must be a number at least 0, not 1000"),
+        ({"seed": 2**63}, "seed must be an integer of at least 0, not 9223372036854775808"),
         ({"self": 1}, "unknown field of TrainConfig 'self'"),
-        ({"channels_last": 1}, "channels_last must be true or false"),
+        ({"channels_last": 1}, "channels_last must be True or False, not 1"),
     ],
 )
 def test_a_config_is_checked(changes: dict, text: str) -> None:
-    with pytest.raises(cnnzoo.CnnzooError) as problem:
+    with pytest.raises(cnnzoo.CnnzooError) as error:
         cnnzoo.TrainConfig().replace(**changes)
-    assert text in str(problem.value)
+    assert text in str(error.value)
 
 
 def test_recipes_by_name_and_from_a_file(tmp_path: Path) -> None:
@@ -127,30 +126,30 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny
 
 
 def test_any_module_trains_without_a_folder_or_with_one(tmp_path: Path, tiny_data: ImageData) -> None:
-    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK, show=False).fit()
+    run = cnnzoo.Trainer(plain_model(), tiny_data, QUICK, show=False).fit()
     assert run.path is None and run.metrics["train_acc"] > 0.6
-    net = plain_net()
-    cnnzoo.Trainer(net, tiny_data, QUICK.replace(epochs=1), out=tmp_path, show=False).fit()
-    again = plain_net()
+    model = plain_model()
+    cnnzoo.Trainer(model, tiny_data, QUICK.replace(epochs=1), out=tmp_path, show=False).fit()
+    again = plain_model()
     again.load_state_dict(safetensors.torch.load_file(tmp_path / "model.safetensors"))
-    assert weights_sha256(again.state_dict()) == weights_sha256(net.state_dict())
-    with pytest.raises(WeightsError, match="no description of a network under .*load the tensors"):
+    assert weights_sha256(again.state_dict()) == weights_sha256(model.state_dict())
+    with pytest.raises(WeightsError, match="no description of a network under .*read its tensors"):
         cnnzoo.load(tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"optimizer": "adamw"}, {"label_smoothing": 0.1}, {"precision": "bf16"}])
-def test_other_knobs_train(tiny_data: ImageData, change: dict) -> None:
+def test_other_settings_train(tiny_data: ImageData, change: dict) -> None:
     config = QUICK.replace(momentum=0.0, lr=0.01 if "optimizer" in change else 0.1, epochs=6, **change)
-    assert cnnzoo.Trainer(plain_net(), tiny_data, config, show=False).fit().metrics["test_acc"] > 0.8
+    assert cnnzoo.Trainer(plain_model(), tiny_data, config, show=False).fit().metrics["test_acc"] > 0.8
 
 
 def test_the_plain_loop_gives_the_same_weights(tiny_data: ImageData) -> None:
-    """The book's loop, written out, on the same batches."""
+    """The loop of the textbook, on the same batches."""
     from cnnzoo.data import epoch_order, prepare
 
     config = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
-    run = cnnzoo.Trainer(plain_net(), tiny_data, config, show=False).fit()
-    model = plain_net()
+    run = cnnzoo.Trainer(plain_model(), tiny_data, config, show=False).fit()
+    model = plain_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for epoch in range(2):
         for chosen in epoch_order(90, 0, epoch).split(20):
@@ -162,26 +161,26 @@ def test_the_plain_loop_gives_the_same_weights(tiny_data: ImageData) -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_images_are_scaled_to_the_net(tiny_data: ImageData) -> None:
+def test_images_are_resized_to_the_network(tiny_data: ImageData) -> None:
     model = cnnzoo.create("lenet", num_classes=3, activation="relu", image_size=16)
     cnnzoo.Trainer(model, tiny_data, QUICK, show=False).fit()
 
 
 def test_initial_weights_of_the_config(tiny_data: ImageData) -> None:
-    model = plain_net()
+    model = plain_model()
     initialize(model, "constant:0.25")
     assert {v for m in (model[1], model[3]) for v in m.weight.unique().tolist()} == {0.25}
     config = QUICK.replace(epochs=1, lr=0.0, weight_decay=0.0, init="xavier_uniform")
-    a, b = (cnnzoo.Trainer(plain_net(), tiny_data, config, show=False).fit().model.state_dict() for _ in range(2))
-    assert weights_sha256(a) == weights_sha256(b) != weights_sha256(plain_net().state_dict())
+    a, b = (cnnzoo.Trainer(plain_model(), tiny_data, config, show=False).fit().model.state_dict() for _ in range(2))
+    assert weights_sha256(a) == weights_sha256(b) != weights_sha256(plain_model().state_dict())
 
 
-def test_held_out_images_are_watched_and_the_test_waits(tiny_data: ImageData) -> None:
-    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK.replace(val_size=30), show=False).fit()
+def test_held_out_images_are_evaluated_each_epoch_and_test_images_at_the_end(tiny_data: ImageData) -> None:
+    run = cnnzoo.Trainer(plain_model(), tiny_data, QUICK.replace(val_size=30), show=False).fit()
     assert [("val_acc" in entry, "test_acc" in entry) for entry in run.history] == [
         (True, False), (True, False), (True, True),
     ]  # fmt: skip
-    run = cnnzoo.Trainer(plain_net(), tiny_data, QUICK.replace(eval_every=0), show=False).fit()
+    run = cnnzoo.Trainer(plain_model(), tiny_data, QUICK.replace(eval_every=0), show=False).fit()
     assert ["test_acc" in entry for entry in run.history] == [False, False, True]
 
 
@@ -200,7 +199,7 @@ def test_callbacks(tiny_data: ImageData) -> None:
             self.seen.append(f"end {run.interrupted}")
 
     watch = Watch()
-    cnnzoo.Trainer(plain_net(), tiny_data, QUICK, callbacks=[watch], show=False).fit()
+    cnnzoo.Trainer(plain_model(), tiny_data, QUICK, callbacks=[watch], show=False).fit()
     assert watch.seen == ["start 0", "epoch 1 at 5", "epoch 2 at 10", "epoch 3 at 15", "end False"]
 
 
@@ -208,24 +207,24 @@ def test_callbacks(tiny_data: ImageData) -> None:
 
 
 def test_evaluate_counts_each_image_once(tiny_data: ImageData) -> None:
-    model = plain_net()
+    model = plain_model()
     model[2].eval()
     modes = [m.training for m in model.modules()]
-    found = evaluation.evaluate(
-        model, tiny_data.test, classes=3, size=(8, 8), mean=tiny_data.mean, std=tiny_data.std, batch_size=7,
+    result = evaluation.evaluate(
+        model, tiny_data.test, num_classes=3, size=(8, 8), mean=tiny_data.mean, std=tiny_data.std, batch_size=7,
         precision="fp32",
     )  # fmt: skip
     from cnnzoo.data import prepare
 
     scores = model(prepare(tiny_data.test.images, (8, 8), tiny_data.mean, tiny_data.std))
     given = scores.argmax(1)
-    assert found.n == 30 == found.confusion.sum() and found.top5 == 1.0
-    assert found.top1 == (given == tiny_data.test.labels).double().mean().item()
-    assert found.loss == pytest.approx(nn.functional.cross_entropy(scores, tiny_data.test.labels).item(), rel=1e-5)
+    assert result.n == 30 == result.confusion.sum() and result.top5 == 1.0
+    assert result.top1 == (given == tiny_data.test.labels).double().mean().item()
+    assert result.loss == pytest.approx(nn.functional.cross_entropy(scores, tiny_data.test.labels).item(), rel=1e-5)
     for true, guess in zip(tiny_data.test.labels.tolist(), given.tolist(), strict=True):
-        assert found.confusion[true, guess] > 0
+        assert result.confusion[true, guess] > 0
     assert modes == [m.training for m in model.modules()]
-    assert str(found).startswith("top-1 0.")
+    assert str(result).startswith("top-1 0.")
 
 
 def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
@@ -233,15 +232,15 @@ def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
         cnnzoo.evaluate(cnnzoo.create("lenet"), "mnist")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="on the meta device and has no weights"):
         cnnzoo.evaluate(cnnzoo.create("lenet", device="meta"), tiny_data)
-    with pytest.raises(InputError, match="batch_size must be a whole number from 1"):
+    with pytest.raises(InputError, match="batch_size must be an integer from 1"):
         cnnzoo.evaluate(cnnzoo.create("lenet", num_classes=3), tiny_data, batch_size=0)
-    with pytest.raises(InputError, match="lenet tells 10 classes apart, and tiny has 3"):
+    with pytest.raises(InputError, match="lenet has 10 classes, and tiny has 3"):
         cnnzoo.evaluate(cnnzoo.create("lenet"), tiny_data)
-    with pytest.raises(InputError, match="lenet takes images of 3 channels, and tiny has 1"):
+    with pytest.raises(InputError, match="lenet expects images with 3 channels, and tiny has 1"):
         cnnzoo.evaluate(cnnzoo.create("lenet", in_channels=3), tiny_data)
 
 
-# --- stopping and going on ---
+# --- stopping and resuming ---
 
 
 class StopAt:
@@ -278,7 +277,9 @@ def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(
     assert a == b
 
 
-def test_fit_again_goes_on_and_then_rests(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+def test_fit_again_continues_and_then_changes_nothing(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
+) -> None:
     config = QUICK.replace(init="kaiming_normal")
     whole = cnnzoo.Trainer(cnnzoo.create(tiny_spec, seed=0), tiny_data, config, show=False).fit()
     trainer = cnnzoo.Trainer(
@@ -292,27 +293,38 @@ def test_fit_again_goes_on_and_then_rests(tmp_path: Path, tiny_spec: cnnzoo.Spec
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 3
 
 
-KILLED = """
-import os, signal, sys
-import cnnzoo
-data = cnnzoo.load_data("fashion_mnist_sample")
 class Kill:
-    def on_step(self, trainer):
-        if trainer.step == 23:
+    """Kills the process after a step."""
+
+    def __init__(self, step: int | None) -> None:
+        self.step = step
+
+    def on_step(self, trainer) -> None:
+        if trainer.step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
-config = cnnzoo.TrainConfig(epochs=1, batch_size=200, lr=0.01, optimizer="adamw", checkpoint_every=10)
-model = cnnzoo.create("lenet", dropout=0.3, seed=0)
-cnnzoo.Trainer(model, data, config, out=sys.argv[1], callbacks=[Kill()] if sys.argv[2] == "kill" else []).fit()
-"""
 
 
-def test_killed_and_resumed_in_another_process(tmp_path: Path) -> None:
-    def python(*arguments: str) -> int:
-        return subprocess.run([sys.executable, *arguments], capture_output=True).returncode
+def train_lenet(out: Path, kill_step: int | None) -> None:
+    torch.set_num_threads(1)  # two of these run at once
+    data = cnnzoo.load_data("fashion_mnist_sample")
+    config = cnnzoo.TrainConfig(epochs=1, batch_size=200, lr=0.01, optimizer="adamw", checkpoint_every=10)
+    model = cnnzoo.create("lenet", dropout=0.3, seed=0)
+    cnnzoo.Trainer(model, data, config, out=out, callbacks=[Kill(kill_step)]).fit()
 
-    assert python("-c", KILLED, str(tmp_path / "whole"), "go") == 0
-    assert python("-c", KILLED, str(tmp_path / "cut"), "kill") == -signal.SIGKILL
-    assert python("-m", "cnnzoo", "train", "--resume", str(tmp_path / "cut")) == 0
+
+def command_line(*arguments: str) -> None:
+    from cnnzoo.cli import main
+
+    torch.set_num_threads(1)
+    main(arguments, standalone_mode=False)
+
+
+def test_killed_and_resumed_by_the_command_line(tmp_path: Path) -> None:
+    whole, cut = run_together(train_lenet, [(tmp_path / "whole", None), (tmp_path / "cut", 23)])
+    assert whole.code == 0, whole.stderr
+    assert cut.code == -signal.SIGKILL
+    (resumed,) = run_together(command_line, [("train", "--resume", str(tmp_path / "cut"))])
+    assert resumed.code == 0, resumed.stderr
     a, b = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert weights_sha256(a) == weights_sha256(b)
 
@@ -325,11 +337,11 @@ def test_resume_refuses(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: Image
     cnnzoo.Trainer(model, tiny_data, QUICK, out=out, show=False, callbacks=[StopAt(3)]).fit()
     with pytest.raises(UnknownNameError, match="unknown data set 'tiny'"):
         cnnzoo.Trainer.resume(out)
-    with pytest.raises(InputError, match="is not the data that the run in .* began with"):
+    with pytest.raises(InputError, match="is not the data of the run in .*: its checksum differs"):
         cnnzoo.Trainer.resume(out, data=tiny_data.hold_out(3))
     from cnnzoo.train import Trainer
 
-    with pytest.raises(InputError, match="cannot be built from its files alone; give model="):
+    with pytest.raises(InputError, match="cannot be built from its files alone; pass model="):
         Trainer.resume(out, data=tiny_data)
     cnnzoo.Trainer.resume(out, data=tiny_data, show=False).fit()
     with pytest.raises(FileError, match="no checkpoint: it is finished"):
@@ -337,27 +349,27 @@ def test_resume_refuses(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: Image
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "says"),
+    ("file", "content", "message"),
     [
-        ("train.json", "{}", "is not that of a run: it does not say on what data it began"),
-        ("train.json", "[]", "holds no JSON object, but a list"),
+        ("train.json", "{}", "is not that of a run: it lacks name and sha256 of the data"),
+        ("train.json", "[]", "must hold a JSON object, not a list"),
         ("train.json", '{"data": {"name": 5, "sha256": ""}}', "is not that of a run"),
-        ("train.json", "{", "is no JSON"),
-        ("checkpoint.safetensors", "", "is no whole safetensors file"),
+        ("train.json", "{", "is not valid JSON"),
+        ("checkpoint.safetensors", "", "is not a complete safetensors file"),
     ],
 )
-def test_resume_from_damaged_files(tmp_path: Path, tiny_data: ImageData, file: str, content: str, says: str) -> None:
-    cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path, show=False, callbacks=[StopAt(3)]).fit()
+def test_resume_from_damaged_files(tmp_path: Path, tiny_data: ImageData, file: str, content: str, message: str) -> None:
+    cnnzoo.Trainer(plain_model(), tiny_data, QUICK, out=tmp_path, show=False, callbacks=[StopAt(3)]).fit()
     (tmp_path / file).write_text(content)
-    with pytest.raises(cnnzoo.CnnzooError, match=says):
-        cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data)
+    with pytest.raises(cnnzoo.CnnzooError, match=message):
+        cnnzoo.Trainer.resume(tmp_path, model=plain_model(), data=tiny_data)
 
 
-def test_resume_from_weights_that_are_no_checkpoint(tmp_path: Path, tiny_data: ImageData) -> None:
-    cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path, show=False).fit()
+def test_resume_from_weights_instead_of_a_checkpoint(tmp_path: Path, tiny_data: ImageData) -> None:
+    cnnzoo.Trainer(plain_model(), tiny_data, QUICK, out=tmp_path, show=False).fit()
     (tmp_path / "model.safetensors").rename(tmp_path / "checkpoint.safetensors")
-    with pytest.raises(FileError, match="is no checkpoint of a run"):
-        cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data)
+    with pytest.raises(FileError, match="is not the checkpoint of a run"):
+        cnnzoo.Trainer.resume(tmp_path, model=plain_model(), data=tiny_data)
 
 
 def test_stopped_before_the_first_step(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
@@ -379,25 +391,25 @@ def test_stopped_before_the_first_step(tmp_path: Path, tiny_spec: cnnzoo.Spec, t
 def test_scores_that_do_not_fit_the_classes(tiny_data: ImageData) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     with pytest.raises(
-        InputError, match=r"Sequential gives \(20, 2\) for 20 images of 3 classes: it must give one score"
+        InputError, match=r"Sequential returns \(20, 2\) for 20 images of 3 classes; it must return one score"
     ):
         cnnzoo.Trainer(model, tiny_data, QUICK, show=False).fit()
 
 
 def test_batch_norm_of_a_last_batch_of_one(tiny_data: ImageData) -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 3))
-    with pytest.raises(TrainingError, match="in a batch of 1, the last one of an epoch of 90 images"):
+    with pytest.raises(TrainingError, match="the last batch of an epoch of 90 images has 1; choose another batch_size"):
         cnnzoo.Trainer(model, tiny_data, QUICK.replace(batch_size=89), show=False).fit()
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, tiny_data: ImageData) -> None:
-    cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "run", show=False).fit()
+    cnnzoo.Trainer(plain_model(), tiny_data, QUICK, out=tmp_path / "run", show=False).fit()
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
-    with pytest.raises(FileError, match="holds a run already .*go on with it .*or say overwrite"):
-        cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "run")
+    with pytest.raises(FileError, match="holds a run already .*resume it, .*or pass overwrite=True"):
+        cnnzoo.Trainer(plain_model(), tiny_data, QUICK, out=tmp_path / "run")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
     cnnzoo.Trainer(
-        plain_net(), tiny_data, QUICK.replace(epochs=1), out=tmp_path / "run", overwrite=True, show=False
+        plain_model(), tiny_data, QUICK.replace(epochs=1), out=tmp_path / "run", overwrite=True, show=False
     ).fit()
     assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 1
 
@@ -405,40 +417,40 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, tiny_data: ImageDa
 def test_an_unwritable_out_is_refused_before_training(tmp_path: Path, tiny_data: ImageData) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="is a file; name a folder"):
-        cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "file", show=False)
+        cnnzoo.Trainer(plain_model(), tiny_data, QUICK, out=tmp_path / "file", show=False)
     with pytest.raises(FileError, match="cannot be written"):
-        cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out=tmp_path / "file" / "run", show=False).fit()
+        cnnzoo.Trainer(plain_model(), tiny_data, QUICK, out=tmp_path / "file" / "run", show=False).fit()
     with pytest.raises(FileError, match="cannot be written"):
-        cnnzoo.Trainer(plain_net(), tiny_data, QUICK, out="/proc/none/run", show=False).fit()
+        cnnzoo.Trainer(plain_model(), tiny_data, QUICK, out="/proc/none/run", show=False).fit()
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, tiny_data: ImageData) -> None:
     config = QUICK.replace(lr=1e30, warmup=0, log_every=2, precision="fp32")
-    with pytest.raises(TrainingError) as problem:
-        cnnzoo.Trainer(plain_net(), tiny_data, config, out=tmp_path / "run", show=False).fit()
-    text = str(problem.value)
+    with pytest.raises(TrainingError) as error:
+        cnnzoo.Trainer(plain_model(), tiny_data, config, out=tmp_path / "run", show=False).fit()
+    text = str(error.value)
     assert "the loss became nan within the 2 steps before step" in text or "the loss became inf" in text
     assert "learning rate 1e+30" in text or "learning rate 9" in text
     assert "no checkpoint was written yet" in text and "Try a lower lr" in text
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_what_is_given_by_name_has_to_be_made_first(tiny_data: ImageData) -> None:
+def test_arguments_of_the_wrong_type(tiny_data: ImageData) -> None:
     for arguments, text in (
-        (("lenet", tiny_data), r"model must be an nn.Module, not str; cnnzoo.create\('lenet'\) makes one"),
+        (("lenet", tiny_data), r"model must be an nn.Module, not str; cnnzoo.create\('lenet'\) builds one"),
         (
-            (plain_net(), "mnist"),
+            (plain_model(), "mnist"),
             r"data must be an ImageData or StreamData, not str; cnnzoo.load_data",
         ),
         (
-            (plain_net(), tiny_data, "quick"),
-            r"config must be a TrainConfig, not str; cnnzoo.recipe\('quick'\) gives one",
+            (plain_model(), tiny_data, "quick"),
+            r"config must be a TrainConfig, not str; cnnzoo.recipe\('quick'\) returns one",
         ),
-        ((plain_net(), tiny_data, QUICK.replace(device="meta")), "nothing can be trained on the meta device"),
-        ((plain_net(), tiny_data, {"lr": 1}), "config must be a TrainConfig, not dict"),
-        ((plain_net().requires_grad_(False), tiny_data), "there is nothing to train"),
-        ((plain_net().to("meta"), tiny_data), "on the meta device and has no weights"),
+        ((plain_model(), tiny_data, QUICK.replace(device="meta")), "nothing can be trained on the meta device"),
+        ((plain_model(), tiny_data, {"lr": 1}), "config must be a TrainConfig, not dict"),
+        ((plain_model().requires_grad_(False), tiny_data), "there is nothing to train"),
+        ((plain_model().to("meta"), tiny_data), "on the meta device and has no weights"),
     ):
         with pytest.raises(InputError, match=text):
             cnnzoo.Trainer(*arguments)
@@ -446,16 +458,16 @@ def test_what_is_given_by_name_has_to_be_made_first(tiny_data: ImageData) -> Non
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_types_of_weights_train(tiny_data: ImageData, dtype: torch.dtype) -> None:
-    run = cnnzoo.Trainer(plain_net().to(dtype), tiny_data, QUICK, show=False).fit()
+    run = cnnzoo.Trainer(plain_model().to(dtype), tiny_data, QUICK, show=False).fit()
     assert {p.dtype for p in run.model.parameters()} == {dtype} and run.metrics["train_acc"] > 0.5
 
 
 def test_data_that_does_not_fit_the_model(tiny_data: ImageData) -> None:
     with pytest.raises(
-        InputError, match="lenet takes images of 3 channels, and tiny has 1; build it with in_channels=1"
+        InputError, match="lenet expects images with 3 channels, and tiny has 1; build it with in_channels=1"
     ):
         cnnzoo.Trainer(cnnzoo.create("lenet", in_channels=3, num_classes=3), tiny_data)
-    with pytest.raises(InputError, match="lenet tells 10 classes apart, and tiny has 3; build it with num_classes=3"):
+    with pytest.raises(InputError, match="lenet has 10 classes, and tiny has 3; build it with num_classes=3"):
         cnnzoo.Trainer(cnnzoo.create("lenet"), tiny_data)
 
 
@@ -474,5 +486,5 @@ def test_compare_trains_both(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: 
         assert cnnzoo.load(out / name).eval()(x).shape == (2, 3)
     with pytest.raises(FileError, match="holds a run already"):
         cnnzoo.compare(tiny_spec, wide, train=tiny_data, recipe=QUICK, out=out)
-    with pytest.raises(InputError, match="compare trains names, Specs and networks of the zoo, not a CountReport"):
+    with pytest.raises(InputError, match="compare trains names, Specs and networks of the zoo, got CountReport"):
         cnnzoo.compare(tiny_spec, cnnzoo.count("lenet"), train=tiny_data)

@@ -1,9 +1,10 @@
-"""The trainer's knobs: each does what its line says, and none disturbs exact resuming."""
+"""The settings of a run: each does what its description says, and none breaks exact resuming."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import run_together
 from torch import nn
 
 import cnnzoo
@@ -26,13 +28,13 @@ from cnnzoo.train.distributed import DistributedContext
 PLAIN = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
 
 
-def plain_net() -> nn.Module:
+def plain_model() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
 def trained(data: Any, config: cnnzoo.TrainConfig, model: nn.Module | None = None, **more: Any) -> cnnzoo.Run:
-    return cnnzoo.Trainer(model or plain_net(), data, config, show=False, **more).fit()
+    return cnnzoo.Trainer(model or plain_model(), data, config, show=False, **more).fit()
 
 
 def parameters(model: nn.Module) -> torch.Tensor:
@@ -40,7 +42,7 @@ def parameters(model: nn.Module) -> torch.Tensor:
 
 
 def steps_of(data: ImageData, config: cnnzoo.TrainConfig):
-    """The batches of a run, one after the other, as the plain loop of a book would take them."""
+    """The batches of a run, as a plain loop would take them."""
     for epoch in range(config.epochs):
         for chosen in epoch_order(len(data.train), config.seed, epoch).split(config.batch_size):
             yield prepare(data.train.images[chosen], (8, 8), data.mean, data.std), data.train.labels[chosen]
@@ -67,36 +69,36 @@ def test_schedules(changes: dict, expected) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
-        ({"schedule": "step"}, "schedule='step' and milestones go together"),
-        ({"milestones": [3]}, "schedule='step' and milestones go together"),
-        ({"schedule": "step", "milestones": [5, 3]}, r"milestones must rise, not \[5, 3\]"),
-        ({"milestones": 3}, "milestones must be a list of numbers, not 3"),
+        ({"schedule": "step"}, "schedule='step' and milestones need each other"),
+        ({"milestones": [3]}, "schedule='step' and milestones need each other"),
+        ({"schedule": "step", "milestones": [5, 3]}, r"milestones must increase, not \[5.0, 3.0\]"),
+        ({"milestones": 3}, "milestones must be a list of numbers of at least 0, not 3"),
         ({"milestones": ["x"]}, "milestones must be a list of numbers"),
-        ({"freeze": "conv1"}, "freeze must be a list of words, not 'conv1'"),
-        ({"lr_multipliers": {"conv1": -1}}, "lr_multipliers must be an object of numbers of at least 0 by word"),
+        ({"freeze": "conv1"}, "freeze must be a list of strings, not 'conv1'"),
+        ({"lr_multipliers": {"conv1": -1}}, "lr_multipliers must be an object of numbers of at least 0 by name"),
         ({"lr_multipliers": ["conv1"]}, "lr_multipliers must be an object"),
-        ({"patience": 2}, "patience and save_best judge by held-out images.*val_size=5000"),
-        ({"save_best": True}, "judge by held-out images"),
-        ({"accumulation_steps": 300}, "a step of 128 images cannot be cut into 300 parts"),
-        ({"random_erasing": 1.5}, "random_erasing must be at most 1, not 1.5"),
-        ({"ema": 1.0}, "ema must be below 1"),
-        ({"momentum": 1.0}, "momentum must be below 1"),
-        ({"crop_mode": "crops"}, "unknown fit 'crops'. Did you mean 'crop'"),
-        ({"views": "tenn"}, "unknown crops 'tenn'. Did you mean 'ten'"),
+        ({"patience": 2}, "patience and save_best need validation images.*val_size=5000"),
+        ({"save_best": True}, "need validation images"),
+        ({"accumulation_steps": 300}, "a batch of 128 images cannot be split into 300 micro-batches"),
+        ({"random_erasing": 1.5}, "random_erasing must be a number at least 0 and at most 1, not 1.5"),
+        ({"ema": 1.0}, "ema must be a number at least 0 and less than 1, not 1.0"),
+        ({"momentum": 1.0}, "momentum must be a number at least 0 and less than 1, not 1.0"),
+        ({"crop_mode": "centre"}, "unknown crop_mode 'centre'. Did you mean 'center'"),
+        ({"views": "tencrop"}, "unknown views 'tencrop'. Did you mean 'ten_crop'"),
         ({"schedule": "onecycle"}, "Did you mean 'one_cycle'"),
     ],
 )
-def test_knobs_are_checked(changes: dict, says: str) -> None:
-    with pytest.raises(cnnzoo.CnnzooError, match=says):
+def test_settings_are_checked(changes: dict, message: str) -> None:
+    with pytest.raises(cnnzoo.CnnzooError, match=message):
         cnnzoo.TrainConfig(**changes)
 
 
 # --- what a step does ---
 
 
-def test_parts_of_a_step_add_up_to_it(tiny_data: ImageData) -> None:
+def test_micro_batches_add_up_to_a_step(tiny_data: ImageData) -> None:
     whole, parts = (trained(tiny_data, PLAIN.replace(accumulation_steps=n)) for n in (1, 3))
     assert torch.allclose(parameters(whole.model), parameters(parts.model), atol=1e-6)
     for a, b in zip(whole.history, parts.history, strict=True):
@@ -105,7 +107,7 @@ def test_parts_of_a_step_add_up_to_it(tiny_data: ImageData) -> None:
 
 def test_clipping_the_gradient(tiny_data: ImageData) -> None:
     run = trained(tiny_data, PLAIN.replace(clip_norm=0.1, momentum=0.9))
-    model = plain_net()
+    model = plain_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for x, y in steps_of(tiny_data, PLAIN):
         optimizer.zero_grad()
@@ -115,25 +117,25 @@ def test_clipping_the_gradient(tiny_data: ImageData) -> None:
     assert torch.allclose(parameters(run.model), parameters(model), atol=1e-6)
 
 
-def test_the_running_mean_is_tested_and_kept(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_the_moving_average_is_evaluated_and_saved(tmp_path: Path, tiny_data: ImageData) -> None:
     run = trained(tiny_data, PLAIN.replace(ema=0.8), out=tmp_path)
-    model = plain_net()
-    mean = parameters(model)
+    model = plain_model()
+    average = parameters(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step, (x, y) in enumerate(steps_of(tiny_data, PLAIN)):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
         decay = min(0.8, (1 + step) / (10 + step))
-        mean = decay * mean + (1 - decay) * parameters(model)
-    assert torch.allclose(parameters(run.model), mean, atol=1e-6)
-    assert not torch.allclose(mean, parameters(model), atol=1e-3)
-    kept = load_tensors(tmp_path / "model.safetensors")
-    assert weights_sha256(kept) == weights_sha256(run.model.state_dict())
+        average = decay * average + (1 - decay) * parameters(model)
+    assert torch.allclose(parameters(run.model), average, atol=1e-6)
+    assert not torch.allclose(average, parameters(model), atol=1e-3)
+    saved = load_tensors(tmp_path / "model.safetensors")
+    assert weights_sha256(saved) == weights_sha256(run.model.state_dict())
 
 
 def test_mixed_images_have_mixed_targets(tiny_data: ImageData) -> None:
-    """With every share near one half, the loss of a net that knows nothing is that of two halves."""
+    """Mixup changes the loss of an untrained network, and a network learns from mixed images."""
     run = trained(tiny_data, PLAIN.replace(mixup=0.4, lr=0.0, epochs=1))
     plain = trained(tiny_data, PLAIN.replace(lr=0.0, epochs=1))
     assert run.history[0]["loss"] != plain.history[0]["loss"]
@@ -148,12 +150,14 @@ def test_freezing_by_label_and_by_name(tiny_spec: cnnzoo.Spec, tiny_data: ImageD
     same = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
     conv1 = {name for name in before if name.startswith(("features.0.", "features.1."))}
     assert all(p.requires_grad for p in model.parameters())
-    assert same == conv1 | {"classifier.0.bias"}  # the statistics of a frozen normalization rest, too
+    assert same == conv1 | {
+        "classifier.0.bias"
+    }  # the running statistics of a frozen normalization do not change either
     with pytest.raises(UnknownNameError, match="unknown label or parameter 'conv9'. Did you mean 'conv1'"):
         cnnzoo.Trainer(cnnzoo.create(tiny_spec), tiny_data, PLAIN.replace(freeze=["conv9"]))
 
 
-def test_a_rate_for_each_part(tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+def test_learning_rate_multipliers(tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
     config = PLAIN.replace(epochs=1, batch_size=90, lr_multipliers={"*": 0.5, "conv*": 0.0})
     moved = {}
     for name, changes in (("scaled", config), ("plain", config.replace(lr_multipliers={}))):
@@ -177,11 +181,11 @@ def test_half_precision_trains(tmp_path: Path, tiny_data: ImageData, changes: di
     assert cut.interrupted
     _, about = read_header(tmp_path / "cut" / "checkpoint.safetensors")
     assert about["scaler"]["scale"] > 1
-    rest = cnnzoo.Trainer.resume(tmp_path / "cut", model=plain_net(), data=tiny_data, show=False).fit()
+    rest = cnnzoo.Trainer.resume(tmp_path / "cut", model=plain_model(), data=tiny_data, show=False).fit()
     assert weights_sha256(rest.model.state_dict()) == weights_sha256(whole.model.state_dict())
 
 
-def test_deterministic_operators_are_asked_for_and_given_back(tiny_data: ImageData) -> None:
+def test_deterministic_operators_are_required_and_the_setting_is_restored(tiny_data: ImageData) -> None:
     class Watch:
         def on_step(self, trainer) -> None:
             self.seen = torch.are_deterministic_algorithms_enabled()
@@ -192,7 +196,7 @@ def test_deterministic_operators_are_asked_for_and_given_back(tiny_data: ImageDa
 
 
 @pytest.mark.slow
-def test_a_compiled_net_ends_close_by(tiny_data: ImageData) -> None:
+def test_a_compiled_network_ends_close_by(tiny_data: ImageData) -> None:
     plain, compiled = (trained(tiny_data, PLAIN.replace(compile=value)) for value in (False, True))
     assert torch.allclose(parameters(plain.model), parameters(compiled.model), atol=1e-4)
 
@@ -207,9 +211,9 @@ def test_overfitting_a_few_batches(tiny_data: ImageData) -> None:
     assert run.metrics["train_acc"] == 1.0 == run.metrics["test_acc"] and run.metrics["loss"] < 0.05
 
 
-def test_patience_ends_a_run_and_the_best_weights_are_kept(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_patience_ends_a_run_and_the_best_weights_are_saved(tmp_path: Path, tiny_data: ImageData) -> None:
     class Spoil:
-        """Ruins the weights after the second epoch."""
+        """Negates the weights after each epoch."""
 
         def on_epoch(self, trainer, entry) -> None:
             if entry["epoch"] == 1:
@@ -219,9 +223,9 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(tmp_path: Path, tiny_
 
     spoil = Spoil()
     config = PLAIN.replace(epochs=20, lr=1e-6, val_size=30, patience=3, save_best=True)
-    net = plain_net()
-    trained(tiny_data, PLAIN.replace(epochs=8), net)  # good from the start
-    run = trained(tiny_data, config, net, out=tmp_path, callbacks=[spoil])
+    model = plain_model()
+    trained(tiny_data, PLAIN.replace(epochs=8), model)  # accurate from the start
+    run = trained(tiny_data, config, model, out=tmp_path, callbacks=[spoil])
     assert not run.interrupted and len(run.history) < 20
     results = [entry["val_acc"] for entry in run.history]
     assert results.index(max(results)) == len(results) - 4 and "test_acc" in run.history[-1]
@@ -231,19 +235,21 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(tmp_path: Path, tiny_
         assert weights_sha256(best) == weights_sha256(spoil.best)
 
 
-def test_the_best_weights_say_what_they_need(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+def test_the_best_weights_carry_their_preprocessing(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
+) -> None:
     config = PLAIN.replace(val_size=30, save_best=True, normalize=False)
     run = trained(tiny_data, config, cnnzoo.create(tiny_spec, seed=0), out=tmp_path)
     best = cnnzoo.load(tmp_path / "best.safetensors").notes
-    assert {key: best[key] for key in ("label_names", "mean", "std", "fit")} == {
-        "label_names": list(tiny_data.classes), "mean": [0.0], "std": [1.0], "crop_mode": "resize",
+    assert {key: best[key] for key in ("label_names", "mean", "std", "crop_mode")} == {
+        "label_names": list(tiny_data.classes), "mean": [0.0], "std": [1.0], "crop_mode": "squash",
     }  # fmt: skip
     accuracies = [entry["val_acc"] for entry in run.history]
     entry = run.history[accuracies.index(max(accuracies))]
     assert (best["provenance"]["steps"], best["provenance"]["loss"]) == (entry["step"], entry["loss"])
 
 
-def test_classes_that_are_no_words_are_written_as_words(
+def test_classes_that_are_not_strings_are_written_as_strings(
     tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
 ) -> None:
     data = dataclasses.replace(tiny_data, classes=(0, 1, 2))
@@ -256,40 +262,46 @@ def test_a_callback_may_end_a_run(tmp_path: Path, tiny_data: ImageData) -> None:
         def on_epoch(self, trainer, entry) -> None:
             trainer.stop()
 
-        def on_eval(self, trainer, found) -> None:
-            self.seen = found.top1
+        def on_eval(self, trainer, evaluation) -> None:
+            self.seen = evaluation.top1
 
     enough = Enough()
     run = trained(tiny_data, PLAIN.replace(epochs=9, views="flip"), out=tmp_path, callbacks=[enough])
     assert len(run.history) == 1 and not run.interrupted and run.metrics["test_acc_flip"] == enough.seen
-    told = json.loads((tmp_path / "metrics.json").read_text())
-    assert told["test_acc"] == told["evaluations"]["test"]["top1"] and told["test_acc_flip"] == enough.seen
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["test_acc"] == metrics["evaluations"]["test"]["top1"] and metrics["test_acc_flip"] == enough.seen
 
 
-def test_other_crops_are_reported_beside_the_plain_test(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_other_views_are_reported_beside_the_single_view(tmp_path: Path, tiny_data: ImageData) -> None:
     run = trained(tiny_data, PLAIN.replace(views="ten_crop", crop_mode="center", flip=True, epochs=4), out=tmp_path)
-    assert {"test_acc", "test_acc_ten_crop"} <= set(run.metrics) and ", ten crops 0." in str(run)
-    told = json.loads((tmp_path / "metrics.json").read_text())
-    assert told["evaluations"]["test_ten_crop"]["crops"] == "ten" and told["evaluations"]["test"]["n"] == 30
-    assert told["evaluations"]["test_ten_crop"]["top1"] == run.metrics["test_acc_ten_crop"]
-    assert told["weights_sha256"] == weights_sha256(run.model.state_dict())
+    assert {"test_acc", "test_acc_ten_crop"} <= set(run.metrics) and ", ten_crop 0." in str(run)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["evaluations"]["test_ten_crop"]["views"] == "ten_crop" and metrics["evaluations"]["test"]["n"] == 30
+    assert metrics["evaluations"]["test_ten_crop"]["top1"] == run.metrics["test_acc_ten_crop"]
+    assert metrics["weights_sha256"] == weights_sha256(run.model.state_dict())
 
 
-def test_crops_average_probabilities(tiny_data: ImageData) -> None:
-    from cnnzoo.data import make_views
+def test_views_average_probabilities(tiny_data: ImageData) -> None:
+    from cnnzoo.data import make_views, normalize
 
-    net = plain_net()
-    settings: dict = {"classes": 3, "size": (8, 8), "mean": tiny_data.mean, "std": tiny_data.std, "precision": "fp32"}
-    found = evaluate(net, tiny_data.test, views="flip", **settings)
+    model = plain_model()
+    settings: dict = {
+        "num_classes": 3,
+        "size": (8, 8),
+        "mean": tiny_data.mean,
+        "std": tiny_data.std,
+        "precision": "fp32",
+    }
+    evaluation = evaluate(model, tiny_data.test, views="flip", **settings)
     both = make_views(tiny_data.test.images, (8, 8), "flip")
-    p = torch.stack([net(normalize(both[:, i], tiny_data.mean, tiny_data.std)).softmax(1) for i in (0, 1)]).mean(0)
-    assert found.top1 == (p.argmax(1) == tiny_data.test.labels).double().mean().item() and found.n == 30
-    assert found.loss == pytest.approx(nn.functional.nll_loss(p.log(), tiny_data.test.labels).item(), rel=1e-5)
-    with pytest.raises(UnknownNameError, match="unknown crops 'teen'. Did you mean 'ten'"):
-        evaluate(net, tiny_data.test, views="teen", **settings)
+    p = torch.stack([model(normalize(both[:, i], tiny_data.mean, tiny_data.std)).softmax(1) for i in (0, 1)]).mean(0)
+    assert evaluation.top1 == (p.argmax(1) == tiny_data.test.labels).double().mean().item() and evaluation.n == 30
+    assert evaluation.loss == pytest.approx(nn.functional.nll_loss(p.log(), tiny_data.test.labels).item(), rel=1e-5)
+    with pytest.raises(UnknownNameError, match="unknown views 'tencrop'. Did you mean 'ten_crop'"):
+        evaluate(model, tiny_data.test, views="tencrop", **settings)
 
 
-def test_three_honest_numbers(tiny_data: ImageData) -> None:
+def test_three_figures_of_speed(tiny_data: ImageData) -> None:
     run = trained(tiny_data, PLAIN)
     for entry in run.history:
         assert 0 < entry["data_share"] < 1
@@ -301,7 +313,7 @@ def test_three_honest_numbers(tiny_data: ImageData) -> None:
 # --- data of other kinds ---
 
 
-def test_batches_that_something_else_makes_train(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_training_on_ready_made_batches(tmp_path: Path, tiny_data: ImageData) -> None:
     x = prepare(tiny_data.train.images, (8, 8), tiny_data.mean, tiny_data.std)
     batches = list(zip(x.split(20), tiny_data.train.labels.split(20), strict=True))
     test = [(prepare(tiny_data.test.images, (8, 8), tiny_data.mean, tiny_data.std), tiny_data.test.labels)]
@@ -309,21 +321,30 @@ def test_batches_that_something_else_makes_train(tmp_path: Path, tiny_data: Imag
     whole = trained(data, PLAIN, out=tmp_path / "a")
     assert whole.history[-1]["step"] == 10 and whole.metrics["test_acc"] > 0.5
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["evaluations"]["test"]["n"] == 30
-    settings: dict = {"classes": 3, "size": (8, 8), "mean": tiny_data.mean, "std": tiny_data.std, "precision": "fp32"}
+    settings: dict = {
+        "num_classes": 3,
+        "size": (8, 8),
+        "mean": tiny_data.mean,
+        "std": tiny_data.std,
+        "precision": "fp32",
+    }
     assert (
-        evaluate(plain_net(), test, **settings, distributed=DistributedContext(0, 2)).n == 30
-    )  # of two, each sees all of them
+        evaluate(plain_model(), test, **settings, distributed=DistributedContext(0, 2)).n == 30
+    )  # each of two processes evaluates all of them
     trained(data, PLAIN, out=tmp_path / "b", callbacks=[StopAt(7)])
-    rest = cnnzoo.Trainer.resume(tmp_path / "b", model=plain_net(), data=data, show=False).fit()
+    rest = cnnzoo.Trainer.resume(tmp_path / "b", model=plain_model(), data=data, show=False).fit()
     assert torch.equal(parameters(rest.model), parameters(whole.model))
-    for changes, says in (
-        ({"flip": True}, "taken as they are; augmentation and crop_mode='center' are for images of bytes"),
-        ({"accumulation_steps": 2}, "gives batches, which cannot be shared out among 1 processes nor cut into 2 parts"),
-        ({"val_size": 3}, "gives batches, from which no samples can be picked"),
+    for changes, message in (
+        ({"flip": True}, "used unchanged; augmentation and crop_mode='center' need images of uint8"),
+        (
+            {"accumulation_steps": 2},
+            "yields batches, which cannot be shared among 1 processes or split into 2 micro-batches",
+        ),
+        ({"val_size": 3}, "yields batches, from which no samples can be selected"),
     ):
-        with pytest.raises(InputError, match=says):
-            cnnzoo.Trainer(plain_net(), data, PLAIN.replace(**changes))
-    with pytest.raises(InputError, match="lenet takes images of 28x28 px, and ready gives 8x8"):
+        with pytest.raises(InputError, match=message):
+            cnnzoo.Trainer(plain_model(), data, PLAIN.replace(**changes))
+    with pytest.raises(InputError, match="lenet expects images of 28x28 px, and ready has 8x8"):
         cnnzoo.Trainer(cnnzoo.create("lenet", num_classes=3), data, PLAIN)
 
 
@@ -341,48 +362,72 @@ class StopAt:
             signal.raise_signal(self.number)
 
 
-EVERYTHING = """
-import os, signal, sys
-import cnnzoo
-data = cnnzoo.load_data("fashion_mnist_sample").only(__import__("torch").arange(700))
 class Kill:
-    def on_step(self, trainer):
-        if trainer.step == int(sys.argv[2]):
+    """Kills the process after a step."""
+
+    def __init__(self, step: int | None) -> None:
+        self.step = step
+
+    def on_step(self, trainer) -> None:
+        if trainer.step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
-config = cnnzoo.TrainConfig(
-    epochs=3, batch_size=64, accumulation_steps=2, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, clip_norm=2.0,
-    schedule="one_cycle", ema=0.9, label_smoothing=0.1, crop_mode="center", flip=True, translate=2, random_erasing=0.3, mixup=0.2,
-    pca_lighting=0.1, views="flip", deterministic=True, checkpoint_every=4, seed=3,
-)
-if sys.argv[2] == "resume":
-    trainer = cnnzoo.Trainer.resume(sys.argv[1], data=data, config=config)
-else:
+
+
+EVERYTHING = cnnzoo.TrainConfig(
+    epochs=3, batch_size=32, accumulation_steps=2, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3,
+    clip_norm=2.0, schedule="one_cycle", ema=0.9, label_smoothing=0.1, crop_mode="center", flip=True, translate=2,
+    random_erasing=0.3, mixup=0.2, pca_lighting=0.1, views="flip", deterministic=True, checkpoint_every=4, seed=3,
+)  # fmt: skip
+KILL_STEPS = (6, 11, 26)  # within the first epoch of 11 steps, at its end before its checkpoint, in the last epoch
+
+
+def some_data() -> ImageData:
+    return cnnzoo.load_data("fashion_mnist_sample").subset(torch.arange(350))
+
+
+def train_with_everything(out: Path, kill_step: int | None) -> None:
+    torch.set_num_threads(1)  # four of these run at once
     model = cnnzoo.create("lenet", activation="relu", dropout=0.3, norm="batch", seed=0)
-    trainer = cnnzoo.Trainer(model, data, config, out=sys.argv[1], callbacks=[Kill()])
-trainer.fit()
-"""
+    cnnzoo.Trainer(model, some_data(), EVERYTHING, out=out, callbacks=[Kill(kill_step)]).fit()
 
 
-@pytest.mark.parametrize("step", [6, 11, 26])
-def test_with_everything_on_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, step: int) -> None:
-    def python(*arguments: object) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-c", EVERYTHING, *map(str, arguments)], capture_output=True, text=True)
+def resume_all() -> None:
+    torch.set_num_threads(1)
+    for out in sys.argv[1:]:
+        cnnzoo.Trainer.resume(out, data=some_data(), config=EVERYTHING).fit()
 
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert (done := python(whole, -1)).returncode == 0, done.stderr
-    assert python(cut, step).returncode == -signal.SIGKILL
-    assert (done := python(cut, "resume")).returncode == 0, done.stderr
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of a run that was left alone (whole), and of runs killed after a step and resumed (6, 11, 26)."""
+    folder = tmp_path_factory.mktemp("everything")
+    whole, *killed = run_together(
+        train_with_everything, [(folder / "whole", None), *((folder / str(step), step) for step in KILL_STEPS)]
+    )
+    assert whole.code == 0, whole.stderr
+    assert [outcome.code for outcome in killed] == [-signal.SIGKILL] * 3
+    # in a new interpreter, with another hash seed
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_training as t; t.resume_all()"
+    command = [sys.executable, "-c", code, *(str(folder / str(step)) for step in KILL_STEPS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("step", KILL_STEPS)
+def test_with_everything_on_a_killed_run_ends_with_the_same_bytes(everything: Path, step: int) -> None:
+    whole, cut = everything / "whole", everything / str(step)
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
     a, b = (json.loads((run / "metrics.json").read_text())["evaluations"] for run in (whole, cut))
     assert a == b
-    told = json.loads((cut / "train.json").read_text())
-    assert [session["step"] for session in told["resumed"]] == [step // 4 * 4]
+    info = json.loads((cut / "train.json").read_text())
+    assert [session["step"] for session in info["sessions"]] == [0, step // 4 * 4]
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_killed_while_it_is_tested(tmp_path: Path, tiny_data: ImageData, epoch: int) -> None:
     class Kill(Exception):
-        def on_eval(self, trainer, found) -> None:
+        def on_eval(self, trainer, evaluation) -> None:
             if trainer.step == epoch * trainer.steps_per_epoch:
                 raise self
 
@@ -390,14 +435,14 @@ def test_killed_while_it_is_tested(tmp_path: Path, tiny_data: ImageData, epoch: 
     whole = trained(tiny_data, config)
     with pytest.raises(Kill):
         trained(tiny_data, config, out=tmp_path, callbacks=[Kill()])
-    again = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False).fit()
+    again = cnnzoo.Trainer.resume(tmp_path, model=plain_model(), data=tiny_data, show=False).fit()
     assert torch.equal(parameters(again.model), parameters(whole.model))
     for key in ("epoch", "step", "loss", "train_acc", "test_acc"):
         assert [entry[key] for entry in again.history] == [entry[key] for entry in whole.history]
     assert json.loads((tmp_path / "metrics.json").read_text())["evaluations"]["test"]["n"] == 30
 
 
-def test_a_checkpoint_within_an_epoch_knows_its_time(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_a_checkpoint_within_an_epoch_holds_its_times(tmp_path: Path, tiny_data: ImageData) -> None:
     class Look:
         def on_step(self, trainer) -> None:
             if trainer.step == 4:
@@ -410,22 +455,22 @@ def test_a_checkpoint_within_an_epoch_knows_its_time(tmp_path: Path, tiny_data: 
     assert run.history[0]["wall_examples_per_sec"] < 60 / wall
 
 
-def test_a_run_on_few_batches_goes_on(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_a_run_on_few_batches_resumes(tmp_path: Path, tiny_data: ImageData) -> None:
     config = PLAIN.replace(overfit_batches=2)
     whole = trained(tiny_data, config)
     trained(tiny_data, config, out=tmp_path, callbacks=[StopAt(3)])
-    again = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False).fit()
+    again = cnnzoo.Trainer.resume(tmp_path, model=plain_model(), data=tiny_data, show=False).fit()
     assert torch.equal(parameters(again.model), parameters(whole.model))
 
 
-def test_what_cannot_be_trained_costs_no_run_that_is_there(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_an_untrainable_model_does_not_delete_the_existing_run(tmp_path: Path, tiny_data: ImageData) -> None:
     trained(tiny_data, PLAIN, out=tmp_path)
-    for net, config, says in (
-        (plain_net(), PLAIN.replace(freeze=["*"]), r"freeze=\['\*'\] leaves nothing to train"),
-        (torch.compile(plain_net()), PLAIN, "compiled already; give the module itself, and compile=True"),
+    for model, config, message in (
+        (plain_model(), PLAIN.replace(freeze=["*"]), r"freeze=\['\*'\] leaves nothing to train"),
+        (torch.compile(plain_model()), PLAIN, "compiled already; pass the module itself, and compile=True"),
     ):
-        with pytest.raises(InputError, match=says):
-            trained(tiny_data, config, net, out=tmp_path, overwrite=True)
+        with pytest.raises(InputError, match=message):
+            trained(tiny_data, config, model, out=tmp_path, overwrite=True)
     assert (tmp_path / "metrics.json").exists()
 
 
@@ -434,16 +479,16 @@ def test_sigterm_saves_as_ctrl_c_does(tmp_path: Path, tiny_data: ImageData) -> N
     assert run.interrupted and (tmp_path / "checkpoint.safetensors").exists()
 
 
-def test_the_running_mean_goes_on_after_a_stop(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_the_moving_average_continues_after_a_stop(tmp_path: Path, tiny_data: ImageData) -> None:
     config = PLAIN.replace(ema=0.9, momentum=0.5)
     whole = trained(tiny_data, config)
-    trainer = cnnzoo.Trainer(plain_net(), tiny_data, config, out=tmp_path, show=False, callbacks=[StopAt(4)])
+    trainer = cnnzoo.Trainer(plain_model(), tiny_data, config, out=tmp_path, show=False, callbacks=[StopAt(4)])
     assert trainer.fit().interrupted
     again = trainer.fit()
     assert torch.equal(parameters(again.model), parameters(whole.model))
 
 
-def test_a_head_for_other_classes_is_told_of(
+def test_a_head_for_other_classes_is_warned_about(
     tiny_spec: cnnzoo.Spec, tiny_data: ImageData, recwarn: pytest.WarningsRecorder
 ) -> None:
     model = trained(tiny_data, PLAIN, cnnzoo.create(tiny_spec, seed=0)).model
@@ -451,16 +496,14 @@ def test_a_head_for_other_classes_is_told_of(
     assert not recwarn
     others = dataclasses.replace(tiny_data, classes=("kind 0", "kind 1", "kind 2"))
     trained(others, PLAIN, model)
-    (told,) = recwarn
-    assert "trained for other classes" in str(told.message) and "of tiny (kind 0, kind 1," in str(told.message)
+    (warning,) = recwarn
+    assert "trained for other classes" in str(warning.message) and "of tiny (kind 0, kind 1," in str(warning.message)
     recwarn.clear()
     trained(others, PLAIN, model)
-    assert not recwarn  # it has learned them since
+    assert not recwarn  # the model was trained for them since
 
 
-def test_weights_tell_of_those_that_they_began_with(
-    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
-) -> None:
+def test_provenance_names_the_initial_weights(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
     first = trained(tiny_data, PLAIN, cnnzoo.create(tiny_spec, seed=0)).model
     origin = first.notes["provenance"]
     assert origin["kind"] == "trained" and "from" not in origin
@@ -469,26 +512,24 @@ def test_weights_tell_of_those_that_they_began_with(
     assert whole.notes["provenance"]["from"] == origin
     trained(tiny_data, PLAIN, cnnzoo.load(tmp_path / "first"), out=tmp_path / "cut", callbacks=[StopAt(3)])
     resumed = cnnzoo.Trainer.resume(tmp_path / "cut", data=tiny_data, show=False).fit().model
-    assert resumed.notes["provenance"] == whole.notes["provenance"]  # not "from" what it was itself when it stopped
+    assert resumed.notes["provenance"] == whole.notes["provenance"]  # not "from" the weights of its own checkpoint
     cnnzoo.save(whole, tmp_path / "second")
-    assert "The run began with other weights. Trained with" in (tmp_path / "second" / "README.md").read_text()
+    assert "Initial weights: Trained with" in (tmp_path / "second" / "README.md").read_text()
 
-    with pytest.warns(
-        UserWarning, match=r"draws the weights anew, .* are not used; config.edited\(init=None\) goes on"
-    ):
+    with pytest.warns(UserWarning, match=r"draws new weights, .* are not used; config.replace\(init=None\) continues"):
         anew = trained(tiny_data, PLAIN.replace(init="xavier_uniform"), cnnzoo.load(tmp_path / "first")).model
     assert "from" not in anew.notes["provenance"]
 
 
 def test_a_changed_config_is_not_resumed(tmp_path: Path, tiny_data: ImageData) -> None:
     trained(tiny_data, PLAIN, out=tmp_path, callbacks=[StopAt(3)])
-    settings: dict = {"model": plain_net(), "data": tiny_data}
-    with pytest.raises(InputError, match="config= says otherwise: lr was 0.1 and is 0.2, seed was 0 and is 1"):
+    settings: dict = {"model": plain_model(), "data": tiny_data}
+    with pytest.raises(InputError, match="config= differs: lr was 0.1 and is 0.2, seed was 0 and is 1"):
         cnnzoo.Trainer.resume(tmp_path, config=PLAIN.replace(lr=0.2, seed=1), **settings)
-    told = json.loads((tmp_path / "train.json").read_text())
-    told["config"]["epochs"] = 5
-    (tmp_path / "train.json").write_text(json.dumps(told))
-    with pytest.raises(InputError, match="its train.json says otherwise: epochs was 2 and is 5. Put that back"):
+    info = json.loads((tmp_path / "train.json").read_text())
+    info["config"]["epochs"] = 5
+    (tmp_path / "train.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match="its train.json differs: epochs was 2 and is 5. Change that back"):
         cnnzoo.Trainer.resume(tmp_path, **settings)
 
 
@@ -496,7 +537,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path: Path, tiny_d
     """The kernel refuses to let a file grow past a limit, as it does on a full disk."""
     trained(tiny_data, PLAIN, out=tmp_path, callbacks=[StopAt(3)])
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    trainer = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False)
+    trainer = cnnzoo.Trainer.resume(tmp_path, model=plain_model(), data=tiny_data, show=False)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
@@ -508,36 +549,36 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path: Path, tiny_d
         signal.signal(signal.SIGXFSZ, handler)
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before["checkpoint.safetensors"]
     assert {file.name for file in tmp_path.iterdir()} == set(before)
-    rest = cnnzoo.Trainer.resume(tmp_path, model=plain_net(), data=tiny_data, show=False).fit()
+    rest = cnnzoo.Trainer.resume(tmp_path, model=plain_model(), data=tiny_data, show=False).fit()
     assert torch.equal(parameters(rest.model), parameters(trained(tiny_data, PLAIN).model))
 
 
-def test_weights_that_are_no_numbers_do_not_replace_a_good_checkpoint(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_weights_that_are_not_finite_do_not_replace_a_good_checkpoint(tmp_path: Path, tiny_data: ImageData) -> None:
     class Spoil:
         def on_step(self, trainer) -> None:
             if trainer.step == 5:
                 next(trainer.model.parameters()).data[0, 0] = float("inf")
 
-    with pytest.raises(TrainingError, match="at step 5 .* the weights are no longer numbers .1.weight"):
+    with pytest.raises(TrainingError, match="at step 5 .* weights became infinite or NaN .1.weight"):
         trained(tiny_data, PLAIN.replace(checkpoint_every=5), out=tmp_path, callbacks=[Spoil()])
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
-# --- studies ---
+# --- seed sweeps, learning-rate search, records ---
 
 
-def test_repeat_gives_mean_and_interval(tmp_path: Path) -> None:
-    data = cnnzoo.load_data("fashion_mnist_sample").only(torch.arange(300))
+def test_seed_sweep_gives_mean_and_interval(tmp_path: Path) -> None:
+    data = cnnzoo.load_data("fashion_mnist_sample").subset(torch.arange(300))
     config = cnnzoo.TrainConfig(epochs=2, batch_size=50, lr=0.1, momentum=0.9)
-    found = cnnzoo.seed_sweep("lenet", data, config, seeds=3, out=tmp_path, show=False, activation="relu")
-    accuracies = [run.metrics["test_acc"] for run in found.runs]
-    assert len(set(accuracies)) > 1 and found.mean() == pytest.approx(sum(accuracies) / 3)
-    low, high = found.interval()
+    sweep = cnnzoo.seed_sweep("lenet", data, config, seeds=3, out=tmp_path, show=False, activation="relu")
+    accuracies = [run.metrics["test_acc"] for run in sweep.runs]
+    assert len(set(accuracies)) > 1 and sweep.mean() == pytest.approx(sum(accuracies) / 3)
+    low, high = sweep.interval()
     deviation = torch.tensor(accuracies, dtype=torch.float64).std().item()
     assert (high - low) / 2 == pytest.approx(4.303 * deviation / 3**0.5)
-    assert "mean" in str(found) and "95 %" in str(found)
-    told = json.loads((tmp_path / "sweep.json").read_text())
-    assert told["mean_test_acc"] == found.mean() and [run["seed"] for run in told["runs"]] == [0, 1, 2]
+    assert "mean" in str(sweep) and "95 %" in str(sweep)
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    assert content["mean_test_acc"] == sweep.mean() and [run["seed"] for run in content["runs"]] == [0, 1, 2]
     alone = cnnzoo.seed_sweep("lenet", data, config, seeds=[2], show=False, activation="relu")
     assert alone.runs[0].metrics["test_acc"] == accuracies[2]
     with pytest.raises(FileError, match="holds a run already"):
@@ -554,32 +595,39 @@ def test_the_interval_is_students() -> None:
 
 
 def test_lr_find_leaves_the_module_alone(tmp_path: Path, tiny_data: ImageData) -> None:
-    model = plain_net()
+    model = plain_model()
     before = parameters(model)
-    found = cnnzoo.lr_find(model, tiny_data, PLAIN, low=1e-4, high=1e4, steps=100)
+    result = cnnzoo.lr_find(model, tiny_data, PLAIN, low=1e-4, high=1e4, steps=100)
     assert torch.equal(parameters(model), before)
-    assert 1e-3 < found.suggestion < 20 and found.rates[0] == 1e-4 and list(found.rates) == sorted(found.rates)
-    assert found.losses[found.rates.index(found.suggestion)] > min(found.losses)
-    assert str(found).startswith("the loss falls fastest at lr=")
-    found.plot(tmp_path / "rates.png")
+    assert 1e-3 < result.suggestion < 20 and result.rates[0] == 1e-4 and list(result.rates) == sorted(result.rates)
+    assert result.losses[result.rates.index(result.suggestion)] > min(result.losses)
+    assert str(result).startswith("the loss falls fastest at lr=")
+    result.plot(tmp_path / "rates.png")
     assert (tmp_path / "rates.png").stat().st_size > 5000
     with pytest.raises(InputError, match="0 < low < high"):
         cnnzoo.lr_find(model, tiny_data, low=1.0, high=0.1)
-    with pytest.raises(TrainingError, match=r"at lr=1e\+08 the loss is no number, or grows at once; give a lower low"):
+    with pytest.raises(TrainingError, match=r"at lr=1e\+08 the loss diverges at once; pass a smaller low"):
         cnnzoo.lr_find(model, tiny_data, PLAIN, low=1e8, high=1e9)
 
 
-def test_a_record_is_made_of_finished_runs(tmp_path: Path, tiny_data: ImageData) -> None:
+def test_a_record_of_finished_runs(tmp_path: Path, tiny_data: ImageData) -> None:
     from cnnzoo.train import record
 
     trained(tiny_data, PLAIN, out=tmp_path / "a")
-    trained(tiny_data, PLAIN.replace(seed=1), out=tmp_path / "b")
+    trained(tiny_data, PLAIN.replace(seed=1), out=tmp_path / "b", callbacks=[StopAt(3)])
+    cnnzoo.Trainer.resume(tmp_path / "b", model=plain_model(), data=tiny_data, show=False).fit()
     record([tmp_path / "a", tmp_path / "b"], tmp_path / "records" / "net.json")
-    told = json.loads((tmp_path / "records" / "net.json").read_text())
-    assert (tmp_path / "records" / "net.png").exists() and told["began"]["machine"]["torch"] == torch.__version__
-    assert [run["seed"] for run in told["runs"]] == [0, 1] and len(told["runs"][0]["history"]) == 2
-    assert told["test_acc"] == pytest.approx(sum(run["metrics"]["test_acc"] for run in told["runs"]) / 2)
-    assert told["test_acc_95"][0] <= told["test_acc"] <= told["test_acc_95"][1]
+    content = json.loads((tmp_path / "records" / "net.json").read_text())
+    assert (tmp_path / "records" / "net.png").exists()
+    assert content["sessions"][0]["machine"]["torch"] == torch.__version__ and len(content["sessions"]) == 1
+    assert [run["seed"] for run in content["runs"]] == [0, 1] and len(content["runs"][0]["history"]) == 2
+    assert "sessions" not in content["runs"][0]
+    assert [session["step"] for session in content["runs"][1]["sessions"]] == [0, 3]
+    assert content["test_acc"] == pytest.approx(sum(run["metrics"]["test_acc"] for run in content["runs"]) / 2)
+    assert content["test_acc_95"][0] <= content["test_acc"] <= content["test_acc_95"][1]
+    record([tmp_path / "b"], tmp_path / "b.json")  # the sessions of the first run stand at the top
+    content = json.loads((tmp_path / "b.json").read_text())
+    assert [session["step"] for session in content["sessions"]] == [0, 3] and "sessions" not in content["runs"][0]
     trained(tiny_data, PLAIN, out=tmp_path / "c", callbacks=[StopAt(3)])
     with pytest.raises(FileError, match=r"the run in .*c is not finished: there is no metrics.json in it"):
         record([tmp_path / "c"], tmp_path / "c.json")
@@ -597,12 +645,12 @@ def test_curves_grow_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tiny_data: I
         return cell
 
     ipython = types.ModuleType("IPython")
-    ipython.get_ipython = lambda: types.SimpleNamespace(kernel_size=object())  # type: ignore[attr-defined]
+    ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
     module = types.ModuleType("IPython.display")
     module.display = display  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
-    cnnzoo.Trainer(plain_net(), tiny_data, PLAIN.replace(epochs=3)).fit()
+    cnnzoo.Trainer(plain_model(), tiny_data, PLAIN.replace(epochs=3)).fit()
     assert shown == ["display 3", "update 3", "update 3"]
 
 
@@ -635,10 +683,10 @@ def test_tensorboard_gets_each_epochs_figures(monkeypatch: pytest.MonkeyPatch, t
 def test_the_recipe_of_2012_is_the_papers(tiny_data: ImageData) -> None:
     config = cnnzoo.recipe("krizhevsky2012")
     assert (config.batch_size, config.momentum, config.weight_decay, config.lr) == (128, 0.9, 5e-4, 0.01)
-    assert (config.pca_lighting, config.views, config.crop_mode, config.flip) == (0.1, "ten", "crop", True)
+    assert (config.pca_lighting, config.views, config.crop_mode, config.flip) == (0.1, "ten_crop", "center", True)
     rates = {round(config.learning_rate(step, 10), 10) for step in range(900)}
     assert rates == {0.01, 0.001, 0.0001, 0.00001}
     model = cnnzoo.create("alexnet_2012", width=0.05, num_classes=3, in_channels=1)
-    data = tiny_data.only(torch.arange(6))
+    data = tiny_data.subset(torch.arange(6))
     run = cnnzoo.Trainer(model, data, config.replace(epochs=1, schedule="constant", milestones=[]), show=False).fit()
     assert "test_acc_ten_crop" in run.metrics

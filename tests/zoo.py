@@ -1,7 +1,8 @@
-"""Which models the tests take: every one where it is cheap, else one of each lineage (the others are slow)."""
+"""The models that the tests cover: all in fast tests, one per lineage in others (the rest are marked slow)."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -14,26 +15,27 @@ from cnnzoo.registry import get_entry
 NAMES = cnnzoo.list_models()
 
 
-def _first_of_each() -> set[str]:
-    """The shallowest of each lineage, and all that take small images."""
+def _fast_names() -> set[str]:
+    """Returns the shallowest model of each lineage, and all models for small images."""
     shallowest: dict[str, tuple[int, str]] = {}
     for name in NAMES:
-        lineage, rows = get_entry(name).function.__module__, len(list(cnnzoo.get_spec(name).blocks()))
-        shallowest[lineage] = min(shallowest.get(lineage, (rows, name)), (rows, name))
+        lineage, depth = get_entry(name).function.__module__, len(list(cnnzoo.get_spec(name).blocks()))
+        shallowest[lineage] = min(shallowest.get(lineage, (depth, name)), (depth, name))
     return {name for _, name in shallowest.values()} | {n for n in NAMES if cnnzoo.get_spec(n).input[1] <= 32}
 
 
-_QUICK = _first_of_each()
-FAMILIES = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in NAMES]
+_FAST = _fast_names()
+FAMILIES = [pytest.param(name, marks=() if name in _FAST else pytest.mark.slow) for name in NAMES]
 
 
-def row_by_row(name: str) -> bool:
-    """Whether rows name their maps or classes one by one, so that width and num_classes cannot change."""
-    return any(isinstance(row, (TableConv, RBF)) for _, row in cnnzoo.get_spec(name).blocks())
+def has_fixed_width(name: str) -> bool:
+    """Returns whether a block lists its maps or classes, so that width and num_classes cannot change."""
+    return any(isinstance(block, (TableConv, RBF)) for _, block in cnnzoo.get_spec(name).blocks())
 
 
-def small(name: str) -> dict[str, Any]:
-    """Knobs of a small version that runs in no time."""
+@functools.cache
+def small_knobs(name: str) -> dict[str, Any]:
+    """Returns the knobs of a small version of a model, which runs fast."""
     spec = cnnzoo.get_spec(name)
     size = min(spec.input[1], max(32, min_image_size(spec) or 0))
-    return {"image_size": size, **({} if row_by_row(name) else {"width": 0.25})}
+    return {"image_size": size, **({} if has_fixed_width(name) else {"width": 0.25})}

@@ -14,7 +14,7 @@ from cnnzoo.initializers import make_initializer
 
 
 def init_field() -> Any:
-    """Returns a field of the name of an initializer (see ``cnnzoo.initializers``); None keeps torch's initial weights."""
+    """Returns a field of the name of an initializer (see ``cnnzoo.initializers``); None keeps torch's weights."""
     return parsed_field(None, make_initializer, "the name of an initializer, such as 'xavier_uniform'", optional=True)
 
 

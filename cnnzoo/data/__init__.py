@@ -1,12 +1,15 @@
-"""Named data sets, and batches made of them where the model lives."""
+"""Named data sets, folders of images, and their batches on the device of the network."""
 
 from cnnzoo.data.augment import Augmentation
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.data.loaders import derive_seed, epoch_order, has_samples, make_loader
 from cnnzoo.data.named import list_data, load_data
-from cnnzoo.data.resize import make_views, normalize, prepare, resize, resize_and_crop
+from cnnzoo.data.preprocess import CROP_MODES, VIEWS, make_views, normalize, prepare, resize_and_crop
+from cnnzoo.data.resize import resize
 
 __all__ = [
+    "CROP_MODES",
+    "VIEWS",
     "Augmentation",
     "Data",
     "ImageData",

@@ -1,4 +1,4 @@
-"""Data sets: held as tensors, or read as they are needed."""
+"""Data sets: in memory, or read on demand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 
+from cnnzoo.data.statistics import compute_color_components, compute_mean_std
 from cnnzoo.errors import DataError, InputError
+
+_STATISTICS_IMAGES = 1000  # training images from which the statistics of a StreamData are estimated
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +22,7 @@ class Split:
 
     Attributes:
         images: uint8 (N, C, H, W).
-        labels: int64 (N,), each at least 0 and below the number of classes.
+        labels: int64 (N,), each at least 0 and less than the number of classes.
     """
 
     images: torch.Tensor
@@ -34,13 +37,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set: images to learn from, images to be tested on, and what the labels mean.
+    """A data set in memory.
 
     Attributes:
-        name: What the set is called.
-        train: The images to learn from.
-        test: The images to be tested on.
-        classes: What each label means.
+        name: Name of the data set.
+        train: Images to train on.
+        test: Images to evaluate on.
+        classes: Name of each class.
+
+    Raises:
+        DataError: If images or labels have the wrong type or shape, or a label is out of range.
     """
 
     name: str
@@ -49,9 +55,9 @@ class ImageData:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for part in ("train", "test"):
-            split: Split = getattr(self, part)
-            where = f"{self.name}, {part}"
+        for split_name in ("train", "test"):
+            split: Split = getattr(self, split_name)
+            where = f"{self.name}, {split_name}"
             if split.images.dtype != torch.uint8 or split.images.dim() != 4:
                 raise DataError(
                     f"{where}: images must be uint8 (N, C, H, W), not {split.images.dtype} {tuple(split.images.shape)}"
@@ -66,46 +72,47 @@ class ImageData:
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= len(self.classes):
                 raise DataError(
-                    f"{where}: labels run from {low} to {high}, but there are {len(self.classes)} classes (0 to "
+                    f"{where}: labels range from {low} to {high}, but there are {len(self.classes)} classes (0 to "
                     f"{len(self.classes) - 1})"
                 )
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise DataError(
-                f"{self.name}: images of train are {tuple(self.train.images.shape[1:])}, "
-                f"of test {tuple(self.test.images.shape[1:])}"
+                f"{self.name}: train and test images must have the same shape, not "
+                f"{tuple(self.train.images.shape[1:])} and {tuple(self.test.images.shape[1:])}"
             )
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """One image: (C, H, W)."""
+        """Shape of one image, (C, H, W)."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
     @cached_property
-    def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return channel_mean_std(self.train.images)
+    def _mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return compute_mean_std(self.train.images)
 
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel of the training images, values in [0, 1]."""
-        return self._moments[0]
+        return self._mean_std[0]
 
     @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each channel of the training images, values in [0, 1]."""
-        return self._moments[1]
+        return self._mean_std[1]
 
     @cached_property
     def color_components(self) -> torch.Tensor:
-        """float32 (C, C): principal components of the training pixels' colors, each times its variance, as rows.
+        """Principal components of the training pixels' colors, each multiplied by its variance, float32 (C, C).
 
-        Values in [0, 1]. What the color noise of Krizhevsky, Sutskever, Hinton 2012 (section 4.1) is made of.
+        One component per row, values of pixels in [0, 1]: the directions of the color noise in Krizhevsky, Sutskever,
+        Hinton 2012, section 4.1.
         """
-        return principal_components(self.train.images)
+        return compute_color_components(self.train.images)
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of all images and labels, whatever file they came from."""
+        """Checksum of all images and labels, independent of the files that they were read from."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
             digest.update(str(tuple(split.images.shape)).encode())
@@ -114,45 +121,48 @@ class ImageData:
         return digest.hexdigest()
 
     def hold_out(self, n: int, seed: int = 0) -> ImageData:
-        """The same training images, ``n`` of them taken away and put in place of the test images.
+        """Returns the data set with ``n`` of its training images as the test images.
 
-        What is tuned is tuned on these, so that the test images are seen once, at the end.
+        Settings are tuned on these validation images, so that the test images are used once, at the end.
 
         Args:
-            n: How many training images to hold out.
-            seed: Which ones.
+            n: Number of training images to hold out.
+            seed: Seed of their choice.
 
         Raises:
             InputError: If there are not more than ``n`` training images.
         """
-        order = _held_out_order(self, n, seed)
+        order = _shuffle(self, n, seed)
         return dataclasses.replace(self, train=self.train[order[n:]], test=self.train[order[:n]])
 
-    def only(self, chosen: torch.Tensor) -> ImageData:
-        """The same set with some of its training images alone, to learn from and to be tested on.
+    def subset(self, indices: torch.Tensor) -> ImageData:
+        """Returns the data set with some of its training images as both the training and the test images.
 
         Args:
-            chosen: int64 (N,): their indices.
+            indices: int64 (N,): their indices.
         """
-        return dataclasses.replace(self, train=self.train[chosen], test=self.train[chosen])
+        return dataclasses.replace(self, train=self.train[indices], test=self.train[indices])
 
 
 @dataclass(frozen=True, eq=False)
 class StreamData:
-    """A data set that is read as it is needed.
+    """A data set that is read on demand.
 
-    Each part is a ``torch.utils.data.Dataset`` of samples (image (C, H, W), label), or any other iterable with a
-    length that gives batches (images (N, C, H, W), labels (N,)), such as a DataLoader. Images of bytes (uint8) are
-    augmented, made to fit and normalized like those of ``ImageData``; images of floats are taken as they are.
+    ``train`` and ``test`` are each a ``torch.utils.data.Dataset`` of samples (image (C, H, W), label), or any other
+    iterable with a length that yields batches (images (N, C, H, W), labels (N,)), such as a DataLoader. Images of
+    uint8 are augmented, resized and normalized like those of ``ImageData``; images of floats are used unchanged.
 
     Attributes:
-        name: What the set is called.
-        train: The images to learn from.
-        test: The images to be tested on.
-        classes: What each label means.
-        mean: Mean of each channel, values in [0, 1]; by default estimated from a thousand training images.
+        name: Name of the data set.
+        train: Images to train on.
+        test: Images to evaluate on.
+        classes: Name of each class.
+        mean: Mean of each channel, values in [0, 1]; by default estimated from about 1000 training images.
         std: Standard deviation of each channel, likewise.
-        sha256: A checksum, where there is one: a run is only resumed on data that has the same.
+        sha256: A checksum, if there is one: a run is only resumed on data with the same.
+
+    Raises:
+        DataError: If ``train`` or ``test`` has no length, or no images.
     """
 
     name: str
@@ -164,108 +174,82 @@ class StreamData:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        for part in ("train", "test"):
+        for split_name in ("train", "test"):
+            split = getattr(self, split_name)
             try:
-                n = len(getattr(self, part))
+                n = len(split)
             except TypeError:
                 raise DataError(
-                    f"{self.name}, {part}: a {type(getattr(self, part)).__name__} has no length; give a Dataset, a "
-                    "DataLoader or a list of batches"
+                    f"{self.name}, {split_name}: a {type(split).__name__} has no length; give a Dataset, a DataLoader "
+                    "or a list of batches"
                 ) from None
             if n == 0:
-                raise DataError(f"{self.name}, {part}: there are no images")
-        few = self._few
-        if few.dtype != torch.uint8:
-            object.__setattr__(self, "mean", self.mean or (0.0,) * few.shape[1])
-            object.__setattr__(self, "std", self.std or (1.0,) * few.shape[1])
+                raise DataError(f"{self.name}, {split_name}: there are no images")
+        images = self._statistics_images
+        if images.dtype != torch.uint8:
+            object.__setattr__(self, "mean", self.mean or (0.0,) * images.shape[1])
+            object.__setattr__(self, "std", self.std or (1.0,) * images.shape[1])
         elif not (self.mean and self.std):
-            mean, std = channel_mean_std(few)
+            mean, std = compute_mean_std(images)
             object.__setattr__(self, "mean", self.mean or mean)
             object.__setattr__(self, "std", self.std or std)
 
     @cached_property
-    def _few(self) -> torch.Tensor:
-        """(N, C, H, W): some training images, at equal distances."""
+    def _statistics_images(self) -> torch.Tensor:
+        """Training images at equal distances, or the first batch, (N, C, H, W)."""
         if isinstance(self.train, torch.utils.data.Dataset):
             n = len(self.train)  # type: ignore[arg-type]
-            picked = [self.train[i] for i in range(0, n, max(1, n // _ESTIMATED_FROM))]
-            return torch.stack([sample[0] for sample in picked])
+            samples = [self.train[i] for i in range(0, n, max(1, n // _STATISTICS_IMAGES))]
+            return torch.stack([sample[0] for sample in samples])
         images: torch.Tensor = next(iter(self.train))[0]
         return images
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """One image: (C, H, W)."""
-        channels, height, width = self._few.shape[1:]
+        """Shape of one image, (C, H, W)."""
+        channels, height, width = self._statistics_images.shape[1:]
         return channels, height, width
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the values of an image are."""
-        return self._few.dtype
+        """Type of the images' values."""
+        return self._statistics_images.dtype
 
     @property
     def color_components(self) -> torch.Tensor:
-        """As for ``ImageData``, of the same images as mean and deviation."""
-        return principal_components(self._few)
+        """As in ``ImageData``, estimated from the images that mean and standard deviation are estimated from."""
+        return compute_color_components(self._statistics_images)
 
     def hold_out(self, n: int, seed: int = 0) -> StreamData:
-        """As for ``ImageData``, where samples can be picked.
+        """As in ``ImageData``, for a Dataset of samples.
 
         Raises:
             InputError: If there are not more than ``n`` training images, or they come in batches.
         """
-        order = _held_out_order(self, n, seed)
-        return dataclasses.replace(self, train=self._subset(order[n:]), test=self._subset(order[:n]))
+        order = _shuffle(self, n, seed)
+        return dataclasses.replace(self, train=self._select(order[n:]), test=self._select(order[:n]))
 
-    def only(self, chosen: torch.Tensor) -> StreamData:
-        """As for ``ImageData``, where samples can be picked.
+    def subset(self, indices: torch.Tensor) -> StreamData:
+        """As in ``ImageData``, for a Dataset of samples.
 
         Raises:
             InputError: If the training images come in batches.
         """
-        return dataclasses.replace(self, train=self._subset(chosen), test=self._subset(chosen))
+        return dataclasses.replace(self, train=self._select(indices), test=self._select(indices))
 
-    def _subset(self, chosen: torch.Tensor) -> torch.utils.data.Dataset[Any]:
+    def _select(self, indices: torch.Tensor) -> torch.utils.data.Dataset[Any]:
         if not isinstance(self.train, torch.utils.data.Dataset):
             raise InputError(
-                f"{self.name} gives batches, from which no samples can be picked; give a Dataset of samples"
+                f"{self.name} yields batches, from which no samples can be selected; give a Dataset of samples"
             )
-        return torch.utils.data.Subset(self.train, chosen.tolist())
+        return torch.utils.data.Subset(self.train, indices.tolist())
 
 
 Data = ImageData | StreamData
-_ESTIMATED_FROM = 1000  # training images
 
 
-def channel_mean_std(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 (N, C, H, W), values in [0, 1]."""
-    mean, square = [], []
-    for channel in range(images.shape[1]):
-        counts = torch.bincount(images[:, channel].reshape(-1), minlength=256).to(torch.float64)
-        values = torch.arange(256, dtype=torch.float64) / 255
-        share = counts / counts.sum()
-        mean.append(float((share * values).sum()))
-        square.append(float((share * values**2).sum()))
-    std = [max(s - m * m, 0.0) ** 0.5 or 1.0 for m, s in zip(mean, square, strict=True)]
-    return tuple(round(m, 6) for m in mean), tuple(round(s, 6) for s in std)
-
-
-def principal_components(images: torch.Tensor) -> torch.Tensor:
-    """float32 (C, C): see ``ImageData.color_components``."""
-    channels = images.shape[1]
-    total, products, n = torch.zeros(channels).double(), torch.zeros(channels, channels).double(), 0
-    for first in range(0, len(images), 4096):
-        some = images[first : first + 4096]
-        pixels = some.transpose(0, 1).reshape(channels, -1).double() / 255
-        total, products, n = total + pixels.sum(1), products + pixels @ pixels.T, n + pixels.shape[1]
-    mean = total / n
-    variances, vectors = torch.linalg.eigh(products / n - mean[:, None] * mean)
-    rows: torch.Tensor = variances[:, None] * vectors.T
-    return rows.float()
-
-
-def _held_out_order(data: Data, n: int, seed: int) -> torch.Tensor:
+def _shuffle(data: Data, n: int, seed: int) -> torch.Tensor:
+    """Returns the indices of the training images in random order, the ``n`` to hold out first."""
     if not 0 < n < len(data.train):
         raise InputError(f"{data.name} has {len(data.train):,} training images; {n:,} cannot be held out")
     return torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))

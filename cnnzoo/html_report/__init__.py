@@ -1,4 +1,4 @@
-"""One HTML page about one or several training runs."""
+"""HTML page of one or several training runs."""
 
 from cnnzoo.html_report.page import report
 

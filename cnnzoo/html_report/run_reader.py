@@ -1,94 +1,103 @@
-"""What run folders tell of their runs, as far as it goes: a run that is not finished, or lost a file, tells less."""
+"""Reads run folders, also those of unfinished runs and those with missing or broken files."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 
 from cnnzoo.errors import CnnzooError, FileError
-from cnnzoo.measure import CountReport
-from cnnzoo.measure.counter import count_image
-from cnnzoo.serialization import (
+from cnnzoo.files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
     HISTORY_FILE,
-    METADATA_KEY,
+    MAX_DESCRIPTION_BYTES,
     METRICS_FILE,
     TRAIN_FILE,
     WEIGHTS_FILE,
-    TensorInfo,
     exists,
-    iter_tensors,
-    read_aliases,
-    read_header,
     read_json,
-    weights_sha256,
+    strip_local_paths,
 )
-from cnnzoo.train.run import summarize_history
+from cnnzoo.measure import CountReport
+from cnnzoo.measure.counter import count_image
+from cnnzoo.modules import describe
+from cnnzoo.serialization import METADATA_KEY, TensorInfo, iter_tensors, read_aliases, read_header, weights_sha256
+from cnnzoo.train.metrics import summarize_history
 from cnnzoo.train.run_dir import MAX_METRICS_BYTES, RunDir
 
-_LARGEST = 64  # px of a filter; a larger tensor of four dimensions is something else
-_MOST = 1e300  # above it stands infinity, in a float and in a whole number
+MAX_FILTER_SIZE = 64  # px; a 4-D tensor with larger kernels is not shown as filters
+MAX_NUMBER = 1e300  # larger values are treated as infinite
 
+T = TypeVar("T")
 Build = Callable[[Mapping[str, Any]], nn.Module]
 
 
 def find_runs(path: Path) -> list[Path]:
-    """The run folder that a path names, or those directly below it: what ``compare`` and ``seed_sweep`` leave.
+    """Returns the run folder at a path, or the run folders directly below it (as ``seed_sweep`` writes them).
 
     Raises:
         FileError: If there is none.
     """
     if not exists(path):
-        raise FileError(f"{path} does not exist; name a folder that training left, such as runs/lenet")
+        raise FileError(f"{path} does not exist; give the folder of a training run, such as runs/lenet")
     if exists(path / TRAIN_FILE):
         return [path]
-    below = [folder for folder in path.iterdir() if exists(folder / TRAIN_FILE)] if path.is_dir() else []
-    if not below:
+    folders = [folder for folder in path.iterdir() if exists(folder / TRAIN_FILE)] if path.is_dir() else []
+    if not folders:
         raise FileError(
-            f"{path} holds no run: there is no {TRAIN_FILE} in it, nor in a folder directly below it; name a folder that "
-            "training left, such as runs/lenet"
+            f"{path} holds no run: neither it nor a folder directly below it has a {TRAIN_FILE}; give the folder of a "
+            "training run, such as runs/lenet"
         )
-    return sorted(below, key=lambda folder: _natural(folder.name))
+    return sorted(folders, key=lambda folder: _natural_key(folder.name))
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """As many of the last parts of each path as tell it from the others."""
-    parts = [path.resolve().parts for path in paths]
-    names = []
-    for own in parts:
-        others = [other for other in parts if other != own]
-        length = next(n for n in range(1, len(own) + 1) if all(other[-n:] != own[-n:] for other in others))
-        names.append("/".join(own[-length:]))
-    return names
+def is_number(value: object) -> bool:
+    """Returns whether a value is a finite int or float."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
 
 
-def _natural(name: str) -> list[str | int]:
-    """For sorting: seed-2 before seed-10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+class Checksum(NamedTuple):
+    """SHA-256 of the weights, and whether it was checked; both empty if the run has no weights."""
+
+    sha256: str
+    status: str
+
+
+class Filters(NamedTuple):
+    """Name and weights (N, C, height, width) of a convolution."""
+
+    layer: str
+    weights: torch.Tensor
+
+
+class _WeightsFile(NamedTuple):
+    path: Path
+    prefix: str  # of the names of the weights: a checkpoint holds other tensors too
+    tensors: dict[str, TensorInfo]
+    description: dict[str, Any]
 
 
 @dataclass
 class RunReader:
-    """What the folder of a run tells.
+    """The contents of a run folder.
 
     Attributes:
         path: The folder.
-        build: Makes the module that a description (config.json) is of.
-        notes: What could not be read, and why.
-        told: What train.json says.
-        description: What config.json says of the module.
-        history: A mapping per epoch; what is no number is left out.
-        finished: Whether the run came to its end.
-        metrics: The figures at the end, or as far as the run came.
+        build: Builds the module from the description in config.json.
+        notes: Error messages about files that could not be read.
+        info: Contents of train.json.
+        description: Contents of config.json: the description of the module.
+        history: One mapping per epoch; only finite numbers are kept.
+        finished: Whether the run reached its last epoch.
+        metrics: Final metrics; those of the last epoch if the run is not finished.
     """
 
     path: Path
@@ -96,89 +105,96 @@ class RunReader:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.told = RunDir.opened(self.path).told
-        config = self.path / CONFIG_FILE
-        self.description = self._read(lambda: read_json(config), {}) if exists(config) else {}
-        self.description = self.description or self._file[3]  # a weights file describes itself
-        self.history = self._history()
+        self.info = RunDir.open(self.path).info
+        self.description = self._try_read_json(CONFIG_FILE) or self._weights_file.description
+        self.history = self._read_history()
         self.finished = exists(self.path / METRICS_FILE)
-        found = self._read(lambda: read_json(self.path / METRICS_FILE, MAX_METRICS_BYTES), {}) if self.finished else {}
-        self.metrics: dict[str, Any] = {**summarize_history(self.history), **found}
+        self.metrics = {**summarize_history(self.history), **self._try_read_json(METRICS_FILE, MAX_METRICS_BYTES)}
 
-    def _read(self, what: Callable[[], Any], otherwise: Any) -> Any:
-        """What a file says; where it cannot be read, that is noted."""
+    def _try_read(self, read: Callable[[], T], default: T) -> T:
+        """Returns what ``read`` returns; if it fails, adds a note and returns the default."""
         try:
-            return what()
-        except CnnzooError as problem:
-            self.notes.append(str(problem))
-            return otherwise
+            return read()
+        except CnnzooError as error:
+            self.notes.append(str(error))
+            return default
 
-    def _history(self) -> list[dict[str, Any]]:
+    def _try_read_json(self, name: str, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, Any]:
+        """Returns the content of a JSON file; ``{}`` if it is missing or broken."""
+        file = self.path / name
+        return self._try_read(lambda: read_json(file, max_bytes), {}) if exists(file) else {}
+
+    def _read_history(self) -> list[dict[str, Any]]:
         file = self.path / HISTORY_FILE
         try:
             lines = [json.loads(line) for line in file.read_text().splitlines()] if exists(file) else []
-        except (OSError, ValueError, RecursionError) as problem:
-            self.notes.append(f"{file} cannot be read: {problem}")
+        except (OSError, ValueError, RecursionError) as error:
+            self.notes.append(f"{file} cannot be read: {error}")
             return []
         entries = [{key: v for key, v in line.items() if is_number(v)} for line in lines if isinstance(line, dict)]
-        return [{"epoch": number, **entry} for number, entry in enumerate(entries, 1)]
+        return [{"epoch": epoch, **entry} for epoch, entry in enumerate(entries, 1)]
 
-    def part(self, name: str) -> dict[str, Any]:
-        """A part of train.json (``config``, ``data``, ``began``), empty where it is not there."""
-        found = self.told.get(name)
-        return found if isinstance(found, dict) else {}
+    # --- train.json and metrics.json ---
 
     @property
-    def name(self) -> str:
-        """What the network is called."""
-        return str(self.description.get("architecture") or "a network")
+    def config(self) -> dict[str, Any]:
+        """The training config; empty if missing."""
+        return _dict(self.info.get("config"))
 
     @property
-    def data_name(self) -> str:
-        """What the data is called; of a folder its name, since where it lay is no one else's business."""
-        kind, _, place = str(self.part("data").get("name")).partition(":")
-        return f"{kind}:{Path(place).name}" if place else kind
+    def data(self) -> dict[str, Any]:
+        """Name, checksum and classes of the data set; empty if missing."""
+        return _dict(self.info.get("data"))
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
-        """How the run began, and how it went on: ``command``, ``machine``, and the step (0 for the beginning)."""
-        resumed = self.told.get("resumed")
-        later = [session for session in resumed if isinstance(session, dict)] if isinstance(resumed, list) else []
-        return [{"step": 0, **self.part("began")}, *later]
+        """The processes that trained the run: first ``step``, ``command`` and ``machine`` of each."""
+        sessions = self.info.get("sessions")
+        return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []
+
+    @property
+    def name(self) -> str:
+        """Name of the network."""
+        return str(self.description.get("architecture") or "unnamed network")
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data set, without local paths."""
+        return strip_local_paths(str(self.data.get("name")))
 
     @property
     def epochs(self) -> str:
-        """``10``, or ``3 of 10``."""
-        wanted = self.part("config").get("epochs")
-        return f"{len(self.history)}" if wanted in (None, len(self.history)) else f"{len(self.history)} of {wanted}"
+        """Number of epochs: ``"10"``, or ``"3 of 10"``."""
+        total = self.config.get("epochs")
+        return f"{len(self.history)}" if total in (None, len(self.history)) else f"{len(self.history)} of {total}"
 
     @property
     def state(self) -> str:
-        """Whether the run is at its end, and what there is to go on with if it is not."""
+        """Whether the run is finished, and whether it can be resumed."""
         if self.finished:
             return "finished"
-        return "not finished; a checkpoint is there" if exists(self.path / CHECKPOINT_FILE) else "not finished"
+        return "not finished, has a checkpoint" if exists(self.path / CHECKPOINT_FILE) else "not finished"
 
     @property
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """What the last tests found, by name: ``test``, ``val``, ``test_ten_crop``."""
-        found = self.metrics.get("evaluations")
-        return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+        """The final evaluations by name: ``test``, ``val``, ``test_ten_crop``."""
+        return {
+            name: value for name, value in _dict(self.metrics.get("evaluations")).items() if isinstance(value, dict)
+        }
 
     @cached_property
     def confusion(self) -> torch.Tensor | None:
-        """int64 (classes, classes) of the test images: rows are the true classes, columns the given ones."""
-        table = self.evaluations.get("test", {}).get("confusion")
+        """Confusion matrix of the test images, int64 (classes, classes); row: true class, column: predicted class."""
         try:
-            found = torch.tensor(table)
+            matrix = torch.tensor(self.evaluations.get("test", {}).get("confusion"))
         except (TypeError, ValueError, RuntimeError, OverflowError):
             return None
-        square = found.dim() == 2 and found.shape[0] == found.shape[1] > 0
-        return found if square and found.dtype == torch.int64 and bool((found >= 0).all()) else None
+        is_square = matrix.dim() == 2 and matrix.shape[0] == matrix.shape[1] > 0
+        return matrix if is_square and matrix.dtype == torch.int64 and bool((matrix >= 0).all()) else None
 
     def classes(self, n: int) -> list[str]:
-        """What each of ``n`` classes is called; its number where that is not known."""
-        for names in (self.part("data").get("classes"), self.description.get("label_names")):
+        """Returns the names of ``n`` classes; their numbers if the names are unknown."""
+        for names in (self.data.get("classes"), self.description.get("label_names")):
             if isinstance(names, list) and len(names) == n:
                 return [str(name) for name in names]
         return [str(number) for number in range(n)]
@@ -187,82 +203,87 @@ class RunReader:
 
     @property
     def spec(self) -> Any:
-        """The network as a value, where it is one that its files can build again; else None."""
-        inner = self.description.get(METADATA_KEY)
-        return inner.get("spec") if isinstance(inner, dict) else None
+        """The network's Spec as JSON; None if it cannot be rebuilt from its description."""
+        return _dict(self.description.get(METADATA_KEY)).get("spec")
 
     @cached_property
     def module(self) -> nn.Module | None:
-        """The network on the meta device, where its files can build it again."""
+        """The network on the meta device; None if it cannot be rebuilt."""
         if self.spec is None:
             return None
         with torch.device("meta"):
-            return self._read(lambda: self.build(self.description), None)  # type: ignore[no-any-return]
+            return self._try_read(lambda: self.build(self.description), None)
 
     @cached_property
-    def report(self) -> CountReport | None:
-        """Its counts for one image, where its files can build it again."""
+    def count(self) -> CountReport | None:
+        """Counts of the network for one image; None if it cannot be rebuilt."""
         module = self.module
-        describe = getattr(module, "describe", None)
-        if module is None or not callable(describe):
+        size = None if module is None else _dict(describe(module).get("pretrained_cfg")).get("input_size")
+        if module is None or size is None:
             return None
-        size = describe()["pretrained_cfg"]["input_size"]
-        return self._read(lambda: count_image(module, size, self.name), None)  # type: ignore[no-any-return]
+        return self._try_read(lambda: count_image(module, size, self.name), None)
 
     # --- the weights ---
 
     @cached_property
-    def _file(self) -> tuple[Path, str, dict[str, TensorInfo], dict[str, Any]]:
-        """The file of the weights (or of the last checkpoint), what their names begin with, and its header."""
+    def _weights_file(self) -> _WeightsFile:
+        """The final weights; those of the checkpoint if the run is not finished."""
         for name, prefix in ((WEIGHTS_FILE, ""), (CHECKPOINT_FILE, "model.")):
             file = self.path / name
-            header = self._read(partial(read_header, file), None) if exists(file) else None
+            header = self._try_read(partial(read_header, file), None) if exists(file) else None
             if header is not None:
-                return file, prefix, {k: kind for k, kind in header[0].items() if k.startswith(prefix)}, header[1]
-        return self.path / WEIGHTS_FILE, "", {}, {}
+                tensors = {key: info for key, info in header[0].items() if key.startswith(prefix)}
+                return _WeightsFile(file, prefix, tensors, header[1])
+        return _WeightsFile(self.path / WEIGHTS_FILE, "", {}, {})
 
     @property
-    def weights(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of every tensor of the weights, or of those of the last checkpoint."""
-        _, prefix, tensors, _ = self._file
-        return {name.removeprefix(prefix): shape for name, (_, shape) in tensors.items()}
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter and buffer, by name."""
+        prefix = self._weights_file.prefix
+        return {name.removeprefix(prefix): shape for name, (_, shape) in self._weights_file.tensors.items()}
 
     @cached_property
-    def checksum(self) -> tuple[str, str]:
-        """SHA-256 of the weights, and whether the file holds them; empty where there are no weights."""
-        file, prefix, _, about = self._file
-        inner = about.get(METADATA_KEY)
-        said = self.metrics.get("weights_sha256") or (inner.get("weights_sha256") if isinstance(inner, dict) else None)
-        if prefix or not exists(file):
-            return str(said or ""), "not there" if said else ""
-        found = self._read(lambda: weights_sha256(iter_tensors(file, read_aliases(file, about))), "")
-        if said in (None, found):
-            return found, "computed now" if found else ""
-        return str(said), f"the file holds others ({found})" if found else "the file cannot be read"
+    def checksum(self) -> Checksum:
+        """The recorded checksum of the final weights, compared with the file; computed if none is recorded."""
+        file, prefix, _, description = self._weights_file
+        recorded = self.metrics.get("weights_sha256") or _dict(description.get(METADATA_KEY)).get("weights_sha256")
+        if prefix or not exists(file):  # no final weights
+            return Checksum(str(recorded or ""), "file missing" if recorded else "")
+        computed = self._try_read(lambda: weights_sha256(iter_tensors(file, read_aliases(file, description))), "")
+        if recorded in (None, computed):
+            return Checksum(computed, "computed from the file" if computed else "")
+        return Checksum(str(recorded), f"the file differs: {computed}" if computed else "the file cannot be read")
 
     @cached_property
-    def filters(self) -> tuple[str, torch.Tensor] | None:
-        """Name and weights (N, C, h, w) of the first convolution.
+    def filters(self) -> Filters | None:
+        """The filters of the first convolution; None if there is no convolution.
 
-        Where the network does not say which it is, that is the first by name of the tensors with four dimensions.
+        If the description does not name the first convolution, it is the first 4-D tensor in natural order of names.
         """
-        file, prefix, *_ = self._file
-        told = self.description.get("pretrained_cfg")
-        first = f"{told.get('first_conv')}.weight" if isinstance(told, dict) else ""
-        kernels = [name for name, shape in self.weights.items() if len(shape) == 4 and 0 not in shape]
-        four = sorted((name for name in kernels if max(self.weights[name][2:]) <= _LARGEST), key=_natural)
-        if not four:
+        file, prefix, *_ = self._weights_file
+        first = f"{_dict(self.description.get('pretrained_cfg')).get('first_conv')}.weight"
+        candidates = [
+            name
+            for name, shape in self.tensor_shapes.items()
+            if len(shape) == 4 and 0 not in shape and max(shape[2:]) <= MAX_FILTER_SIZE
+        ]
+        if not candidates:
             return None
-        name = first if first in four else four[0]
-        found = self._read(lambda: _one_tensor(file, prefix + name), None)
-        return None if found is None else (name.removesuffix(".weight"), found)
+        name = first if first in candidates else min(candidates, key=_natural_key)
+        weights = self._try_read(lambda: _read_tensor(file, prefix + name), None)
+        return None if weights is None else Filters(name.removesuffix(".weight"), weights)
 
 
-def _one_tensor(file: Path, name: str) -> torch.Tensor:
-    """One tensor of a file, the others left there."""
+def _dict(value: object) -> dict[str, Any]:
+    """Returns a value if it is a dict, else an empty dict."""
+    return value if isinstance(value, dict) else {}
+
+
+def _natural_key(name: str) -> list[str | int]:
+    """Returns a sort key that puts seed-2 before seed-10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _read_tensor(file: Path, name: str) -> torch.Tensor:
+    """Returns one tensor of a file, without reading the others."""
     return next(tensor for other, tensor in iter_tensors(file, {}, mmap=True) if other == name).clone()
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST

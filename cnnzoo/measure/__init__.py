@@ -1,4 +1,4 @@
-"""Counts, reports and comparisons of any ``nn.Module``; nothing here knows the zoo."""
+"""Counts, comparisons, timings and pictures of any ``nn.Module``; independent of the zoo."""
 
 from cnnzoo.measure.accuracy_plot import Point, plot_accuracy
 from cnnzoo.measure.bench import Bench, bench

@@ -1,4 +1,4 @@
-"""How fast a module really runs here, beside what was counted and what this machine can do at most."""
+"""Times modules on this machine, next to their counted FLOPs and the machine's peak."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ from cnnzoo.measure.counter import count
 from cnnzoo.measure.tables import Printable, Table, human
 
 WARM_UP = 0.5  # seconds
-FEWEST, MOST = 5, 200  # timed calls
+MIN_CALLS, MAX_CALLS = 5, 200  # timed calls
+MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # of the matrix product that measures the peak
+PEAK_SECONDS = 1.0  # about how long it is timed
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One module, measured.
+    """The times of one module.
 
     Attributes:
-        name: What was measured.
+        name: Name of the module.
         input_size: Shape of the input, batch included.
-        train: Whether a call was a forward and a backward.
-        seconds: Median of a call.
-        quartiles: A quarter of the calls took less than the first, a quarter more than the second.
-        calls: How many calls were timed.
+        train: Whether a call is a forward and a backward, else a forward.
+        seconds: Median time of a call.
+        quartiles: First and third quartile of the times.
+        calls: The number of timed calls.
         flops: FLOPs of a call, as counted (2 x MACs).
         intensity: FLOPs per byte that the operators read and write, as counted; with ``flops_per_sec`` the
             module's point in a roofline.
-        peak_bytes: Memory that a call took at most beyond what was held before; None where it cannot be measured.
-        ceiling: FLOPs per second of this machine's matrix product, measured in the same run.
+        peak_bytes: The most memory of a call beyond that in use before; None if it cannot be measured.
+        ceiling: FLOPs per second of a matrix product on this machine, measured in the same run.
     """
 
     name: str
@@ -54,17 +56,17 @@ class Timing:
 
     @property
     def images_per_sec(self) -> float:
-        """Throughput."""
+        """Images per second."""
         return self.input_size[0] / self.seconds
 
     @property
     def flops_per_sec(self) -> float:
-        """Counted FLOPs over measured time."""
+        """Counted FLOPs per second of measured time."""
         return self.flops / self.seconds
 
     @property
     def fraction(self) -> float:
-        """Share of the ceiling."""
+        """``flops_per_sec`` as a fraction of the ceiling."""
         return self.flops_per_sec / self.ceiling
 
 
@@ -73,10 +75,10 @@ class Bench(Printable):
     """Timings side by side.
 
     Attributes:
-        timings: One per module.
-        device: Where they ran.
+        timings: One ``Timing`` per module.
+        device: Name of the device.
         precision: ``"fp32"`` or ``"bf16"``.
-        threads: CPU threads that torch used.
+        threads: The number of CPU threads of torch.
     """
 
     timings: Sequence[Timing]
@@ -85,11 +87,11 @@ class Bench(Printable):
     threads: int
 
     def table(self) -> Table:
-        """The timings as a table."""
+        """Returns the table of the timings."""
         first = self.timings[0]
-        what = "forward and backward" if first.train else "forward"
+        call = "forward and backward" if first.train else "forward"
         return Table(
-            title=f"{what}, batch {first.input_size[0]}, {self.precision}, {self.device}, {self.threads} threads",
+            title=f"{call}, batch {first.input_size[0]}, {self.precision}, {self.device}, {self.threads} threads",
             headers=("model", "ms", "spread", "images/s", "GFLOP", "GFLOP/s", "of peak", "FLOP/B", "memory"),
             rows=[
                 (
@@ -106,20 +108,20 @@ class Bench(Printable):
                 for t in self.timings
             ],
             notes=[
-                f"medians of {min(t.calls for t in self.timings)} calls or more, after a warm-up; spread: the middle "
-                "half of the calls",
+                f"medians of {min(t.calls for t in self.timings)} calls or more, after a warm-up; spread: first to "
+                "third quartile",
                 f"peak: a matrix product in {self.precision} on this machine, {first.ceiling / 1e9:.4g} "
                 "GFLOP/s, measured in the same run",
             ],
         )
 
     def tables(self) -> Sequence[Table]:
-        """The one table."""
+        """Returns the one table."""
         return [self.table()]
 
     def to_json(self) -> str:
-        """The timings as JSON."""
-        rows = [
+        """Returns the timings as JSON."""
+        timings = [
             {
                 **dataclasses.asdict(t),
                 "images_per_sec": t.images_per_sec,
@@ -128,8 +130,8 @@ class Bench(Printable):
             }
             for t in self.timings
         ]
-        about = {"device": self.device, "precision": self.precision, "threads": self.threads}
-        return json.dumps({**about, "timings": rows}, indent=2)
+        machine = {"device": self.device, "precision": self.precision, "threads": self.threads}
+        return json.dumps({**machine, "timings": timings}, indent=2)
 
 
 def bench(
@@ -140,17 +142,17 @@ def bench(
     precision: str = "fp32",
     seconds: float = 2.0,
 ) -> Bench:
-    """Times modules one after the other, each warmed up first.
+    """Times modules one after the other, each after a warm-up.
 
     Args:
-        modules: Name, module and input size (N, C, H, W) of each; the modules are moved to the device and type.
-        train: Whether a call is a forward and a backward, in train mode; else a forward in inference, eval mode.
-        device: Where to; the CPU by default.
-        precision: ``"fp32"`` or ``"bf16"``; weights and input are of that type.
-        seconds: How long each module is timed, about.
+        modules: Name, module and input size (N, C, H, W) of each; the modules are moved to the device and dtype.
+        train: Whether a call is a forward and a backward in train mode, else a forward in eval and inference mode.
+        device: The device; by default the CPU.
+        precision: ``"fp32"`` or ``"bf16"``: the dtype of weights and input.
+        seconds: About how long each module is timed.
 
     Raises:
-        InputError: If the precision is not known, or there is nothing to time.
+        InputError: If an argument is out of range, or there is no module.
     """
     if precision not in DTYPES:
         raise InputError(f"precision must be one of {', '.join(DTYPES)}, not {precision!r}")
@@ -161,36 +163,36 @@ def bench(
     if not modules:
         raise InputError("bench needs at least one network")
     device, dtype = device or torch.device("cpu"), DTYPES[precision]
-    ceiling = _ceiling(device, dtype)
+    ceiling = _peak_flops_per_sec(device, dtype)
     timings = []
     for name, module, input_size in modules:
         module = module.to(device, dtype).train(train)
         x = torch.randn(tuple(input_size), device=device, dtype=dtype)
         report = count(module, input_size, name=name)
-        call = _training(module, x) if train else _inference(module, x)
-        peak = _peak(call, device)
-        times = _times(call, device, seconds)
-        quarters = statistics.quantiles(times, n=4)
+        call = _train_call(module, x) if train else _inference_call(module, x)
+        peak_bytes = measure_peak_bytes(call, device)
+        times = _time_calls(call, device, seconds)
+        quartiles = statistics.quantiles(times, n=4)
         timings.append(
             Timing(
                 name=name,
                 input_size=tuple(input_size),
                 train=train,
                 seconds=statistics.median(times),
-                quartiles=(quarters[0], quarters[2]),
+                quartiles=(quartiles[0], quartiles[2]),
                 calls=len(times),
                 flops=2 * (report.train_macs if train else report.macs),
                 intensity=report.intensity,
-                peak_bytes=peak,
+                peak_bytes=peak_bytes,
                 ceiling=ceiling,
             )
         )
         module.zero_grad(set_to_none=True)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return Bench(timings, where, precision, torch.get_num_threads())
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return Bench(timings, device_name, precision, torch.get_num_threads())
 
 
-def _inference(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
+def _inference_call(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
     def call() -> None:
         with torch.inference_mode():
             module(x)
@@ -198,7 +200,7 @@ def _inference(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
     return call
 
 
-def _training(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
+def _train_call(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
     def call() -> None:
         module.zero_grad(set_to_none=True)
         module(x).float().sum().backward()
@@ -206,54 +208,58 @@ def _training(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:
     return call
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def _times(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Seconds of each call, after a warm-up, until the time is spent."""
+def _time_calls(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
+    """Returns the seconds of each call after a warm-up, for about so many seconds in all."""
     begin = time.perf_counter()
     while time.perf_counter() - begin < WARM_UP:
         call()
-        _wait(device)
+        _synchronize(device)
     times: list[float] = []
-    while len(times) < FEWEST or (sum(times) < seconds and len(times) < MOST):
+    while len(times) < MIN_CALLS or (sum(times) < seconds and len(times) < MAX_CALLS):
         start = time.perf_counter()
         call()
-        _wait(device)
+        _synchronize(device)
         times.append(time.perf_counter() - start)
     return times
 
 
-def _ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs per second of a large square matrix product."""
-    n = 8192 if device.type == "cuda" else 2048
+def _peak_flops_per_sec(device: torch.device, dtype: torch.dtype) -> float:
+    """Measures the FLOPs per second of a large square matrix product."""
+    n = MATRIX_SIZE["cuda" if device.type == "cuda" else "cpu"]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    return 2 * n**3 / min(_times(lambda: a @ b, device, 1.0))
+    return 2 * n**3 / min(_time_calls(lambda: a @ b, device, PEAK_SECONDS))
 
 
-def _peak(call: Callable[[], None], device: torch.device) -> int | None:
-    """Most memory that one call takes beyond what is held before."""
+def measure_peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
+    """Returns the most memory of one call beyond that in use before; None if it cannot be measured.
+
+    On a CPU it is the resident memory of the process, which Linux reports; freed memory is first returned to the
+    system (glibc), since a call could take it again without a trace.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
-        _wait(device)
+        _synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what an earlier call freed must not be taken from again unseen (glibc)
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew (Linux)
-        before = _status("VmRSS")
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = _process_bytes("VmRSS")
         call()
-        return max(_status("VmHWM") - before, 0)
+        return max(_process_bytes("VmHWM") - before, 0)
     except (OSError, LookupError, AttributeError):
         call()
         return None
 
 
-def _status(key: str) -> int:
-    """A size from /proc/self/status, in bytes."""
+def _process_bytes(key: str) -> int:
+    """Returns a size in /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return 1024 * int(line.split()[1])

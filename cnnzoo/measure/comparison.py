@@ -1,4 +1,4 @@
-"""Two or more reports side by side, with ratios, and what training made of the networks."""
+"""Two or more counts side by side, with ratios, and the results of training."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from os import PathLike
 from typing import Any
 
 from cnnzoo.errors import InputError
+from cnnzoo.measure.html_page import html_page, scrolling_part, svg_part
 from cnnzoo.measure.report import CountReport
-from cnnzoo.measure.tables import Printable, Table, Value, human, page, paper, ratio_text, wide
+from cnnzoo.measure.tables import Printable, Table, Value, human, ratio_text
 
 _COUNTS: tuple[tuple[str, Callable[[CountReport], int]], ...] = (
     ("parameters", lambda report: report.params.total),
     ("MACs", lambda report: report.macs),
     ("FLOPs (2 x MACs)", lambda report: report.flops),
     ("MACs of a training step", lambda report: report.train_macs),
-    ("bytes kept for the backward", lambda report: report.saved_bytes),
+    ("bytes saved for the backward", lambda report: report.saved_bytes),
     ("bytes at once in inference", lambda report: report.peak_bytes),
 )
 _RESULTS = (
@@ -34,15 +35,15 @@ _RESULTS = (
 
 @dataclass(frozen=True)
 class Comparison(Printable):
-    """Reports side by side.
+    """Counts side by side.
 
     Attributes:
-        reports: What was compared.
-        baseline: Index of the report that the ratios are against.
-        notes: What has to be said about the figures.
-        results: What training gave, a mapping per report, or empty: ``loss``, ``train_acc``, ``test_acc``,
-            ``examples_per_sec``, ``wall_examples_per_sec``, ``history`` (a mapping per epoch); an empty mapping
-            where a network was not trained.
+        reports: The counts.
+        baseline: Index of the report that the ratios refer to.
+        notes: Lines below the table.
+        results: Results of training, one mapping per report: ``loss``, ``train_acc``, ``test_acc``,
+            ``examples_per_sec``, ``wall_examples_per_sec``, ``history`` (a mapping per epoch); an empty mapping for a
+            network that was not trained. Empty if none was.
         trained_on: The data set that they were trained on.
     """
 
@@ -59,19 +60,19 @@ class Comparison(Printable):
             raise InputError(f"baseline={self.baseline} is none of {len(self.reports)} networks")
 
     def ratios(self, value: Callable[[CountReport], int]) -> list[float]:
-        """A figure of each report over that of the baseline; NaN where that is 0."""
+        """Returns a value of each report over that of the baseline; NaN if the latter is 0."""
         base = value(self.reports[self.baseline])
         return [value(report) / base if base else float("nan") for report in self.reports]
 
     def table(self) -> Table:
-        """The figures, a column per network and its ratio to the baseline."""
+        """Returns the counts: a column per network and one per ratio to the baseline."""
         names = [report.name for report in self.reports]
         base = self.baseline % len(self.reports)
         others = [i for i in range(len(self.reports)) if i != base]
         rows: list[list[Value]] = [["input", *(report.input_size for report in self.reports), *[""] * len(others)]]
-        for what, value in _COUNTS:
+        for label, value in _COUNTS:
             ratios = self.ratios(value)
-            rows.append([what, *(value(report) for report in self.reports), *(ratio_text(ratios[i]) for i in others)])
+            rows.append([label, *(value(report) for report in self.reports), *(ratio_text(ratios[i]) for i in others)])
         sizes = [f"{human(4 * report.params.total)}B" for report in self.reports]
         rows.append(["weights in float32", *sizes, *[""] * len(others)])
         return Table(
@@ -82,9 +83,9 @@ class Comparison(Printable):
         )
 
     def results_table(self) -> Table:
-        """What training gave, a column per network."""
+        """Returns the results of training, a column per network."""
 
-        def shown(result: Mapping[str, Any], key: str) -> Value:
+        def cell(result: Mapping[str, Any], key: str) -> Value:
             value = result.get(key)
             if isinstance(value, float):
                 return f"{value:,.1f}" if key.endswith("per_sec") else f"{value:.3f}"
@@ -93,44 +94,49 @@ class Comparison(Printable):
         return Table(
             title=f"trained on {self.trained_on}",
             headers=("", *(report.name for report in self.reports)),
-            rows=[[what, *(shown(result, key) for result in self.results)] for what, key in _RESULTS],
+            rows=[[label, *(cell(result, key) for result in self.results)] for label, key in _RESULTS],
         )
 
     def tables(self) -> Sequence[Table]:
-        """The figures, and what training gave where they were trained."""
+        """Returns the counts and, if there are any, the results of training."""
         return [self.table(), *([self.results_table()] if self.results else [])]
 
     def to_dict(self) -> dict[str, Any]:
-        """Reports, ratios and results as plain values."""
+        """Returns reports, ratios and results as plain values."""
         return {
             "baseline": self.reports[self.baseline].name,
-            "ratios": {what: [r if r == r else None for r in self.ratios(value)] for what, value in _COUNTS},
+            "ratios": {label: [r if r == r else None for r in self.ratios(value)] for label, value in _COUNTS},
             "notes": list(self.notes),
             "results": [dict(result) for result in self.results],
             "reports": [report.to_dict() for report in self.reports],
         }
 
     def to_json(self) -> str:
-        """Reports, ratios and results as JSON."""
+        """Returns reports, ratios and results as JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
     def to_csv(self) -> str:
-        """The counts as CSV."""
+        """Returns the counts as CSV."""
         return self.table().csv()
 
     def to_page(self) -> str:
-        """A whole HTML page with tables and picture, which needs nothing else to be viewed."""
+        """Returns a self-contained HTML page with the tables and the picture."""
         from cnnzoo.measure.layer_plot import layers_svg
 
         picture = layers_svg(self.reports, baseline=self.baseline, results=self.results)
-        layers = [wide(report.to_html(), f"layers of {report.name}") for report in self.reports]
-        return page(self.table().title, [paper(picture), wide(self.to_html(), "side by side"), *layers])
+        layers = [scrolling_part(report.to_html(), f"layers of {report.name}") for report in self.reports]
+        return html_page(
+            self.table().title, [svg_part(picture), scrolling_part(self.to_html(), "side by side"), *layers]
+        )
 
     def plot(self, path: str | PathLike[str]) -> None:
-        """Draws the networks layer by layer on one logarithmic scale, and their training where there was one.
+        """Draws the layers of all networks on one logarithmic scale, and the learning curves of trained ones.
 
         Args:
-            path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
+            path: The file; its suffix is the format (``.png``, ``.svg``, ``.pdf``).
+
+        Raises:
+            FileError: If the file cannot be written.
         """
         from cnnzoo.measure.layer_plot import plot_layers
 

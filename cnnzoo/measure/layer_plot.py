@@ -1,4 +1,4 @@
-"""Pictures of reports: where parameters, MACs and bytes sit, layer by layer, on one logarithmic scale."""
+"""Bar charts of counts: parameters, MACs and saved bytes of each layer, on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnnzoo.errors import FileError
+from cnnzoo.measure.figures import COLORS, FAINT, INK, despine, literal, new_figure, save_figure
+from cnnzoo.measure.learning_curves import draw_accuracies
 from cnnzoo.measure.report import CountReport
 from cnnzoo.measure.tables import human, ratio_text
 
@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = (
-    "#c8553d",
-    "#2f6690",
-    "#588157",
-    "#8d6a9f",
-    "#b8862b",
-    "#5c6b73",
-    "#a34b6e",
-    "#3a7d7c",
-    "#7a5c3e",
-)  # legible on white and in gray
-INK, FAINT = "#22223b", "#d8d8de"
-MAX_BARS, MIN_BARS = 24, 5  # more layers are too many to read, fewer tell too little
+MAX_BARS, MIN_BARS = 24, 5  # per report, its total not included
+PANELS = ("parameters", "multiply-adds (MACs)", "bytes saved for the backward")
+
+Sums = tuple[int, int, int]  # parameters, MACs, saved bytes: one value per panel
 
 
-PANELS = ("parameters", "multiply-adds (MACs)", "bytes kept for the backward")
+class Bar(NamedTuple):
+    """One bar in each panel.
+
+    Attributes:
+        report: Index of its report.
+        values: Its length in each panel.
+        is_total: Whether it is the report's total.
+    """
+
+    report: int
+    values: Sums
+    is_total: bool
 
 
 def plot_layers(
@@ -42,115 +44,99 @@ def plot_layers(
     baseline: int = -1,
     results: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Draws bars of parameters, MACs and kept bytes per layer for each report; accuracy per epoch where trained.
+    """Draws parameters, MACs and saved bytes per layer; with results, accuracy per epoch in place of the bytes.
 
     Args:
-        reports: What to draw, from top to bottom.
-        path: Where to; the suffix says the format.
-        baseline: Index of the report that the ratios are against.
-        results: What training gave, a mapping per report with ``history``, or empty.
+        reports: The counts, drawn from top to bottom.
+        path: The file; its suffix is the format.
+        baseline: Index of the report that the ratios refer to.
+        results: Results of training, one mapping per report with ``history`` and ``examples_per_sec``; or empty.
 
     Raises:
-        FileError: If the picture cannot be written.
+        FileError: If the file cannot be written.
     """
-    save_figure(_layers(reports, baseline, results), path)
-
-
-def literal(text: str) -> str:
-    """Text that matplotlib must not read as mathematics."""
-    return text.replace("$", r"\$")
-
-
-def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
-    """Writes a picture; the suffix says the format.
-
-    Raises:
-        FileError: If it cannot be written.
-    """
-    try:
-        if not Path(path).suffix:
-            raise ValueError("its name must end in the format: .png, .svg, .pdf")
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as problem:
-        raise FileError(f"the picture {path} cannot be written: {problem}") from None
+    save_figure(_layer_figure(reports, baseline, results), path)
 
 
 def layers_svg(reports: Sequence[CountReport], *, baseline: int = -1, results: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The same picture as SVG text, to stand in a page."""
-    out = StringIO()
-    _layers(reports, baseline, results).savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
+    """Returns the picture of ``plot_layers`` as SVG text for an HTML page."""
+    file = StringIO()
+    _layer_figure(reports, baseline, results).savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
     return text[text.index("<svg") :]
 
 
-class Bar(NamedTuple):
-    """One bar: whose it is, its length in each panel, and whether it is a total."""
-
-    owner: int
-    values: tuple[int, int, int]
-    total: bool
-
-
-def _layers(reports: Sequence[CountReport], baseline: int, results: Sequence[Mapping[str, Any]]) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def _layer_figure(reports: Sequence[CountReport], baseline: int, results: Sequence[Mapping[str, Any]]) -> Figure:
     labels: list[str] = []
     bars: list[Bar] = []
     for i, report in enumerate(reports):
-        groups = _grouped(report)
+        groups = _group_layers(report)
         labels += [*groups, "total"]
-        bars += [Bar(i, values, False) for values in groups.values()]
+        bars += [Bar(i, sums, False) for sums in groups.values()]
         bars.append(Bar(i, (report.params.total, report.macs, report.saved_bytes), True))
 
-    trained = any(result.get("history") for result in results)
-    height = max(3.6, 0.27 * len(labels) + 0.35 * len(reports) + 1.6)
-    figure = Figure(figsize=(13.8, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    has_history = any(result.get("history") for result in results)
+    figure = new_figure(13.8, max(3.6, 0.27 * len(labels) + 0.35 * len(reports) + 1.6))
     axes = figure.subplots(1, 3, squeeze=False)[0]
-    for which, axis in enumerate(axes[: 2 if trained else 3]):
-        _draw_bars(axis, reports, bars, labels, which, baseline)
-    if trained:
-        _draw_curves(axes[2], reports, results)
+    for panel, axis in enumerate(axes[: 2 if has_history else 3]):
+        _draw_bars(axis, reports, bars, labels, panel, baseline)
+    if has_history:
+        pairs = enumerate(zip(reports, results, strict=True))
+        draw_accuracies(
+            axes[2],
+            [
+                (_accuracy_legend(report, result), COLORS[i % len(COLORS)], result.get("history") or [])
+                for i, (report, result) in pairs
+            ],
+        )
     figure.suptitle(literal(_headline(reports, baseline)), color=INK, fontsize=13, fontweight="bold")
     return figure
 
 
-def _grouped(report: CountReport) -> dict[str, tuple[int, int, int]]:
-    """Layer -> (parameters, MACs, kept bytes); what has neither parameters nor MACs belongs to the layer before.
+def _accuracy_legend(report: CountReport, result: Mapping[str, Any]) -> str:
+    """Returns the network's name, with its last test accuracy and its speed if it was tested."""
+    accuracies = [entry["test_acc"] for entry in result.get("history") or [] if entry.get("test_acc") is not None]
+    if not accuracies:
+        return report.name
+    return f"{report.name}: {accuracies[-1]:.3f}, {result['examples_per_sec']:,.0f} examples/s"
 
-    Where there are too many layers to read, those of a module are summed.
+
+def _group_layers(report: CountReport) -> dict[str, Sums]:
+    """Returns the sums of each bar: a layer with parameters or MACs, with the layers after it that have neither.
+
+    Beyond ``MAX_BARS``, these are summed by module.
     """
-    groups: dict[str, tuple[int, int, int]] = {}
+    groups: dict[str, Sums] = {}
     last = ""
-    for row in report.layers:
-        key = row.label or row.name
-        if row.params or row.macs or not last:
+    for layer in report.layers:
+        key = layer.label or layer.name
+        if layer.params or layer.macs or not last:
             last = key
         key = key if key in groups else last
-        before = groups.get(key, (0, 0, 0))
-        groups[key] = (before[0] + row.params, before[1] + row.macs, before[2] + row.saved_bytes)
-    return groups if len(groups) <= MAX_BARS else _summed(groups)
+        groups[key] = _add(groups.get(key), (layer.params, layer.macs, layer.saved_bytes))
+    return groups if len(groups) <= MAX_BARS else _merge_groups(groups)
 
 
-def _summed(groups: dict[str, tuple[int, int, int]]) -> dict[str, tuple[int, int, int]]:
-    """Fewer groups: whole modules where that leaves enough to see, else runs of neighbors."""
+def _merge_groups(groups: dict[str, Sums]) -> dict[str, Sums]:
+    """Merges groups by module if that leaves MIN_BARS to MAX_BARS of them, else runs of neighbors."""
     names = list(groups)
     parts = {name: re.split(r"[./]", name) for name in names}
     for depth in range(max(map(len, parts.values())), 0, -1):
-        owners = {name: ".".join(parts[name][:depth]) for name in names}
-        if MIN_BARS <= len(set(owners.values())) <= MAX_BARS:
+        merged_names = {name: ".".join(parts[name][:depth]) for name in names}
+        if MIN_BARS <= len(set(merged_names.values())) <= MAX_BARS:
             break
     else:
         size = -(-len(names) // MAX_BARS)
         runs = [names[i : i + size] for i in range(0, len(names), size)]
-        owners = {name: f"{run[0]} ... {run[-1]}" for run in runs for name in run}
-    summed: dict[str, tuple[int, int, int]] = {}
-    for name, owner in owners.items():
-        before = summed.get(owner, (0, 0, 0))
-        params, macs, kept = (a + b for a, b in zip(before, groups[name], strict=True))
-        summed[owner] = (params, macs, kept)
-    return summed
+        merged_names = {name: f"{run[0]} ... {run[-1]}" for run in runs for name in run}
+    merged: dict[str, Sums] = {}
+    for name, merged_name in merged_names.items():
+        merged[merged_name] = _add(merged.get(merged_name), groups[name])
+    return merged
+
+
+def _add(a: Sums | None, b: Sums) -> Sums:
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2]) if a else b
 
 
 def _headline(reports: Sequence[CountReport], baseline: int) -> str:
@@ -160,36 +146,36 @@ def _headline(reports: Sequence[CountReport], baseline: int) -> str:
     base = reports[baseline]
     if len(reports) == 2:
         other = reports[1] if base is reports[0] else reports[0]
-        times = [
+        params, macs = (
             ratio_text(a / b) if b else ""
             for a, b in ((other.params.total, base.params.total), (other.macs, base.macs))
-        ]
-        return f"{other.name} against {base.name}: {times[0]} the parameters, {times[1]} the multiply-adds"
+        )
+        return f"{other.name} against {base.name}: {params} the parameters, {macs} the multiply-adds"
     return ", ".join(report.name for report in reports)
 
 
 def _draw_bars(
-    axis: Axes, reports: Sequence[CountReport], bars: Sequence[Bar], labels: Sequence[str], which: int, baseline: int
+    axis: Axes, reports: Sequence[CountReport], bars: Sequence[Bar], labels: Sequence[str], panel: int, baseline: int
 ) -> None:
-    """One bar a layer, a group a network with its total at the foot."""
-    places = [n + 1.3 * bar.owner for n, bar in enumerate(bars)]  # a gap between the networks
-    values = [bar.values[which] for bar in bars]
-    colors = [COLORS[bar.owner % len(COLORS)] for bar in bars]
-    axis.barh(places, [max(v, 0.5) for v in values], color=colors, height=0.72, left=0.5, log=True)
+    """Draws one panel: the bars of each report and, at the bottom, its total."""
+    y_positions = [n + 1.3 * bar.report for n, bar in enumerate(bars)]  # a gap between reports
+    values = [bar.values[panel] for bar in bars]
+    colors = [COLORS[bar.report % len(COLORS)] for bar in bars]
+    axis.barh(y_positions, [max(v, 0.5) for v in values], color=colors, height=0.72, left=0.5, log=True)
     for patch, bar in zip(axis.patches, bars, strict=True):
-        patch.set_alpha(1.0 if bar.total else 0.62)
+        patch.set_alpha(1.0 if bar.is_total else 0.62)
     axis.set_xlim(0.5 if min((v for v in values if v), default=1) < 100 else 10, max([*values, 100]) * 300)
     base = baseline % len(reports)
-    base_total = next(bar.values[which] for bar in bars if bar.total and bar.owner == base)
-    for place, value, bar in zip(places, values, bars, strict=True):
+    base_total = next(bar.values[panel] for bar in bars if bar.is_total and bar.report == base)
+    for y, value, bar in zip(y_positions, values, bars, strict=True):
         text = f" {human(value)}"
-        if bar.total and bar.owner != base and base_total:
+        if bar.is_total and bar.report != base and base_total:
             text += f"  ({ratio_text(value / base_total)})"
-        weight = "bold" if bar.total else "normal"
-        axis.text(max(value, axis.get_xlim()[0]), place, text, va="center", fontsize=8, color=INK, fontweight=weight)
-    if which == 0:
+        weight = "bold" if bar.is_total else "normal"
+        axis.text(max(value, axis.get_xlim()[0]), y, text, va="center", fontsize=8, color=INK, fontweight=weight)
+    if panel == 0:
         for i, report in enumerate(reports):
-            first = next(place for place, bar in zip(places, bars, strict=True) if bar.owner == i)
+            first = next(y for y, bar in zip(y_positions, bars, strict=True) if bar.report == i)
             axis.text(
                 0.0,
                 first - 0.95,
@@ -200,45 +186,11 @@ def _draw_bars(
                 fontweight="bold",
                 va="center",
             )
-    axis.set_yticks(places, [literal(label) for label in labels] if which == 0 else [""] * len(labels), fontsize=8.5)
+    axis.set_yticks(y_positions, [literal(label) if panel == 0 else "" for label in labels], fontsize=8.5)
     for tick, bar in zip(axis.get_yticklabels(), bars, strict=True):
-        tick.set_fontweight("bold" if bar.total else "normal")
-    axis.set_ylim(max(places) + 0.7, -1.5)
-    axis.set_title(PANELS[which], fontsize=10.5, color=INK)
+        tick.set_fontweight("bold" if bar.is_total else "normal")
+    axis.set_ylim(max(y_positions) + 0.7, -1.5)
+    axis.set_title(PANELS[panel], fontsize=10.5, color=INK)
     despine(axis)
     axis.minorticks_off()
     axis.xaxis.grid(True, color=FAINT, linewidth=0.6)
-
-
-def _draw_curves(axis: Axes, reports: Sequence[CountReport], results: Sequence[Mapping[str, Any]]) -> None:
-    """Accuracy per epoch: training dashed, test solid."""
-    from matplotlib.ticker import MaxNLocator
-
-    longest = 1
-    for i, (report, result) in enumerate(zip(reports, results, strict=True)):
-        color = COLORS[i % len(COLORS)]
-        history = result.get("history") or []
-        epochs = [entry["epoch"] for entry in history]
-        longest = max([longest, *epochs])
-        axis.plot(epochs, [entry["train_acc"] for entry in history], "--", color=color, linewidth=1.2, alpha=0.7)
-        tested = [(entry["epoch"], entry["test_acc"]) for entry in history if entry.get("test_acc") is not None]
-        if tested:
-            label = literal(f"{report.name}: {tested[-1][1]:.3f}, {result['examples_per_sec']:,.0f} examples/s")
-            axis.plot(*zip(*tested, strict=True), "o-", color=color, linewidth=2, markersize=3.5, label=label)
-    axis.set_ylim(0, 1)
-    axis.set_xlim(0, longest * 1.02)
-    axis.set_xlabel("epoch", fontsize=9, color=INK)
-    axis.set_title("accuracy, test solid, train dashed", fontsize=10.5, color=INK)
-    axis.legend(frameon=False, fontsize=8.5, loc="lower right")
-    despine(axis)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(True, color=FAINT, linewidth=0.6)
-
-
-def despine(axis: Axes) -> None:
-    """Takes away what is not read."""
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(FAINT)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelsize=8.5, colors=INK)

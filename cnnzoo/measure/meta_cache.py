@@ -1,7 +1,7 @@
-"""What torch answers on the meta device, remembered: an operator is asked once for each set of shapes and types.
+"""Memoized shape inference on the meta device.
 
-Most of the time of a run on meta goes into working out shapes in Python, over and over the same. The answers are
-torch's own; nothing here knows what an operator does.
+Most of the time of a run on meta is spent on working out the same output shapes in Python again and again. The
+shapes are torch's own: each operator is run once per set of shapes and dtypes.
 """
 
 from __future__ import annotations
@@ -13,53 +13,66 @@ import torch
 
 
 def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``func(*args, **kwargs)`` gives, all tensors being on the meta device."""
-    if not kwargs and _makes_new(func):
+    """Returns ``func(*args, **kwargs)``, from the cache if possible.
+
+    Args:
+        func: An operator.
+        args: Its arguments; all tensors are on the meta device.
+        kwargs: Its arguments by name; an operator that has some is not cached.
+    """
+    if not kwargs and _is_functional(func):
         try:
-            shapes = _asked(func, tuple([_signature(x) for x in args]))
-        except _NotPlain:
+            outputs = _infer_outputs(func, tuple([_signature(x) for x in args]))
+        except _UncacheableError:
             return func(*args)
-        if shapes is not None:
-            made = [torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in shapes[1]]
-            return made[0] if shapes[0] else tuple(made)
+        if outputs is not None:
+            is_single, signatures = outputs
+            tensors = [
+                torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in signatures
+            ]
+            return tensors[0] if is_single else tuple(tensors)
     return func(*args, **kwargs)
 
 
-class _NotPlain(Exception):
-    """An argument that cannot be remembered."""
+class _UncacheableError(Exception):
+    """An argument is no key of the cache."""
 
 
 @lru_cache(maxsize=1024)
-def _makes_new(func: Any) -> bool:
-    """Whether an operator gives new tensors and changes none."""
+def _is_functional(func: Any) -> bool:
+    """Returns whether an operator returns new tensors and changes none."""
     schema = getattr(func, "_schema", None)
     return schema is not None and not any(x.alias_info for x in (*schema.arguments, *schema.returns))
 
 
 def _signature(x: Any) -> Any:
+    """Returns the hashable description of an argument from which ``_from_signature`` makes an equivalent one."""
     kind = type(x)
     if kind is torch.Tensor or kind is torch.nn.Parameter:
         if x.device.type != "meta" or x.layout is not torch.strided:
-            raise _NotPlain
+            raise _UncacheableError
         return torch.Tensor, tuple(x.shape), x.stride(), x.dtype
     if kind is list or kind is tuple:
-        return list, tuple([_signature(one) for one in x])
+        return list, tuple([_signature(item) for item in x])
     if x is None or kind in (int, float, bool, str, torch.dtype):
-        return kind, x  # the kind too, since 1 == True == 1.0
-    raise _NotPlain
+        return kind, x  # with the type, since 1 == True == 1.0
+    raise _UncacheableError
 
 
-def _like(signature: Any) -> Any:
-    """An argument of that signature."""
+def _from_signature(signature: Any) -> Any:
     if signature[0] is torch.Tensor:
         return torch.empty_strided(signature[1], signature[2], dtype=signature[3], device="meta")
-    return [_like(one) for one in signature[1]] if signature[0] is list else signature[1]
+    return [_from_signature(item) for item in signature[1]] if signature[0] is list else signature[1]
 
 
 @lru_cache(maxsize=4096)
-def _asked(func: Any, signatures: tuple[Any, ...]) -> tuple[bool, list[Any]] | None:
-    """(whether it is one tensor, shape, stride and type of each), or None where it gives anything else."""
-    out = func(*map(_like, signatures))
+def _infer_outputs(func: Any, signatures: tuple[Any, ...]) -> tuple[bool, list[Any]] | None:
+    """Runs an operator once on meta.
+
+    Returns:
+        Whether its result is a single tensor; shape, stride and dtype of each. None if it returns anything but tensors.
+    """
+    out = func(*map(_from_signature, signatures))
     outs = [out] if isinstance(out, torch.Tensor) else out
     if not isinstance(outs, (list, tuple)) or not all(isinstance(x, torch.Tensor) and x.is_meta for x in outs):
         return None

@@ -1,4 +1,4 @@
-"""What a count found: per layer and in total."""
+"""The result of a count: per layer and in total."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from os import PathLike
 from typing import Any
 
 from cnnzoo.errors import unknown
-from cnnzoo.measure.tables import Printable, Table, human, page, paper, shape_text, wide
+from cnnzoo.measure.html_page import html_page, scrolling_part, svg_part
+from cnnzoo.measure.tables import Printable, Table, human, shape_text
 
 
 @dataclass(frozen=True)
 class Params:
-    """Numbers of parameters, each shared or tied one once.
+    """Numbers of parameters; a shared parameter counts once.
 
     Attributes:
-        total: All of them.
-        trainable: Those that want a gradient.
+        total: All parameters.
+        trainable: Those that require a gradient.
         frozen: Those that do not.
-        buffers: Values that are part of the state but no parameters (batch-norm statistics).
+        buffers: Values of buffers (batch-norm statistics); not part of ``total``.
     """
 
     total: int
@@ -36,23 +37,23 @@ class LayerCount:
 
     Attributes:
         name: The module's name in the model: ``features.0``.
-        label: The row of the paper's table that it belongs to: ``conv1``; empty where there is none.
+        label: The label of its block: ``conv1``; empty if it has none.
         kind: The module's class.
-        out_shape: What leaves it, batch included.
+        out_shape: Shape of its output, batch included.
         params: Its own parameters, at the first call that uses them.
         macs: Multiply-adds of one forward.
         backward_macs: Multiply-adds of one backward.
         bias_adds: Additions of a bias.
-        elementwise: Values that come out of element-wise operators (activations, sums, normalizations, dropout).
+        elementwise: Output values of element-wise operators (activations, sums, normalizations, dropout).
         pooling: Values that the windows of pools read.
-        connections: In the sense of LeCun, Bottou, Bengio, Haffner 1998: MACs, bias adds, and what the windows of
-            averaging pools read.
-        neurons: In the sense of Krizhevsky, Sutskever, Hinton 2012: outputs of convolutions and of matrix products
-            with weights.
-        saved_bytes: Bytes of activations kept for the backward that no earlier row keeps already.
+        connections: As in LeCun, Bottou, Bengio, Haffner 1998: MACs, bias adds, and the values that the windows of
+            average pools read.
+        neurons: As in Krizhevsky, Sutskever, Hinton 2012: output values of convolutions and of matrix products with
+            weights.
+        saved_bytes: Bytes of activations that autograd saves for the backward, unless an earlier layer saves them.
         moved_bytes: Bytes that its operators read and write.
-        receptive_field: Side, in px of the input, of what one place of the output sees (the longer one).
-        inputs: Places in the report of the rows that feed this one; empty where only the input does.
+        receptive_field: Side in px of the input region that one output position depends on (the longer side).
+        inputs: Indices in the report of the layers whose outputs it reads; empty if it reads the input alone.
     """
 
     name: str
@@ -73,6 +74,7 @@ class LayerCount:
     inputs: tuple[int, ...]
 
 
+# fields of LayerCount that add up to totals
 SUMMED = (
     "params", "macs", "backward_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons", "saved_bytes",
     "moved_bytes",
@@ -81,16 +83,16 @@ SUMMED = (
 
 @dataclass(frozen=True)
 class CountReport(Printable):
-    """What a count found.
+    """The result of a count.
 
     Attributes:
-        name: What was counted.
-        input_size: Shape of the input, batch included (several where there are several inputs).
+        name: Name of the model.
+        input_size: Shape of the input, batch included; a tuple of shapes if there are several inputs.
         params: Numbers of parameters.
-        rows: One per call of a layer, in order.
-        peak_bytes: Most bytes of activations that live at once in inference, pooling indices included, weights and
-            input not.
-        unknown_ops: Operators that no rule was known for; they are not part of the counts.
+        layers: One ``LayerCount`` per call of a layer, in order.
+        peak_bytes: The most bytes of activations that are alive at once in inference, pooling indices included,
+            weights and input not.
+        unknown_ops: Operators without a rule, which are not part of the counts.
     """
 
     name: str
@@ -101,7 +103,7 @@ class CountReport(Printable):
     unknown_ops: tuple[str, ...] = ()
 
     def _sum(self, column: str) -> int:
-        return sum(getattr(row, column) for row in self.layers)
+        return sum(getattr(layer, column) for layer in self.layers)
 
     @property
     def macs(self) -> int:
@@ -125,7 +127,7 @@ class CountReport(Printable):
 
     @property
     def elementwise(self) -> int:
-        """Values that come out of element-wise operators in one forward."""
+        """Output values of element-wise operators in one forward."""
         return self._sum("elementwise")
 
     @property
@@ -135,72 +137,76 @@ class CountReport(Printable):
 
     @property
     def connections(self) -> int:
-        """Connections in the sense of 1998: MACs, bias adds, and what averaging pools read."""
+        """Connections as in 1998: MACs, bias adds, and the values that the windows of average pools read."""
         return self._sum("connections")
 
     @property
     def neurons(self) -> int:
-        """Neurons in the sense of 2012: outputs of convolutions and of matrix products with weights."""
+        """Neurons as in 2012: output values of convolutions and of matrix products with weights."""
         return self._sum("neurons")
 
     @property
     def saved_bytes(self) -> int:
-        """Bytes of activations kept for the backward, the input included, weights not."""
+        """Bytes of activations that autograd saves for the backward."""
         return self._sum("saved_bytes")
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that the operators of one forward read and write."""
+        return self._sum("moved_bytes")
 
     @property
     def intensity(self) -> float:
         """Arithmetic intensity: FLOPs per byte that the operators read and write."""
-        moved = self._sum("moved_bytes")
-        return self.flops / moved if moved else 0.0
+        return self.flops / self.moved_bytes if self.moved_bytes else 0.0
 
     def by(self, key: str, depth: int = 1) -> dict[str, dict[str, int]]:
-        """Sums of every column over groups of rows, in order.
+        """Returns the sums of every column over groups of layers, in order.
 
         Args:
-            key: ``"label"`` (rows of the paper's table; the module, where it has none), ``"kind"`` (classes) or
-                ``"module"`` (subtrees of the module, by the first ``depth`` parts of their names).
-            depth: How many parts of a name make a subtree.
+            key: ``"label"`` (blocks; the module where there is no label), ``"kind"`` (classes) or ``"module"``
+                (subtrees of the model, named by the first ``depth`` parts of their names).
+            depth: The number of parts of a name that name a subtree.
 
         Returns:
             Group -> column -> sum.
 
         Raises:
-            UnknownNameError: If the key is not known.
+            UnknownNameError: If the key is unknown.
         """
         keys: dict[str, Callable[[LayerCount], str]] = {
-            "label": lambda row: row.label or row.name,
-            "kind": lambda row: row.kind,
-            "module": lambda row: ".".join(row.name.split(".")[:depth]),
+            "label": lambda layer: layer.label or layer.name,
+            "kind": lambda layer: layer.kind,
+            "module": lambda layer: ".".join(layer.name.split(".")[:depth]),
         }
         if key not in keys:
             raise unknown("grouping", key, keys)
         groups: dict[str, dict[str, int]] = {}
-        for row in self.layers:
-            sums = groups.setdefault(keys[key](row), dict.fromkeys(SUMMED, 0))
+        for layer in self.layers:
+            sums = groups.setdefault(keys[key](layer), dict.fromkeys(SUMMED, 0))
             for column in SUMMED:
-                sums[column] += getattr(row, column)
+                sums[column] += getattr(layer, column)
         return groups
 
     def table(self) -> Table:
-        """The layers as a table."""
-        labeled = any(row.label for row in self.layers)
-        headers = (*(["row"] if labeled else []), "layer", "kind", "output", "parameters", "MACs", "kept", "field")
+        """Returns the table of the layers, with a column for the blocks if there are labels."""
+        with_blocks = any(layer.label for layer in self.layers)
+        headers = ("layer", "kind", "output", "parameters", "MACs", "saved", "receptive field")
         return Table(
             title=f"{self.name} at {self.input_text}",
-            headers=headers,
+            headers=("block", *headers) if with_blocks else headers,
             rows=[
                 (
-                    *([row.label] if labeled else []),
-                    *(row.name, row.kind, row.out_shape, row.params, row.macs),
-                    f"{human(row.saved_bytes)}B" if row.saved_bytes else "",
-                    row.receptive_field,
+                    *([layer.label] if with_blocks else []),
+                    *(layer.name, layer.kind, layer.out_shape, layer.params, layer.macs),
+                    f"{human(layer.saved_bytes)}B" if layer.saved_bytes else "",
+                    layer.receptive_field,
                 )
-                for row in self.layers
+                for layer in self.layers
             ],
             total=(
                 "total",
-                *[""] * (len(headers) - 5),
+                *[""] * (3 if with_blocks else 2),
                 self.params.total,
                 self.macs,
                 f"{human(self.saved_bytes)}B",
@@ -215,60 +221,66 @@ class CountReport(Printable):
             f"trainable {self.params.trainable:,}, buffers {self.params.buffers:,}",
             f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}, "
             f"bias adds {self.bias_adds:,}",
-            f"activations: {human(self.saved_bytes)}B kept for the backward, {human(self.peak_bytes)}B at once in "
+            f"activations: {human(self.saved_bytes)}B saved for the backward, {human(self.peak_bytes)}B at once in "
             f"inference; {self.intensity:.3g} FLOPs per byte moved",
         ]
         kinds = self.by("kind")
-        for column, what, total in (("macs", "MACs", self.macs), ("params", "parameters", self.params.total)):
+        for column, label, total in (("macs", "MACs", self.macs), ("params", "parameters", self.params.total)):
             shares = sorted(((sums[column], kind) for kind, sums in kinds.items() if sums[column]), reverse=True)[:3]
             if total:
-                notes.append(f"{what}: " + ", ".join(f"{kind} {100 * n / total:.1f} %" for n, kind in shares))
+                notes.append(f"{label}: " + ", ".join(f"{kind} {100 * n / total:.1f} %" for n, kind in shares))
         if self.unknown_ops:
-            notes.append(f"not counted, because no rule is known for them: {', '.join(self.unknown_ops)}")
+            notes.append(f"not counted, since there is no rule for them: {', '.join(self.unknown_ops)}")
         return notes
 
     @property
     def input_text(self) -> str:
-        """Shape of the input as it is printed: ``1x3x224x224``."""
-        several = bool(self.input_size) and isinstance(self.input_size[0], tuple)
-        return ", ".join(map(shape_text, self.input_size)) if several else shape_text(self.input_size)
+        """The shape of the input as printed: ``1x3x224x224``."""
+        is_several = bool(self.input_size) and isinstance(self.input_size[0], tuple)
+        return ", ".join(map(shape_text, self.input_size)) if is_several else shape_text(self.input_size)
 
     def tables(self) -> Sequence[Table]:
-        """The one table."""
+        """Returns the one table."""
         return [self.table()]
 
     def to_dict(self) -> dict[str, Any]:
-        """Totals and rows as plain values."""
-        totals = ("macs", "flops", "train_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons")
+        """Returns totals and layers as plain values."""
+        totals = (
+            "macs", "flops", "train_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons",
+            "saved_bytes", "moved_bytes", "peak_bytes", "intensity",
+        )  # fmt: skip
         return {
             "name": self.name,
             "input_size": list(self.input_size),
             "params": dataclasses.asdict(self.params),
-            **{name: getattr(self, name) for name in (*totals, "saved_bytes", "peak_bytes", "intensity")},
+            **{total: getattr(self, total) for total in totals},
             "unknown_ops": list(self.unknown_ops),
-            "layers": [dataclasses.asdict(row) for row in self.layers],
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
         }
 
     def to_json(self) -> str:
-        """Totals and rows as JSON."""
+        """Returns totals and layers as JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
     def to_csv(self) -> str:
-        """Every field of every row as CSV."""
+        """Returns every field of every layer as CSV."""
         names = [item.name for item in dataclasses.fields(LayerCount)]
-        return Table("", names, [[getattr(row, name) for name in names] for row in self.layers]).csv()
+        return Table("", names, [[getattr(layer, name) for name in names] for layer in self.layers]).csv()
 
     def to_page(self) -> str:
-        """A whole HTML page with table and picture, which needs nothing else to be viewed."""
+        """Returns a self-contained HTML page with the table and the picture."""
         from cnnzoo.measure.layer_plot import layers_svg
 
-        return page(self.name, [paper(layers_svg([self])), wide(self.to_html(), "layers")])
+        return html_page(self.name, [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")])
 
     def plot(self, path: str | PathLike[str]) -> None:
-        """Draws where parameters, MACs and activation bytes sit, layer by layer, into a picture file.
+        """Draws parameters, MACs and saved bytes per layer.
 
         Args:
-            path: Where to; the suffix says the format (``.png``, ``.svg``, ``.pdf``).
+            path: The file; its suffix is the format (``.png``, ``.svg``, ``.pdf``).
+
+        Raises:
+            FileError: If the file cannot be written.
         """
         from cnnzoo.measure.layer_plot import plot_layers
 

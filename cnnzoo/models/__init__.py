@@ -1,1 +1,1 @@
-"""One lineage a file; the registry imports every module of this package on its first look-up."""
+"""The models, one lineage per file; the registry imports every module of this package on its first lookup."""

@@ -1,4 +1,4 @@
-"""AlexNet: the teaching net, the net of 2012, Caffe's, and the single tower that torchvision has."""
+"""AlexNet: the textbook's, the paper's of 2012, Caffe's, and torchvision's with one tower."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ HAN_2015 = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Ef
 RGB = {"in_channels": 3}
 BODY = ("conv*", "fc6", "fc7")  # all but the output layer
 HIDDEN = ("fc6", "fc7")
-A_RUN = "a training run"
+TRAINING_RUN = "a training run"
 
 
-def _slide(what: str, printed: str, quantity: str, rows: tuple[str, ...], note: str) -> Published:
-    return Published(what, printed, D2L_SLIDE, quantity, rows, RGB, note=note, headline=rows == BODY)
+def _slide(what: str, printed: str, quantity: str, blocks: tuple[str, ...], note: str) -> Published:
+    """Returns a figure of the lecture's slide; those of the whole network, without its output layer, are headlines."""
+    return Published(what, printed, D2L_SLIDE, quantity, blocks, RGB, note=note, headline=blocks == BODY)
 
 
 @register(
@@ -69,10 +70,12 @@ def _slide(what: str, printed: str, quantity: str, rows: tuple[str, ...], note: 
             "lenet",
             note="1G / 4M, its own totals, and LeNet's is ten times too large",
         ),
-        Published("training loss", "0.326", D2L_NOTES, note=A_RUN),
-        Published("training accuracy", "0.880", D2L_NOTES, note=A_RUN),
-        Published("test accuracy", "0.882", D2L_NOTES, note=A_RUN),
-        Published("examples/sec on one GPU", "1419.0", D2L_NOTES, note="a machine; of the training step alone"),
+        Published("training loss", "0.326", D2L_NOTES, note=TRAINING_RUN),
+        Published("training accuracy", "0.880", D2L_NOTES, note=TRAINING_RUN),
+        Published("test accuracy", "0.882", D2L_NOTES, note=TRAINING_RUN),
+        Published(
+            "examples/sec on one GPU", "1419.0", D2L_NOTES, note="depends on the machine; of the training step alone"
+        ),
         Published(
             "memory of the hidden dense layers",
             "1GB",
@@ -98,7 +101,9 @@ def _slide(what: str, printed: str, quantity: str, rows: tuple[str, ...], note: 
             "padding 1, maps of 54x54",
             "as in the lecture; a 224 px image does not give 55x55 without padding",
         ),
-        Deviation("conv2, conv4, conv5", "two towers (groups of 2)", "one tower", "one GPU holds the whole net today"),
+        Deviation(
+            "conv2, conv4, conv5", "two towers (groups of 2)", "one tower", "one GPU holds the whole network today"
+        ),
         Deviation("conv1, conv2", "local response normalization", "none", "as in the lecture"),
         Deviation("fc6", "9,216 inputs (256 maps of 6x6)", "6,400 inputs (256 maps of 5x5)", "follows from conv1"),
         Deviation("fc8", "1000 classes", "10 classes", "Fashion-MNIST has ten"),
@@ -137,7 +142,7 @@ _NEURONS_2012 = {
     "conv1": "253,440", "conv2": "186,624", "conv3": "64,896", "conv4": "64,896", "conv5": "43,264",
     "fc6": "4096", "fc7": "4096", "fc8": "1000",
 }  # fmt: skip
-_NEURONS_NOTES = {"conv1": "55 x 48 x 96; 96 maps of 55x55, as the text has them, are 290,400"}
+_NEURONS_NOTES = {"conv1": "55 x 48 x 96; the 96 maps of 55x55 in the text have 290,400"}
 
 
 @register(
@@ -151,23 +156,25 @@ _NEURONS_NOTES = {"conv1": "55 x 48 x 96; 96 maps of 55x55, as the text has them
             KRIZHEVSKY_2012,
             "neurons",
             digits=1,
-            note="of an earlier version; the paper itself says 650,000",
+            note="of an earlier version; the paper says 650,000",
         ),
         Published(
             "values of the input",
             "150,528",
             KRIZHEVSKY_2012,
             "inputs",
-            note="3x224x224, which gives no 55x55 maps with kernel 11, stride 4 and no padding; 3x227x227 does",
+            note="3x224x224, which does not give 55x55 maps with kernel 11, stride 4 and no padding; 3x227x227 does",
         ),
         *(
-            Published(f"{row} neurons", printed, KRIZHEVSKY_2012, "neurons", (row,), note=_NEURONS_NOTES.get(row, ""))
-            for row, printed in _NEURONS_2012.items()
+            Published(
+                f"{block} neurons", printed, KRIZHEVSKY_2012, "neurons", (block,), note=_NEURONS_NOTES.get(block, "")
+            )
+            for block, printed in _NEURONS_2012.items()
         ),
-        Published("ILSVRC-2010 test error, top 1, %", "37.5", KRIZHEVSKY_2012, note=A_RUN),
-        Published("ILSVRC-2010 test error, top 5, %", "17.0", KRIZHEVSKY_2012, note=A_RUN),
-        Published("the same, abstract page of the proceedings, top 1, %", "39.7", KRIZHEVSKY_2012, note=A_RUN),
-        Published("the same, abstract page of the proceedings, top 5, %", "18.9", KRIZHEVSKY_2012, note=A_RUN),
+        Published("ILSVRC-2010 test error, top 1, %", "37.5", KRIZHEVSKY_2012, note=TRAINING_RUN),
+        Published("ILSVRC-2010 test error, top 5, %", "17.0", KRIZHEVSKY_2012, note=TRAINING_RUN),
+        Published("the same, abstract page of the proceedings, top 1, %", "39.7", KRIZHEVSKY_2012, note=TRAINING_RUN),
+        Published("the same, abstract page of the proceedings, top 5, %", "18.9", KRIZHEVSKY_2012, note=TRAINING_RUN),
         Published(TOP1_ERROR, "40.7", KRIZHEVSKY_2012, note="a training run; mean of ten crops"),
         Published(TOP5_ERROR, "18.2", KRIZHEVSKY_2012, note="a training run; mean of ten crops"),
     ),
@@ -214,11 +221,11 @@ def alexnet_2012(num_classes: int = 1000, in_channels: int = 3, image_size: int 
         Published(
             "parameters", "61 million", HAN_2015, "parameters", note="of Caffe's AlexNet, which has the same layers"
         ),
-        Published(TOP1, "57.4", CAFFENET_README, note=A_RUN),
-        Published(TOP5, "80.4", CAFFENET_README, note=A_RUN),
+        Published(TOP1, "57.4", CAFFENET_README, note=TRAINING_RUN),
+        Published(TOP5, "80.4", CAFFENET_README, note=TRAINING_RUN),
     ),
     deviations=(
-        Deviation("norm1, norm2", "before the pool", "after the pool", "as Caffe has it, which says so itself"),
+        Deviation("norm1, norm2", "before the pool", "after the pool", "as Caffe has it; its readme says so"),
         Deviation("norm1, norm2", "k = 2, the sum of squares", "k = 1, their mean", "Caffe's defaults"),
         Deviation("fc6, fc7", "initial weights N(0, 0.01)", "N(0, 0.005)", "as Caffe has it"),
     ),
@@ -260,14 +267,14 @@ def caffenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 @register(
     twin=Twin("alexnet"),
     year=2014,
-    published=torchvision_figures("61,100,840", "0.714", "56.522", "79.066", least="63"),
+    published=torchvision_figures("61,100,840", "0.714", "56.522", "79.066", min_size="63"),
     deviations=(
-        Deviation("conv4", "384 maps (Krizhevsky 2014, as far as we know)", "256 maps", "as torchvision has it"),
+        Deviation("conv4", "384 maps (Krizhevsky 2014, probably)", "256 maps", "as torchvision has it"),
         Deviation(
             "drop5, drop6",
             "2012: after the hidden dense layers",
             "before them",
-            "as torchvision has it; its keys need it",
+            "as torchvision has it; required for its keys",
         ),
         Deviation(
             "pool5b", "none: images of one size", "maps pooled to 6x6", "as torchvision has it, for any image size"

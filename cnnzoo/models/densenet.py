@@ -1,4 +1,4 @@
-"""DenseNet: the columns of the paper's table 1, and the teaching net."""
+"""DenseNet: the columns of the paper's table 1, and the textbook's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnzoo.spec import Spec
 
 INIT = "kaiming_normal"
 
-# how torchvision calls what we call denseblock1.denselayer1/conv1, transition1/conv, norm5
+# torchvision's names for our denseblock1.denselayer1/conv1, transition1_conv, norm5, ...
 KEYS = {
     r"^classifier:linear": "classifier",
     r"^(?!classifier)": "features.",
@@ -24,26 +24,26 @@ KEYS = {
 
 
 def _layer(growth: int, label: str) -> Parallel:
-    """What came in, and ``growth`` maps more: a 1x1 convolution to four times as many, then 3x3."""
-    more = (
+    """Returns a block that appends ``growth`` maps to its input: 1x1 to four times as many, then 3x3."""
+    new_maps = (
         Norm("batch", activation="relu", label="norm1"),
         Conv(4 * growth, kernel_size=1, bias=False, norm="batch", init=INIT, label="conv1"),
         Conv(growth, kernel_size=3, padding=1, bias=False, activation=None, init=INIT, label="conv2"),
     )
-    return Parallel(((), more), merge="concat", label=label)
+    return Parallel(((), new_maps), merge="concat", label=label)
 
 
 def _densenet(
-    name: str, growth: int, first: int, depths: Sequence[int], num_classes: int, in_channels: int, image_size: int
+    name: str, growth: int, first_maps: int, depths: Sequence[int], num_classes: int, in_channels: int, image_size: int
 ) -> Spec:
-    rows: list[Block] = []
-    maps = first
+    blocks: list[Block] = []
+    maps = first_maps
     for number, depth in enumerate(depths, start=1):
-        rows += [_layer(growth, f"denseblock{number}.denselayer{i}") for i in range(1, depth + 1)]
+        blocks += [_layer(growth, f"denseblock{number}.denselayer{i}") for i in range(1, depth + 1)]
         maps += depth * growth
         if number < len(depths):
             maps //= 2
-            rows += [
+            blocks += [
                 Norm("batch", activation="relu", label=f"transition{number}_norm"),
                 Conv(maps, kernel_size=1, bias=False, activation=None, init=INIT, label=f"transition{number}_conv"),
                 AvgPool(2, stride=2, label=f"transition{number}_pool"),
@@ -53,10 +53,10 @@ def _densenet(
         input=(in_channels, image_size, image_size),
         features=(
             Conv(
-                first, kernel_size=7, stride=2, padding=3, bias=False, norm="batch", init=INIT, label="conv0"
+                first_maps, kernel_size=7, stride=2, padding=3, bias=False, norm="batch", init=INIT, label="conv0"
             ),  # 112x112
             MaxPool(3, stride=2, padding=1, label="pool0"),  # 56x56
-            *rows,  # 7x7
+            *blocks,  # 7x7
             Norm("batch", activation="relu", label="norm5"),
             AdaptiveAvgPool(1, label="pool5"),
             Flatten(),
@@ -68,7 +68,7 @@ def _densenet(
 @register(
     year=2016,
     twin=Twin("densenet121", KEYS),
-    published=torchvision_figures("7,978,856", "2.834", "74.434", "91.972", least="29"),
+    published=torchvision_figures("7,978,856", "2.834", "74.434", "91.972", min_size="29"),
 )
 def densenet121(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
     """DenseNet with 121 layers of weights, growth 32."""
@@ -78,7 +78,7 @@ def densenet121(num_classes: int = 1000, in_channels: int = 3, image_size: int =
 @register(
     year=2016,
     twin=Twin("densenet161", KEYS),
-    published=torchvision_figures("28,681,000", "7.728", "77.138", "93.560", least="29"),
+    published=torchvision_figures("28,681,000", "7.728", "77.138", "93.560", min_size="29"),
 )
 def densenet161(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
     """DenseNet with 161 layers of weights, growth 48."""
@@ -88,7 +88,7 @@ def densenet161(num_classes: int = 1000, in_channels: int = 3, image_size: int =
 @register(
     year=2016,
     twin=Twin("densenet169", KEYS),
-    published=torchvision_figures("14,149,480", "3.360", "75.600", "92.806", least="29"),
+    published=torchvision_figures("14,149,480", "3.360", "75.600", "92.806", min_size="29"),
 )
 def densenet169(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
     """DenseNet with 169 layers of weights, growth 32."""
@@ -98,7 +98,7 @@ def densenet169(num_classes: int = 1000, in_channels: int = 3, image_size: int =
 @register(
     year=2016,
     twin=Twin("densenet201", KEYS),
-    published=torchvision_figures("20,013,928", "4.291", "76.896", "93.370", least="29"),
+    published=torchvision_figures("20,013,928", "4.291", "76.896", "93.370", min_size="29"),
 )
 def densenet201(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
     """DenseNet with 201 layers of weights, growth 32."""
@@ -106,8 +106,8 @@ def densenet201(num_classes: int = 1000, in_channels: int = 3, image_size: int =
 
 
 def _dense_d2l(layers: int, growth: int = 32) -> tuple[Block, ...]:
-    more = (Norm("batch", activation="relu"), Conv(growth, kernel_size=3, padding=1, activation=None))
-    return (Parallel(((), more), merge="concat"),) * layers
+    new_maps = (Norm("batch", activation="relu"), Conv(growth, kernel_size=3, padding=1, activation=None))
+    return (Parallel(((), new_maps), merge="concat"),) * layers
 
 
 def _transition_d2l(maps: int) -> tuple[Block, ...]:

@@ -1,4 +1,4 @@
-"""GoogLeNet: the net of the paper's table 1, torchvision's, and the teaching net."""
+"""GoogLeNet: the paper's table 1, torchvision's, and the textbook's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnzoo.spec import Spec
 SZEGEDY_2014 = "Szegedy et al.: Going Deeper with Convolutions, 2014, table 1"
 CAFFE_README = "Caffe, models/bvlc_googlenet/readme.md"
 
-# how torchvision calls what we call inception3a/3x3_reduce
+# torchvision's names for our inception3a/3x3_reduce, ...
 KEYS = {
     r"/1x1:": ".branch1:",
     r"/3x3_reduce:": ".branch2.0:",
@@ -25,7 +25,7 @@ KEYS = {
     r":linear": "",
 }
 
-# a row of table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj
+# rows of table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj
 TABLE_1 = {
     "inception3a": (64, 96, 128, 16, 32, 32),
     "inception3b": (128, 128, 192, 32, 96, 64),
@@ -38,22 +38,29 @@ TABLE_1 = {
     "inception5b": (384, 192, 384, 48, 128, 128),
 }
 
-Settings = dict[str, Any]  # what the convolutions of one net share
+Settings = dict[str, Any]  # arguments shared by all convolutions of a network
 
 
-def _inceptions(stage: int, five: int, ceil: bool, shared: Settings) -> tuple[Block, ...]:
-    """The Inception modules of a stage; ``five`` is the window of the branch that the paper calls 5x5."""
+def _inceptions(stage: int, kernel_size_5x5: int, ceil_mode: bool, shared: Settings) -> tuple[Block, ...]:
+    """Returns the Inception modules of a stage.
 
-    def conv(maps: int, kernel: int, label: str) -> Conv:
-        return Conv(maps, kernel_size=kernel, padding=kernel // 2, label=label, **shared)
+    Args:
+        stage: Number of the stage in table 1.
+        kernel_size_5x5: Kernel size of the branch that the paper calls 5x5.
+        ceil_mode: Whether the pools round output sizes up.
+        shared: Arguments of all convolutions.
+    """
+
+    def conv(maps: int, kernel_size: int, label: str) -> Conv:
+        return Conv(maps, kernel_size=kernel_size, padding=kernel_size // 2, label=label, **shared)
 
     return tuple(
         Parallel(
             (
                 (conv(ones, 1, "1x1"),),
                 (conv(reduce3, 1, "3x3_reduce"), conv(threes, 3, "3x3")),
-                (conv(reduce5, 1, "5x5_reduce"), conv(fives, five, "5x5")),
-                (MaxPool(3, stride=1, padding=1, ceil_mode=ceil, label="pool"), conv(proj, 1, "pool_proj")),
+                (conv(reduce5, 1, "5x5_reduce"), conv(fives, kernel_size_5x5, "5x5")),
+                (MaxPool(3, stride=1, padding=1, ceil_mode=ceil_mode, label="pool"), conv(proj, 1, "pool_proj")),
             ),
             label=label,
         )
@@ -63,26 +70,26 @@ def _inceptions(stage: int, five: int, ceil: bool, shared: Settings) -> tuple[Bl
 
 
 @register(
-    twin=Twin("googlenet", KEYS, left_out=("aux1", "aux2"), images=(0.5, 0.5)),
+    twin=Twin("googlenet", KEYS, skipped=("aux1", "aux2"), mean_std=(0.5, 0.5)),
     published=torchvision_figures(
-        "6,624,904", "1.498", "69.778", "89.530", least="15", least_note="of a net with its auxiliary heads left out"
+        "6,624,904", "1.498", "69.778", "89.530", min_size="15", min_size_note="without the auxiliary heads"
     ),
     deviations=(
-        Deviation("inception*/5x5", "5x5", "3x3", "as torchvision has it, where it is a known slip"),
+        Deviation("inception*/5x5", "5x5", "3x3", "as torchvision has it, where it is a known error"),
         Deviation("conv*, inception*", "no batch norm (it came in 2015)", "batch norm", "as torchvision has it"),
         Deviation("norm1, norm2", "local response normalization", "none", "as torchvision has it"),
         Deviation("drop5", "dropout 0.4", "0.2", "as torchvision has it"),
-        Deviation("pool4", "a window of 3x3", "2x2", "as torchvision has it"),
+        Deviation("pool4", "3x3", "2x2", "as torchvision has it"),
         Deviation(
             "inception4a, inception4d",
             "auxiliary heads in training",
             "none",
-            "auxiliary heads do not fit a chain of blocks",
+            "a chain of blocks has one output",
         ),
     ),
 )
 def googlenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """GoogLeNet as torchvision has it: batch norm, 3x3 for 5x5; without its auxiliary heads."""
+    """GoogLeNet as torchvision has it, without the auxiliary heads: batch norm, 3x3 instead of 5x5."""
     shared: Settings = {"bias": False, "norm": "batch:0.001", "init": "normal:0.01"}
     return Spec(
         name="googlenet",
@@ -106,16 +113,15 @@ def googlenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 2
     )
 
 
-# the table's column "ops"
+# the column "ops" of table 1
 _OPS = {
     "conv1": "34M", "conv[23]": "360M", "inception3a*": "128M", "inception3b*": "304M", "inception4a*": "73M",
     "inception4b*": "88M", "inception4c*": "100M", "inception4d*": "119M", "inception4e*": "170M",
     "inception5a*": "54M", "inception5b*": "71M", "fc": "1M",
 }  # fmt: skip
-_MACS = "multiply-adds"
 _OPS_NOTES = {
-    "conv1": "64 windows of 7x7x3 at 112x112 places are 118 million",
-    "inception5a*": "the row's numbers give 51 million: 1,042,432 weights at 7x7 places",
+    "conv1": "64 filters of 7x7x3 at 112x112 positions are 118 million",
+    "inception5a*": "the row's numbers give 51 million: 1,042,432 weights at 7x7 positions",
 }
 
 
@@ -124,14 +130,14 @@ _OPS_NOTES = {
     published=(
         *(
             Published(
-                f"{rows.rstrip('*')} ops",
+                f"{blocks.rstrip('*')} ops",
                 printed,
                 SZEGEDY_2014,
                 "macs",
-                (rows,),
-                note=_OPS_NOTES.get(rows, "multiply-adds"),
+                (blocks,),
+                note=_OPS_NOTES.get(blocks, "multiply-adds"),
             )
-            for rows, printed in _OPS.items()
+            for blocks, printed in _OPS.items()
         ),
         Published(TOP1, "68.7", CAFFE_README, note="a training run"),
         Published(TOP5, "88.9", CAFFE_README, note="a training run"),
@@ -141,14 +147,16 @@ _OPS_NOTES = {
             "inception4a, inception4d",
             "auxiliary heads in training",
             "none",
-            "auxiliary heads do not fit a chain of blocks",
+            "a chain of blocks has one output",
         ),
-        Deviation("norm1, norm2", "constants of the local response normalization not printed", "Caffe's", "they train"),
-        Deviation("conv*, inception*, fc", "initial weights not printed", "Caffe's", "they train"),
+        Deviation(
+            "norm1, norm2", "constants of the local response normalization not printed", "Caffe's", "known to train"
+        ),
+        Deviation("conv*, inception*, fc", "initial weights not printed", "Caffe's", "known to train"),
     ),
 )
 def googlenet_2014(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """GoogLeNet as printed in 2014: true 5x5 windows, local response normalization, no batch norm."""
+    """GoogLeNet as printed in 2014: 5x5 convolutions, local response normalization, no batch norm."""
     shared: Settings = {"init": "kaiming_uniform:1", "bias_init": 0.2}  # Caffe's "xavier": +-sqrt(3 / fan_in)
     return Spec(
         name="googlenet_2014",
@@ -178,7 +186,7 @@ def googlenet_2014(num_classes: int = 1000, in_channels: int = 3, image_size: in
     deviations=(
         TEACHING,
         Deviation("norm1, norm2, drop5", "local response normalization and dropout", "none", "as the textbook has it"),
-        Deviation("pool*", "windows that hang over the edge count", "padding 1", "as the textbook has it"),
+        Deviation("pool*", "output sizes rounded up", "padding 1", "as the textbook has it"),
     ),
 )
 def googlenet_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 96) -> Spec:

@@ -1,4 +1,4 @@
-"""LeNet: the teaching net, LeNet-5 as printed in 1998, and Caffe's."""
+"""LeNet: the textbook's, LeNet-5 as printed in 1998, and Caffe's."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ TEN_TIMES = "ten times too large"
             "0.6M",
             D2L_SLIDE,
             "parameters",
-            note=f"{TEN_TIMES}, as its rows of the dense layers are: 400 x 120 = 48,000, not 0.48M",
+            note=f"{TEN_TIMES}, like its rows of the dense layers: 400 x 120 = 48,000, not 0.48M",
             headline=True,
         ),
         Published("Conv1 FLOP", "1.2M", D2L_SLIDE, "macs", ("conv1",), note=TEN_TIMES),
         Published("Conv2 FLOP", "2.4M", D2L_SLIDE, "macs", ("conv2",), note=TEN_TIMES),
         Published("Dense1 FLOP", "0.48M", D2L_SLIDE, "macs", ("fc3",), note=TEN_TIMES),
         Published("Dense2 FLOP", "0.1M", D2L_SLIDE, "macs", ("fc4",), note=TEN_TIMES),
-        Published("FLOP", "4M", D2L_SLIDE, "macs", note=f"{TEN_TIMES}, as each of its rows is", headline=True),
+        Published("FLOP", "4M", D2L_SLIDE, "macs", note=f"{TEN_TIMES}, like each of its rows", headline=True),
     ),
     deviations=(
-        Deviation("input", "1x32x32", "1x28x28, and padding 2 in conv1", "the same maps without enlarging the images"),
+        Deviation("input", "1x32x32", "1x28x28, and padding 2 in conv1", "the same maps without larger images"),
         Deviation("conv1 ... fc4", "1.7159 tanh(2x/3)", "sigmoid", "as the textbook has it"),
         Deviation(
             "pool1, pool2", "trainable coefficient and bias, then squashing", "the mean", "as the textbook has it"
@@ -48,7 +48,7 @@ TEN_TIMES = "ten times too large"
             "fc5",
             "Euclidean RBF units with fixed codes",
             "a dense layer",
-            "as the textbook has it, which says that this is the only difference; the rows above are four more",
+            "as the textbook has it, which says that this is the only difference; there are the four above, too",
         ),
     ),
 )
@@ -74,7 +74,7 @@ def lenet(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> 
 
 # --- 1998 ---
 
-# which maps of S2 each map of C3 sees (table I)
+# the maps of S2 that each map of C3 is connected to (table I)
 C3_TABLE = (
     (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1),
     (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2),
@@ -82,7 +82,7 @@ C3_TABLE = (
     (0, 1, 2, 3, 4, 5),
 )  # fmt: skip
 
-# ten digits of 7x12 dots; the paper's figure 3 shows such bitmaps, these are our own drawing
+# ten digits of 7x12 dots, drawn anew after the bitmaps in the paper's figure 3
 _DOTS = """
 .#####. ...#... .#####. .#####. ....##. ####### ..####. ####### .#####. .#####.
 ##...## ..##... ##...## ##...## ...###. ##..... .##.... ##...## ##...## ##...##
@@ -103,12 +103,12 @@ DIGITS = tuple(
 )
 
 
-def _printed_1998(row: str, parameters: str, connections: str) -> tuple[Published, ...]:
-    """A row of LeNet-5 as sections II.B prints it; figures that the section leaves out are empty."""
+def _printed_1998(block: str, parameters: str, connections: str) -> tuple[Published, ...]:
+    """Returns the figures of a block of LeNet-5 from section II.B; those that it does not print are empty."""
     figures = (("trainable parameters", parameters), ("connections", connections))
     quantities = {"trainable parameters": "parameters", "connections": "connections"}
     return tuple(
-        Published(f"{row} {what}", printed, LECUN_1998, quantities[what], (row,))
+        Published(f"{block} {what}", printed, LECUN_1998, quantities[what], (block,))
         for what, printed in figures
         if printed
     )
@@ -130,13 +130,16 @@ def _printed_1998(row: str, parameters: str, connections: str) -> tuple[Publishe
     ),
     deviations=(
         Deviation(
-            "output", "codes drawn as in figure 3", "ten digits of 7x12 dots drawn anew", "the drawing is not data"
+            "output",
+            "codes drawn as in figure 3",
+            "ten digits of 7x12 dots drawn anew",
+            "the paper prints them as pictures only",
         ),
         Deviation(
             "output",
-            "squared distances, with a loss of their own (equation 9)",
+            "squared distances, with a special loss (equation 9)",
             "minus half the squared distances",
-            "they read as logits, so that any loss for logits trains the net",
+            "these are logits, which any loss for logits can train",
         ),
     ),
 )
@@ -171,7 +174,7 @@ def lenet5_1998(in_channels: int = 1, image_size: int = 32) -> Spec:
             "conv1, conv2",
             "the tutorial: sigmoids replaced by rectified linear units",
             "no activation",
-            "the net that the tutorial trains has one activation, after ip1",
+            "the network that the tutorial trains has one activation, after ip1",
         ),
     ),
 )

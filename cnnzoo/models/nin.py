@@ -1,4 +1,4 @@
-"""Network in Network: Caffe's ImageNet model of the authors, and the teaching net."""
+"""Network in Network: the authors' ImageNet model for Caffe, and the textbook's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MODEL_ZOO = "Caffe Model Zoo, Network in Network model of its authors"
 
 
 def _mlpconv(number: int, maps: int, kernel_size: int, stride: int = 1, padding: int = 0) -> tuple[Block, ...]:
-    """A convolution and two of 1x1: a small perceptron that slides over the maps."""
+    """Returns a convolution and two 1x1 convolutions: a small perceptron applied at each position."""
     return (
         Conv(maps, kernel_size=kernel_size, stride=stride, padding=padding, label=f"conv{number}"),
         Conv(maps, kernel_size=1, label=f"cccp{2 * number - 1}"),
@@ -22,10 +22,12 @@ def _mlpconv(number: int, maps: int, kernel_size: int, stride: int = 1, padding:
 @register(
     year=2013,
     published=(Published(TOP1, "59.36", MODEL_ZOO, note="a training run"),),
-    deviations=(Deviation("conv*", "nets for CIFAR and MNIST only", "the authors' net for ImageNet", "as in Caffe"),),
+    deviations=(
+        Deviation("conv*", "networks for CIFAR and MNIST only", "the authors' network for ImageNet", "as in Caffe"),
+    ),
 )
 def nin(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """Network in Network for ImageNet: 1x1 convolutions, and global pooling for a classifier."""
+    """Network in Network for ImageNet: 1x1 convolutions, and global average pooling instead of dense layers."""
     return Spec(
         name="nin",
         input=(in_channels, image_size, image_size),

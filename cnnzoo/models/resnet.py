@@ -1,4 +1,4 @@
-"""ResNet: the columns of the paper's table 1, and the teaching net."""
+"""ResNet: the columns of the paper's table 1, and the textbook's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HE_2015 = "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 20
 
 INIT = "kaiming_normal_fan_out"
 
-# how torchvision calls what we call layer1.0/conv1, layer1.0/downsample, fc
+# torchvision's names for our layer1.0/conv1, layer1.0/downsample, fc, ...
 KEYS = {
     r"downsample:conv": "downsample.0",
     r"downsample:norm": "downsample.1",
@@ -24,12 +24,12 @@ KEYS = {
 }
 
 
-def _conv(maps: int, kernel: int, label: str, stride: int = 1, activation: str | None = "relu") -> Conv:
+def _conv(maps: int, kernel_size: int, label: str, stride: int = 1, activation: str | None = "relu") -> Conv:
     return Conv(
         maps,
-        kernel_size=kernel,
+        kernel_size=kernel_size,
         stride=stride,
-        padding=kernel // 2,
+        padding=kernel_size // 2,
         bias=False,
         norm="batch",
         activation=activation,
@@ -39,14 +39,14 @@ def _conv(maps: int, kernel: int, label: str, stride: int = 1, activation: str |
 
 
 def _basic(maps: int, stride: int, project: bool, label: str) -> Parallel:
-    """Two 3x3 convolutions around a shortcut."""
+    """Returns a basic block: two 3x3 convolutions and a shortcut."""
     body = (_conv(maps, 3, "conv1", stride), _conv(maps, 3, "conv2", activation=None))
     shortcut = (_conv(maps, 1, "downsample", stride, activation=None),) if project else ()
     return Parallel((body, shortcut), merge="add", activation="relu", label=label)
 
 
 def _bottleneck(maps: int, stride: int, project: bool, label: str, stride_in_1x1: bool) -> Parallel:
-    """1x1, 3x3 and 1x1 with four times the maps, around a shortcut."""
+    """Returns a bottleneck: 1x1, 3x3 and 1x1 convolutions, the last with four times the maps, and a shortcut."""
     first, second = (stride, 1) if stride_in_1x1 else (1, stride)
     body = (
         _conv(maps, 1, "conv1", first),
@@ -89,15 +89,15 @@ def _resnet(
     )
 
 
-def _printed(flops: str, setting: dict[str, int] | None = None, note: str = "multiply-adds") -> Published:
-    return Published("FLOPs", flops, HE_2015, "macs", setting=setting or {}, note=note)
+def _printed(flops: str, knobs: dict[str, int] | None = None, note: str = "multiply-adds") -> Published:
+    return Published("FLOPs", flops, HE_2015, "macs", knobs=knobs or {}, note=note)
 
 
 PAPER_STRIDE: dict[str, int] = {"stride_in_1x1": True}
 IN_3X3 = (
     Deviation(
         "layer[234].0",
-        "the stride in the first 1x1 convolution",
+        "stride in the first 1x1 convolution",
         "in the 3x3 convolution",
         "as torchvision has it; stride_in_1x1=True gives the paper's",
     ),
@@ -109,11 +109,11 @@ IN_3X3 = (
     twin=Twin("resnet18", KEYS),
     published=(
         _printed("1.8x10^9"),
-        *torchvision_figures("11,689,512", "1.814", "69.758", "89.078", least="1"),
+        *torchvision_figures("11,689,512", "1.814", "69.758", "89.078", min_size="1"),
     ),
 )
 def resnet18(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """ResNet with 18 layers of weights: two basic blocks a stage."""
+    """ResNet with 18 layers of weights: two basic blocks per stage."""
     return _resnet("resnet18", (2, 2, 2, 2), num_classes, in_channels, image_size)
 
 
@@ -122,7 +122,7 @@ def resnet18(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     twin=Twin("resnet34", KEYS),
     published=(
         _printed("3.6x10^9"),
-        *torchvision_figures("21,797,672", "3.664", "73.314", "91.420", least="1"),
+        *torchvision_figures("21,797,672", "3.664", "73.314", "91.420", min_size="1"),
     ),
 )
 def resnet34(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -135,7 +135,7 @@ def resnet34(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     twin=Twin("resnet50", KEYS),
     published=(
         _printed("3.8x10^9", PAPER_STRIDE, "multiply-adds, with the paper's stride"),
-        *torchvision_figures("25,557,032", "4.089", "76.130", "92.862", least="1"),
+        *torchvision_figures("25,557,032", "4.089", "76.130", "92.862", min_size="1"),
     ),
     deviations=IN_3X3,
 )
@@ -149,7 +149,7 @@ def resnet50(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     twin=Twin("resnet101", KEYS),
     published=(
         _printed("7.6x10^9", PAPER_STRIDE, "multiply-adds, with the paper's stride"),
-        *torchvision_figures("44,549,160", "7.801", "77.374", "93.546", least="1"),
+        *torchvision_figures("44,549,160", "7.801", "77.374", "93.546", min_size="1"),
     ),
     deviations=IN_3X3,
 )
@@ -165,7 +165,7 @@ def resnet101(
     twin=Twin("resnet152", KEYS),
     published=(
         _printed("11.3x10^9", PAPER_STRIDE, "multiply-adds, with the paper's stride"),
-        *torchvision_figures("60,192,808", "11.514", "78.312", "94.046", least="1"),
+        *torchvision_figures("60,192,808", "11.514", "78.312", "94.046", min_size="1"),
     ),
     deviations=IN_3X3,
 )
@@ -177,7 +177,7 @@ def resnet152(
 
 
 def _residual_d2l(maps: int, stride: int, project: bool) -> Parallel:
-    """The textbook's Residual: convolutions with biases, no batch norm on the shortcut."""
+    """Returns the textbook's Residual: convolutions with biases, no batch norm on the shortcut."""
     body = (
         Conv(maps, kernel_size=3, stride=stride, padding=1, norm="batch"),
         Conv(maps, kernel_size=3, padding=1, norm="batch", activation=None),

@@ -15,16 +15,16 @@ INIT = "kaiming_uniform"
 
 
 def _keys(fires: Sequence[int]) -> dict[str, str]:
-    """How torchvision calls our layers, whose fire2, fire3, ... have these places in its features."""
+    """Returns torchvision's names for our layers; ``fires`` are the positions of fire2, fire3, ... in its features."""
     keys = {r"^conv1:conv": "features.0", r"^conv10:conv": "classifier.1"}
-    for number, place in enumerate(fires, start=2):
-        keys[rf"^fire{number}_squeeze:conv"] = f"features.{place}.squeeze"
-        keys[rf"^fire{number}/(\w+):conv"] = rf"features.{place}.\1"
+    for number, position in enumerate(fires, start=2):
+        keys[rf"^fire{number}_squeeze:conv"] = f"features.{position}.squeeze"
+        keys[rf"^fire{number}/(\w+):conv"] = rf"features.{position}.\1"
     return keys
 
 
 def _fire(number: int, squeeze: int, expand: int) -> tuple[Block, ...]:
-    """A row of table 1: a 1x1 convolution to few maps, then 1x1 and 3x3 side by side."""
+    """Returns a fire module: a 1x1 convolution to few maps, then 1x1 and 3x3 convolutions, concatenated."""
     return (
         Conv(squeeze, kernel_size=1, init=INIT, bias_init=0.0, label=f"fire{number}_squeeze"),
         Parallel(
@@ -56,7 +56,7 @@ def _classifier(num_classes: int) -> tuple[Block, ...]:
     twin=Twin("squeezenet1_0", _keys((3, 4, 5, 7, 8, 9, 10, 12))),
     published=(
         Published("parameters", "1,248,424", IANDOLA_2016, "parameters"),
-        *torchvision_figures("1,248,424", "0.819", "58.092", "80.420", least="21"),
+        *torchvision_figures("1,248,424", "0.819", "58.092", "80.420", min_size="21"),
     ),
     deviations=(Deviation("input", "maps of 111x111 after conv1", "109x109", "as torchvision has it"),),
 )
@@ -86,7 +86,7 @@ def squeezenet1_0(num_classes: int = 1000, in_channels: int = 3, image_size: int
 @register(
     year=2016,
     twin=Twin("squeezenet1_1", _keys((3, 4, 6, 7, 9, 10, 11, 12))),
-    published=torchvision_figures("1,235,496", "0.349", "58.178", "80.624", least="17"),
+    published=torchvision_figures("1,235,496", "0.349", "58.178", "80.624", min_size="17"),
 )
 def squeezenet1_1(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
     """SqueezeNet 1.1: earlier pools and a smaller first layer, 2.3 times fewer operations."""

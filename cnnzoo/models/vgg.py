@@ -1,4 +1,4 @@
-"""VGG: the columns of the paper's table 1, and the teaching net."""
+"""VGG: the columns of the paper's table 1, and the textbook's."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ DEVIATIONS = (
     Deviation("pool5b", "none: images of one size", "maps pooled to 7x7", "as torchvision has it, for any image size"),
     Deviation(
         "conv*, fc*",
-        "initial weights N(0, 0.01), the deep nets grown from column A",
+        "initial weights N(0, 0.01), deep networks initialized from column A",
         "He's for convolutions, N(0, 0.01) for dense layers",
-        "as torchvision has it; deep nets train from scratch so",
+        "as torchvision has it; trains deep networks from scratch",
     ),
 )
 
 
 def _columns(column: tuple[int, ...], norm: str | None, init: str | None) -> tuple[Block, ...]:
-    rows: list[Block] = []
+    blocks: list[Block] = []
     for stage, (depth, maps) in enumerate(zip(column, (64, 128, 256, 512, 512), strict=True), start=1):
-        rows += [
+        blocks += [
             Conv(
                 maps,
                 kernel_size=3,
@@ -38,8 +38,8 @@ def _columns(column: tuple[int, ...], norm: str | None, init: str | None) -> tup
             )
             for i in range(1, depth + 1)
         ]
-        rows.append(MaxPool(2, stride=2, label=f"pool{stage}"))
-    return tuple(rows)
+        blocks.append(MaxPool(2, stride=2, label=f"pool{stage}"))
+    return tuple(blocks)
 
 
 def _vgg(
@@ -72,7 +72,7 @@ def _printed(column: str, parameters: str, note: str = "") -> Published:
     twin=Twin("vgg11"),
     published=(
         _printed("A", "133 million"),
-        *torchvision_figures("132,863,336", "7.609", "69.020", "88.628", least="32"),
+        *torchvision_figures("132,863,336", "7.609", "69.020", "88.628", min_size="32"),
     ),
     deviations=DEVIATIONS,
 )
@@ -86,7 +86,7 @@ def vgg11(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
     twin=Twin("vgg13"),
     published=(
         _printed("B", "133 million"),
-        *torchvision_figures("133,047,848", "11.308", "69.928", "89.246", least="32"),
+        *torchvision_figures("133,047,848", "11.308", "69.928", "89.246", min_size="32"),
     ),
     deviations=DEVIATIONS,
 )
@@ -100,7 +100,7 @@ def vgg13(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
     twin=Twin("vgg16"),
     published=(
         _printed("D", "138 million"),
-        *torchvision_figures("138,357,544", "15.470", "71.592", "90.382", least="32"),
+        *torchvision_figures("138,357,544", "15.470", "71.592", "90.382", min_size="32"),
     ),
     deviations=DEVIATIONS,
 )
@@ -114,7 +114,7 @@ def vgg16(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
     twin=Twin("vgg19"),
     published=(
         _printed("E", "144 million"),
-        *torchvision_figures("143,667,240", "19.632", "72.376", "90.876", least="32"),
+        *torchvision_figures("143,667,240", "19.632", "72.376", "90.876", min_size="32"),
     ),
     deviations=DEVIATIONS,
 )
@@ -128,7 +128,7 @@ BN = (*DEVIATIONS, Deviation("conv*", "no batch norm (it came in 2015)", "batch 
 
 @register(
     twin=Twin("vgg11_bn"),
-    published=torchvision_figures("132,868,840", "7.609", "70.370", "89.810", least="32"),
+    published=torchvision_figures("132,868,840", "7.609", "70.370", "89.810", min_size="32"),
     deviations=BN,
 )
 def vgg11_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -138,7 +138,7 @@ def vgg11_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 @register(
     twin=Twin("vgg13_bn"),
-    published=torchvision_figures("133,053,736", "11.308", "71.586", "90.374", least="32"),
+    published=torchvision_figures("133,053,736", "11.308", "71.586", "90.374", min_size="32"),
     deviations=BN,
 )
 def vgg13_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -148,7 +148,7 @@ def vgg13_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 @register(
     twin=Twin("vgg16_bn"),
-    published=torchvision_figures("138,365,992", "15.470", "73.360", "91.516", least="32"),
+    published=torchvision_figures("138,365,992", "15.470", "73.360", "91.516", min_size="32"),
     deviations=BN,
 )
 def vgg16_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -158,7 +158,7 @@ def vgg16_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 
 @register(
     twin=Twin("vgg19_bn"),
-    published=torchvision_figures("143,678,248", "19.632", "74.218", "91.842", least="32"),
+    published=torchvision_figures("143,678,248", "19.632", "74.218", "91.842", min_size="32"),
     deviations=BN,
 )
 def vgg19_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
@@ -170,7 +170,7 @@ def vgg19_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     deviations=(TEACHING,),
 )
 def vgg11_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 224) -> Spec:
-    """VGG-11 as taught in Dive into Deep Learning: for any image size of its own, torch's initial weights."""
+    """VGG-11 as taught in Dive into Deep Learning: no adaptive pooling, torch's initial weights."""
     return Spec(
         name="vgg11_d2l",
         input=(in_channels, image_size, image_size),

@@ -1,4 +1,4 @@
-"""ZFNet: AlexNet after looking at what its layers see."""
+"""ZFNet: AlexNet with a smaller first layer."""
 
 from __future__ import annotations
 

@@ -1,13 +1,16 @@
-"""Training of any ``nn.Module`` on images; nothing here knows the zoo."""
+"""Training of any ``nn.Module`` on images; nothing here imports the zoo."""
 
+from cnnzoo.train.callbacks import TensorBoard
+from cnnzoo.train.checks import require_type
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.evaluation import Evaluation, evaluate
-from cnnzoo.train.progress import TensorBoard
+from cnnzoo.train.lr_finder import LRFinderResult, lr_find
+from cnnzoo.train.metrics import interval_95
 from cnnzoo.train.recipes import list_recipes, recipe
-from cnnzoo.train.run import Run, interval_95
+from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import record
-from cnnzoo.train.sweep import LRFinderResult, SeedSweep, lr_find, seed_sweep
-from cnnzoo.train.trainer import Trainer, require_type
+from cnnzoo.train.sweep import SeedSweep, seed_sweep
+from cnnzoo.train.trainer import Trainer
 
 __all__ = [
     "Evaluation",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnzoo.data import Augmentation
-from cnnzoo.data.resize import CROP_MODES, VIEWS
+from cnnzoo.data.preprocess import CROP_MODES, VIEWS
 from cnnzoo.errors import InputError
 from cnnzoo.fields import (
     bool_field,
@@ -43,8 +43,8 @@ class TrainConfig:
     schedule: str = choice_field(
         "constant",
         SCHEDULES,
-        help="'constant', 'cosine' (to 0 at the last step), 'one_cycle' (rises linearly for warmup, or for three tenths "
-        "of the run if there is none, then falls linearly to 0), 'step' (times gamma at each of milestones)",
+        help="'constant', 'cosine' (to 0 at the last step), 'one_cycle' (rises linearly for warmup, or for three "
+        "tenths of the run if there is none, then falls linearly to 0), 'step' (times gamma at each of milestones)",
     )
     warmup: float = float_field(0.0, minimum=0, help="epochs in which the learning rate rises linearly from 0")
     milestones: tuple[float, ...] = float_tuple_field(
@@ -54,7 +54,8 @@ class TrainConfig:
         0.1, minimum=0, maximum=1, help="factor of the learning rate at each milestone of schedule 'step'"
     )
     lr_multipliers: Mapping[str, float] = float_mapping_field(
-        help='factors of the learning rate by label or name of parameters, such as {"conv*": 0.1}; the last match counts'
+        help='factors of the learning rate by label or name of parameters, such as {"conv*": 0.1}; the last match '
+        "counts"
     )
     freeze: tuple[str, ...] = str_tuple_field(help='labels or names of parameters that are frozen, such as ["conv*"]')
     clip_norm: float = float_field(0.0, minimum=0, help="maximum norm of the gradient; 0 does not clip")
@@ -78,8 +79,8 @@ class TrainConfig:
     crop_mode: str = choice_field(
         "squash",
         CROP_MODES,
-        help="how images of another size are brought to the network's: 'squash' (scaled, aspect ratio ignored), 'center' "
-        "(a crop: random in training, else central) or 'border' (padded with black)",
+        help="how images of another size are brought to the network's: 'squash' (scaled, aspect ratio ignored), "
+        "'center' (a crop: random in training, else central) or 'border' (padded with black)",
     )
     normalize: bool = bool_field(
         True, help="whether images are normalized to mean 0 and standard deviation 1 per channel; else values in [0, 1]"

@@ -1,4 +1,4 @@
-"""Which of how many processes this is, and what they tell each other (torchrun and DistributedDataParallel)."""
+"""The processes that train one network together (torchrun and DistributedDataParallel)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from dataclasses import dataclass
 import torch
 from torch import distributed, nn
 
+from cnnzoo.device import resolve_device
+from cnnzoo.errors import InputError
+
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """The processes that train one network together.
+    """The place of this process among those that train one network together.
 
     Attributes:
-        rank: Which of them this is; rank 0 writes.
-        size: How many there are.
-        local_rank: Which of those on this machine this is.
+        rank: Number of this process; rank 0 writes.
+        size: Number of processes.
+        local_rank: Number of this process among those on this machine.
     """
 
     rank: int = 0
@@ -26,66 +29,77 @@ class DistributedContext:
 
     @classmethod
     def current(cls) -> DistributedContext:
-        """The world that torchrun, or whoever started the process group, says this process is in."""
-        told = {name: int(os.environ.get(name, default)) for name, default in _TOLD.items()}
+        """Returns the context of the process group, if there is one, else of torchrun's environment variables."""
+        rank, size, local_rank = (
+            int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+        )
         if distributed.is_available() and distributed.is_initialized():
-            return cls(distributed.get_rank(), distributed.get_world_size(), told["LOCAL_RANK"])
-        return cls(told["RANK"], told["WORLD_SIZE"], told["LOCAL_RANK"])
+            return cls(distributed.get_rank(), distributed.get_world_size(), local_rank)
+        return cls(rank, size, local_rank)
+
+    def resolve_device(self, name: str) -> torch.device:
+        """Returns the device of a name; for ``"cuda"``, each of several processes has its own GPU.
+
+        Raises:
+            InputError: If there is no such device, or it is the meta device, which holds no values to train.
+        """
+        device = resolve_device(name)
+        if device.type == "meta":
+            raise InputError("nothing can be trained on the meta device; use device='auto'")
+        is_shared = str(device) == "cuda" and self.size > 1
+        return torch.device("cuda", self.local_rank) if is_shared else device
 
     def join(self, device: torch.device) -> None:
-        """Makes the process group where nobody has made it yet; it lasts until the process ends.
+        """Initializes the process group, unless there is one; it lasts until the process ends.
 
-        One that is left and made again waits, now and then for ever, at the address of the one before.
+        A group that is destroyed and initialized again can wait forever at the address of the previous one.
         """
         if self.size > 1 and not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-            atexit.register(_leave)
+            atexit.register(_destroy_process_group)
 
-    def share(self, n: int) -> slice:
-        """This process's share of n samples in a row; it may be empty."""
+    def shard(self, n: int) -> slice:
+        """Returns the contiguous shard of ``n`` samples that belongs to this process; it may be empty."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
-    def add(self, *tensors: torch.Tensor) -> None:
-        """Adds up each tensor over all processes, in place."""
+    def sum(self, *tensors: torch.Tensor) -> None:
+        """Sums each tensor over all processes, in place."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
-    def any(self, here: bool, device: torch.device) -> bool:
-        """Whether it is so in any process."""
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Returns whether the flag is True in any process."""
         if self.size == 1:
-            return here
-        flag = torch.tensor(int(here), device=device)
-        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
-        return bool(flag)
+            return flag
+        tensor = torch.tensor(int(flag), device=device)
+        distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+        return bool(tensor)
 
-    def wrapped(self, model: nn.Module, device: torch.device, *, parts: int, compress: bool) -> nn.Module:
-        """The module with its gradients averaged over all processes.
+    def wrap(self, model: nn.Module, device: torch.device, *, accumulation_steps: int, compress: bool) -> nn.Module:
+        """Returns a module whose gradients are averaged over all processes; with one process, the module itself.
 
         Args:
             model: The module.
-            device: Where it lives.
-            parts: How many backward passes a step has; only the last one is averaged.
-            compress: Whether gradients travel in bf16.
+            device: Its device.
+            accumulation_steps: Backward passes per step; gradients are averaged in the last one.
+            compress: Whether gradients are exchanged in bf16.
         """
         if self.size == 1:
             return model
-        wrapped = nn.parallel.DistributedDataParallel(
+        wrapper = nn.parallel.DistributedDataParallel(
             model,
             device_ids=[device.index] if device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            static_graph=parts == 1,  # it does not go with no_sync,
+            static_graph=accumulation_steps == 1,  # incompatible with no_sync
         )
         if compress:
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
-            wrapped.register_comm_hook(None, bf16_compress_hook)
-        return wrapped
+            wrapper.register_comm_hook(None, bf16_compress_hook)
+        return wrapper
 
 
-def _leave() -> None:
+def _destroy_process_group() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-_TOLD = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}

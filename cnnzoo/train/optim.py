@@ -1,10 +1,9 @@
-"""What the optimizer works on: parameters in groups with a rate and decay each, and a running mean of the weights."""
+"""The optimizer of a config: parameter groups with a learning rate and weight decay each, and frozen parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,104 +12,93 @@ from cnnzoo.errors import unknown
 from cnnzoo.train.config import TrainConfig
 
 
-def places(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Parameter -> what it is called: its state-dict name, the names of the modules around it, their labels."""
-    found = {}
+def parameter_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Returns the names by which patterns can match each parameter.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        State-dict name -> itself, the names of the modules that contain it, and their labels joined by ``/``.
+    """
+    names = {}
     for name, _ in model.named_parameters():
-        module, called, labels = model, [name], []
+        module, paths, labels = model, [name], []
         for part in name.split(".")[:-1]:
             module = module.get_submodule(part)
-            called.append(f"{called[-1]}.{part}" if len(called) > 1 else part)
+            paths.append(f"{paths[-1]}.{part}" if len(paths) > 1 else part)
             if label := getattr(module, "label", None):
                 labels.append(str(label))
-        found[name] = (*called, *("/".join(labels[: i + 1]) for i in range(len(labels))))
-    return found
+        names[name] = (*paths, *("/".join(labels[: i + 1]) for i in range(len(labels))))
+    return names
 
 
-def _matching(model: nn.Module, pattern: str) -> set[str]:
-    """Names of the parameters that a pattern means."""
-    called = places(model)
-    found = {name for name, names in called.items() if any(fnmatchcase(n, pattern) for n in names)}
-    if not found:
-        labels = {n for name, names in called.items() for n in names[1:]}
-        raise unknown("label or parameter", pattern, labels or called)
-    return found
+def _matching_parameters(model: nn.Module, pattern: str) -> set[str]:
+    """Returns the state-dict names of the parameters that a pattern matches."""
+    names = parameter_names(model)
+    matches = {name for name, aliases in names.items() if any(fnmatchcase(alias, pattern) for alias in aliases)}
+    if not matches:
+        modules_and_labels = {alias for aliases in names.values() for alias in aliases[1:]}
+        raise unknown("label or parameter", pattern, modules_and_labels or names)
+    return matches
 
 
-def frozen(model: nn.Module, config: TrainConfig) -> set[str]:
-    """Names of the parameters that stay as they are.
-
-    Raises:
-        UnknownNameError: If a pattern means none.
-    """
-    return set().union(*(_matching(model, pattern) for pattern in config.freeze))
-
-
-def optimizer(model: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, list[float]]:
-    """The optimizer, and the factor of the learning rate of each of its groups.
+def frozen_parameters(model: nn.Module, config: TrainConfig) -> set[str]:
+    """Returns the state-dict names of the parameters that the config freezes.
 
     Raises:
-        UnknownNameError: If a pattern of the config means no parameter.
+        UnknownNameError: If a pattern matches no parameter.
     """
-    factor = {name: 1.0 for name, _ in model.named_parameters()}
+    return set().union(*(_matching_parameters(model, pattern) for pattern in config.freeze))
+
+
+def freeze_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Parameter]:
+    """Freezes the parameters that the config names, and sets modules whose own parameters are all frozen to eval mode.
+
+    Returns:
+        The parameters that required a gradient before.
+    """
+    names = frozen_parameters(model, config)
+    parameters = [p for name, p in model.named_parameters() if name in names and p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    for prefix, module in model.named_modules():
+        own = {f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)}
+        if own and own <= names:
+            module.eval()  # its running statistics are frozen too
+    return parameters
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Returns the optimizer of the parameters that require a gradient.
+
+    Each of its groups holds its ``lr_multiplier`` beside torch's own settings. Biases and normalizations have groups
+    without weight decay.
+
+    Raises:
+        UnknownNameError: If a pattern of the config matches no parameter.
+    """
+    multipliers = {name: 1.0 for name, _ in model.named_parameters()}
     for pattern, value in config.lr_multipliers.items():
-        factor |= dict.fromkeys(_matching(model, pattern), float(value))
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for decayed in (True, False):
+        multipliers |= dict.fromkeys(_matching_parameters(model, pattern), float(value))
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for has_decay in (True, False):
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and (parameter.dim() > 1) == decayed:
-                decay = config.weight_decay if decayed else 0.0
-                groups.setdefault((factor[name], decay), []).append(parameter)
-    listed = [{"params": parameters, "weight_decay": decay} for (_, decay), parameters in groups.items()]
-    factors = [scale for scale, _ in groups]
+            if parameter.requires_grad and (parameter.dim() > 1) == has_decay:
+                decay = config.weight_decay if has_decay else 0.0
+                members.setdefault((multipliers[name], decay), []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay, "lr_multiplier": multiplier}
+        for (multiplier, decay), parameters in members.items()
+    ]
     # one pass over weights, gradients and state instead of several: five times faster on a CPU
-    fused = all(p.device.type in ("cpu", "cuda") for group in groups.values() for p in group) or None
+    fused = all(p.device.type in ("cpu", "cuda") for parameters in members.values() for p in parameters) or None
     if config.optimizer == "sgd":
-        made: torch.optim.Optimizer = torch.optim.SGD(
-            listed, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
-        )
-    else:
-        made = torch.optim.AdamW(listed, lr=config.lr, fused=fused)
-    return made, factors
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
 
 
-class ModelEMA:
-    """An exponential mean of a module's weights and statistics, beside the module.
-
-    Attributes:
-        values: state-dict name -> mean.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self._model, self._decay = model, decay
-        self.values = {name: t.detach().clone() for name, t in self._floats().items()}
-
-    def _floats(self) -> dict[str, torch.Tensor]:
-        return {name: t for name, t in self._model.state_dict().items() if t.is_floating_point()}
-
-    def update(self, step: int) -> None:
-        """Takes in the weights after a step (counted from 0); early on the decay is smaller, to forget the start."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), list(self._floats().values()), 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchanges the module's weights and their mean."""
-        for name, tensor in self._floats().items():
-            kept = tensor.clone()
-            tensor.copy_(self.values[name])
-            self.values[name].copy_(kept)
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """The module with the mean in place of its weights."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
-
-    def load(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Takes over means from a checkpoint."""
-        for name, tensor in self.values.items():
-            tensor.copy_(values[name])
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of each group to ``lr`` times the multiplier of the group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_multiplier"]

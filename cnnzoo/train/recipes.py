@@ -1,4 +1,4 @@
-"""Named training configs: what is done to train a net, as data."""
+"""Named training configs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from cnnzoo.errors import unknown
-from cnnzoo.serialization import read_json
+from cnnzoo.files import read_json
 from cnnzoo.train.config import TrainConfig
 
 _RECIPES = {
@@ -19,12 +19,13 @@ _RECIPES = {
         epochs=10, batch_size=256, lr=0.9, init="xavier_uniform", precision="fp32", channels_last=False,
         normalize=False,
     ),
-    # Ours, of the same layers. AlexNet learns by heart what it sees often: it sees other images each time.
+    # Ours, for the same layers. AlexNet overfits unless its training images change from epoch to epoch.
     "fast/alexnet": TrainConfig(
         epochs=10, batch_size=128, lr=0.06, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="one_cycle",
-        warmup=1.0, clip_norm=1.0, init="kaiming_normal", label_smoothing=0.05, ema=0.999, flip=True, random_erasing=0.1,
+        warmup=1.0, clip_norm=1.0, init="kaiming_normal", label_smoothing=0.05, ema=0.999, flip=True,
+        random_erasing=0.1,
     ),
-    # Sigmoids shrink what passes: they want initial weights four times as large, and large steps.
+    # Sigmoids attenuate the signal: they need initial weights four times as large, and a high learning rate.
     "fast/lenet": TrainConfig(
         epochs=10, batch_size=64, lr=0.6, momentum=0.9, nesterov=True, schedule="one_cycle", warmup=1.0,
         init="xavier_uniform:4",
@@ -34,14 +35,14 @@ _RECIPES = {
         epochs=10, batch_size=64, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, schedule="one_cycle",
         warmup=1.0, init="kaiming_normal", ema=0.998, flip=True,
     ),
-    # Krizhevsky, Sutskever, Hinton 2012, section 5, of any net: images scaled to 8/7 of its size and cut at random,
-    # mirrored, with noise of color; tested on ten crops. The paper divides the rate by ten whenever the validation
-    # error stalls, three times in about 90 epochs: here after 30, 60 and 80, so that it is a function of the step.
+    # Krizhevsky, Sutskever, Hinton 2012, section 5, for any network: random crops of images scaled to 8/7 of its size,
+    # flips, PCA lighting; ten-crop evaluation. The paper divides the learning rate by ten whenever the validation error
+    # stalls, three times in about 90 epochs: here after 30, 60 and 80, so that it is a function of the step.
     "krizhevsky2012": TrainConfig(
         epochs=90, batch_size=128, lr=0.01, momentum=0.9, weight_decay=5e-4, schedule="step", milestones=(30, 60, 80),
         crop_mode="center", flip=True, pca_lighting=0.1, views="ten_crop",
     ),
-    # A few minutes on two cores with the sample that ships with cnnzoo; chosen on held-out training images.
+    # A few minutes on two cores with the sample that ships with cnnzoo; tuned on held-out training images.
     "quick": TrainConfig(
         epochs=5, batch_size=64, optimizer="adamw", lr=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.5
     ),
@@ -56,19 +57,19 @@ _RECIPES = {
 
 
 def list_recipes() -> list[str]:
-    """The names that ``recipe`` knows, sorted."""
+    """Returns the names of the recipes, sorted."""
     return sorted(_RECIPES)
 
 
 def recipe(name: str | PathLike[str], model: str | None = None) -> TrainConfig:
-    """A TrainConfig by name, or from a JSON file.
+    """Returns a TrainConfig by its name, or from a JSON file.
 
     Args:
-        name: A known name (``"d2l/alexnet"``), or the path of a JSON file; a run's train.json will do.
-        model: The architecture that it is for: where there is a recipe ``name/model``, that one is meant.
+        name: Name of a recipe, such as ``"d2l/alexnet"``; or path of a JSON file of a config, or of a run's train.json.
+        model: Name of the network: the recipe ``name/model`` is preferred, if there is one.
 
     Raises:
-        UnknownNameError: If the name is not known, or the file has a field that is not known.
+        UnknownNameError: If the name, or a field in the file, is not known.
         FileError: If the file cannot be read.
     """
     name = str(name)
@@ -79,4 +80,4 @@ def recipe(name: str | PathLike[str], model: str | None = None) -> TrainConfig:
     if name.endswith(".json"):
         data = read_json(Path(name))
         return TrainConfig.from_dict(data.get("config", data))
-    raise unknown("recipe", name, [*_RECIPES, "a path that ends in .json"])
+    raise unknown("recipe", name, [*_RECIPES, "the path of a .json file"])

@@ -1,4 +1,4 @@
-"""The folder of a run: what is written into it, and how a run is found in it again."""
+"""The folder of a run: writing its files, and opening it again to resume or record the run."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 import shlex
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from cnnzoo.device import machine
-from cnnzoo.errors import FileError
-from cnnzoo.measure.layer_plot import save_figure
-from cnnzoo.serialization import (
+from cnnzoo.data import Data, load_data
+from cnnzoo.device import machine_info
+from cnnzoo.errors import FileError, InputError
+from cnnzoo.files import (
     BEST_FILE,
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -26,175 +27,229 @@ from cnnzoo.serialization import (
     WEIGHTS_FILE,
     atomic_write,
     exists,
-    load_tensors,
-    read_header,
     read_json,
     remove_file,
-    save_model,
-    save_tensors,
     write_json,
 )
+from cnnzoo.measure.figures import save_figure
+from cnnzoo.measure.learning_curves import history_figure
+from cnnzoo.serialization import METADATA_KEY, load_tensors, read_header, save_model, save_tensors
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.run import curves, interval_95
+from cnnzoo.train.metrics import interval_95
 
-MAX_METRICS_BYTES = 64 * 2**20  # bytes of metrics.json: a table of a thousand classes by a thousand has 14 MB
+MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: the confusion matrix of a thousand classes has 14 MB
 FILES = (CONFIG_FILE, WEIGHTS_FILE, BEST_FILE, TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE, CHECKPOINT_FILE)
 
 
 class RunDir:
     """The files of a run.
 
+    Args:
+        path: The folder.
+
     Attributes:
-        path: Where they lie.
-        told: What train.json says: ``config``, ``data``, ``began`` and ``resumed`` (command and machine each), and
-            ``from`` (where the weights came from that it began with, if not from chance).
+        path: The folder.
+        info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``), ``sessions``
+            (``step``, ``command`` and ``machine`` of the start, at step 0, and of each resume), and
+            ``initial_provenance`` if the initial weights were not random.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.told: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}
 
     @classmethod
-    def opened(cls, path: Path) -> RunDir:
-        """The folder of a run that is there.
+    def open(cls, path: Path) -> RunDir:
+        """Returns the folder of an existing run.
 
         Raises:
-            FileError: If there is none, or one that does not say what it is.
+            FileError: If the folder holds no run, or its train.json does not name the data.
         """
-        folder = cls(path)
+        run_dir = cls(path)
         if not exists(path / TRAIN_FILE):
             raise FileError(f"{path} holds no run: there is no {TRAIN_FILE} in it")
-        folder.told = read_json(path / TRAIN_FILE)
-        data = folder.told.get("data")
+        run_dir.info = read_json(path / TRAIN_FILE)
+        data = run_dir.info.get("data")
         if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("name", "sha256")):
-            raise FileError(f"{path / TRAIN_FILE} is not that of a run: it does not say on what data it began")
-        return folder
+            raise FileError(f"{path / TRAIN_FILE} is not that of a run: it lacks name and sha256 of the data")
+        return run_dir
+
+    # --- writing ---
 
     def require_free(self, overwrite: bool) -> None:
-        """Refuses a folder that holds a run already.
-
-        Raises:
-            FileError: If it does, unless that may be overwritten.
-        """
+        """Raises FileError if the folder holds a run, unless it may be overwritten."""
         if exists(self.path) and not self.path.is_dir():
             raise FileError(f"out={str(self.path)!r} is a file; name a folder")
-        held = [name for name in FILES if (self.path / name).exists()]
-        if held and not overwrite:
+        files = [name for name in FILES if (self.path / name).exists()]
+        if files and not overwrite:
             raise FileError(
-                f"{self.path} holds a run already ({', '.join(held)}); go on with it (resume), name another folder, or "
-                "say overwrite=True (--overwrite)"
+                f"{self.path} holds a run already ({', '.join(files)}); resume it, name another folder, or pass "
+                "overwrite=True (--overwrite)"
             )
 
-    def begin(
+    def create(
         self,
         config: TrainConfig,
         data: Mapping[str, Any],
         description: Mapping[str, Any],
-        before: Mapping[str, Any] | None = None,
+        initial_provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        """Says what the run is, before its first step; and where its weights come from, if not from chance."""
+        """Removes the files of an earlier run and writes train.json and config.json.
+
+        Args:
+            config: The settings.
+            data: Name, checksum and classes of the data.
+            description: What ``cnnzoo.modules.describe`` returns of the model.
+            initial_provenance: Where the initial weights come from, None if they are random.
+        """
         for name in FILES:
             remove_file(self.path / name)
-        self.told = {"config": config.to_dict(), "data": dict(data), "began": _session()}
-        if before is not None:
-            self.told["from"] = dict(before)
-        write_json(self.path / TRAIN_FILE, self.told)
+        self.info = {"config": config.to_dict(), "data": dict(data), "sessions": [_session(0)]}
+        if initial_provenance is not None:
+            self.info["initial_provenance"] = dict(initial_provenance)
+        write_json(self.path / TRAIN_FILE, self.info)
         write_json(self.path / CONFIG_FILE, description)
 
-    def resume(self, step: int) -> None:
-        """Says that the run goes on, and from where."""
-        self.told.setdefault("resumed", []).append({"step": step, **_session()})
-        write_json(self.path / TRAIN_FILE, self.told)
+    def add_session(self, step: int) -> None:
+        """Adds a resume at a step to train.json."""
+        self.info.setdefault("sessions", []).append(_session(step))
+        write_json(self.path / TRAIN_FILE, self.info)
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Writes a line of JSON for each epoch."""
+        """Writes a line of JSON per epoch."""
         with atomic_write(self.path / HISTORY_FILE) as file:
             file.write("".join(json.dumps(entry) + "\n" for entry in history).encode())
 
-    def has_checkpoint(self) -> bool:
-        """Whether there is something to go on with."""
-        return exists(self.path / CHECKPOINT_FILE)
-
-    def save_checkpoint(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
-        """Writes a checkpoint in place of the one before, whole or not at all."""
-        save_tensors(self.path / CHECKPOINT_FILE, tensors, {**about, "config": self.told["config"]})
-
-    def load_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """The checkpoint, and what it says.
-
-        Raises:
-            FileError: If there is none, or something else in its place.
-        """
-        if not self.has_checkpoint():
-            raise FileError(
-                f"the run in {self.path} has no checkpoint: it is finished, or was stopped before its first"
-            )
-        file = self.path / CHECKPOINT_FILE
-        _, about = read_header(file)
-        if not {"step", "history", "seconds", "config"} <= set(about):
-            raise FileError(f"{file} is no checkpoint of a run")
-        return load_tensors(file), about
+    def save_checkpoint(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        """Replaces the checkpoint, completely or not at all."""
+        save_tensors(self.path / CHECKPOINT_FILE, tensors, {**values, "config": self.info["config"]})
 
     def save_best(self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
-        """Keeps the weights that did best on held-out images so far."""
+        """Writes the weights with the best validation accuracy."""
         save_model(self.path / BEST_FILE, state, description)
 
     def finish(
         self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any], metrics: Mapping[str, Any] | None
     ) -> None:
-        """Writes the weights and, where the run is at its end, its metrics; then the checkpoint may go."""
+        """Writes the weights; at the end of the run also its metrics, and removes the checkpoint.
+
+        Args:
+            state: The weights.
+            description: What ``cnnzoo.modules.describe`` returns of the model.
+            metrics: The final figures; None if the run was interrupted.
+        """
         checksum = save_model(self.path, state, description)
         if metrics is not None:
             write_json(self.path / METRICS_FILE, {**metrics, "weights_sha256": checksum})
             remove_file(self.path / CHECKPOINT_FILE)
 
+    # --- resuming ---
 
-def _session() -> dict[str, Any]:
-    return {"command": _command(), "machine": machine()}
+    def has_checkpoint(self) -> bool:
+        """Returns whether there is a checkpoint."""
+        return exists(self.path / CHECKPOINT_FILE)
+
+    def load_checkpoint(
+        self, config: TrainConfig | None = None
+    ) -> tuple[TrainConfig, dict[str, torch.Tensor], dict[str, Any]]:
+        """Returns config, tensors and plain values of the checkpoint.
+
+        Args:
+            config: The config that is expected, if any.
+
+        Raises:
+            FileError: If there is no checkpoint, or the file is something else.
+            InputError: If its config is neither that of train.json nor the expected one.
+        """
+        if not self.has_checkpoint():
+            raise FileError(
+                f"the run in {self.path} has no checkpoint: it is finished, or was stopped before its first one"
+            )
+        file = self.path / CHECKPOINT_FILE
+        _, values = read_header(file)
+        if not {"step", "history", "seconds", "config"} <= set(values):
+            raise FileError(f"{file} is not the checkpoint of a run")
+        tensors = load_tensors(file)
+        run_config = TrainConfig.from_dict(values["config"])
+        for other, source in ((TrainConfig.from_dict(self.info.get("config")), "its train.json"), (config, "config=")):
+            if other is not None and (changes := run_config.diff(other)):
+                raise InputError(
+                    f"the run in {self.path} can only continue with the config that it started with, and {source} "
+                    f"differs: {changes}. Change that back, or start another run from its weights"
+                )
+        return run_config, tensors, values
+
+    def load_model(self, build_model: Callable[[Mapping[str, Any]], nn.Module] | None) -> nn.Module:
+        """Returns the model that config.json describes.
+
+        Raises:
+            InputError: If there is no ``build_model``.
+        """
+        if build_model is None:
+            raise InputError(f"the model of {self.path} cannot be built from its files alone; pass model=")
+        return build_model(read_json(self.path / CONFIG_FILE))
+
+    def load_data(self) -> Data:
+        """Returns the data of the run, by its name."""
+        return load_data(self.info["data"]["name"])
+
+    def require_same_data(self, data: Data) -> None:
+        """Raises InputError if a data set has another checksum than that of the run."""
+        if data.sha256 != self.info["data"]["sha256"]:
+            raise InputError(f"{data.name} is not the data of the run in {self.path}: its checksum differs")
+
+
+def _session(step: int) -> dict[str, Any]:
+    """Returns the entry of a session that starts at a step now."""
+    return {"step": step, "command": _command(), "machine": machine_info()}
 
 
 def _command() -> str:
-    """What was typed, without where the program lies."""
+    """Returns the command line of this process, without the path of the program."""
     program = Path(sys.argv[0]).name
     words = ["python", "-m", "cnnzoo"] if program == "__main__.py" else [program]
     return shlex.join([*words, *sys.argv[1:]])
 
 
 def record(folders: Sequence[Path], path: Path) -> None:
-    """Writes what is worth keeping of finished runs: what was done, where, and what came of it.
+    """Writes a record of finished runs: config, data, commands, machines and results as JSON, and the curves.
 
     Args:
-        folders: The run folders: one, or several that differ in their seed alone.
-        path: ``NAME`` or ``NAME.json``; the curves go into ``NAME.png`` beside it.
+        folders: The run folders: one, or several that differ in their seed only.
+        path: ``NAME`` or ``NAME.json``; the curves are written to ``NAME.png`` beside it.
 
     Raises:
-        FileError: If one holds no finished run, or a file cannot be written.
+        FileError: If a folder holds no finished run, or a file cannot be written.
     """
     path = path.with_name(path.name.removesuffix(".json"))
-    runs = [_recorded(folder) for folder in folders]
-    first, histories = runs[0], [run["history"] for run in runs]
-    kept: dict[str, Any] = {key: first[key] for key in ("architecture", "parameters", "config", "data", "began")}
-    kept["runs"] = [{"seed": run["config"]["seed"], **{k: run[k] for k in ("metrics", "history")}} for run in runs]
-    for run, entry in zip(runs, kept["runs"], strict=True):
-        if "resumed" in run:
-            entry["resumed"] = run["resumed"]
+    runs = [_read_finished(folder) for folder in folders]
+    content: dict[str, Any] = {
+        key: runs[0][key] for key in ("architecture", "parameters", "config", "data", "sessions")
+    }
+    content["runs"] = [
+        {"seed": run["config"]["seed"], "metrics": run["metrics"], "history": run["history"]} for run in runs
+    ]
+    for run, entry in zip(runs[1:], content["runs"][1:], strict=True):
+        if len(run["sessions"]) > 1:  # resumed; the sessions of the first run stand above
+            entry["sessions"] = run["sessions"]
     accuracies = [run["metrics"]["test_acc"] for run in runs]
-    kept["test_acc"] = statistics.fmean(accuracies)
+    content["test_acc"] = statistics.fmean(accuracies)
     if len(runs) > 1:
-        kept["test_acc_95"] = list(interval_95(accuracies))
-    write_json(path.with_name(f"{path.name}.json"), kept)
-    save_figure(curves(*histories), path.with_name(f"{path.name}.png"))
+        content["test_acc_95"] = list(interval_95(accuracies))
+    write_json(path.with_name(f"{path.name}.json"), content)
+    save_figure(history_figure(*(run["history"] for run in runs)), path.with_name(f"{path.name}.png"))
 
 
-def _recorded(folder: Path) -> dict[str, Any]:
-    told = RunDir.opened(folder).told
+def _read_finished(folder: Path) -> dict[str, Any]:
+    """Returns train.json of a finished run, its architecture and number of parameters, metrics and history."""
+    info = RunDir.open(folder).info
     if not exists(folder / METRICS_FILE):
         raise FileError(f"the run in {folder} is not finished: there is no {METRICS_FILE} in it")
-    described = read_json(folder / CONFIG_FILE)
+    description = read_json(folder / CONFIG_FILE)
     return {
-        "architecture": described.get("architecture"),
-        "parameters": described.get("cnnzoo", {}).get("param_count"),
-        **told,
+        "architecture": description.get("architecture"),
+        "parameters": description.get(METADATA_KEY, {}).get("param_count"),
+        **info,
         "metrics": read_json(folder / METRICS_FILE, MAX_METRICS_BYTES),
         "history": [json.loads(line) for line in (folder / HISTORY_FILE).read_text().splitlines()],
     }

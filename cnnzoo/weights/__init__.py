@@ -1,23 +1,26 @@
-"""Models as files, as folders and on the Hub; each describes itself."""
+"""Saved networks: files, folders and the Hub; pretrained weights, and weights for other classes or formats."""
 
-from cnnzoo.weights.adapt import adapt, fetch_torchvision, load_torchvision, ungroup
+from cnnzoo.weights.adapt import adapt
+from cnnzoo.weights.description import build_from_description
 from cnnzoo.weights.export import export
-from cnnzoo.weights.files import build, read_spec, save
+from cnnzoo.weights.files import read_spec, save
 from cnnzoo.weights.hub import pull, push
-from cnnzoo.weights.pretrained import has_pretrained, pretrained_model
+from cnnzoo.weights.pretrained import has_pretrained, load_pretrained
 from cnnzoo.weights.sources import is_source, load, locate
+from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
+from cnnzoo.weights.ungroup import ungroup
 
 __all__ = [
     "adapt",
-    "build",
+    "build_from_description",
     "export",
     "fetch_torchvision",
     "has_pretrained",
     "is_source",
     "load",
+    "load_pretrained",
     "load_torchvision",
     "locate",
-    "pretrained_model",
     "pull",
     "push",
     "read_spec",

@@ -1,10 +1,11 @@
-"""Networks in formats that other programs run."""
+"""Export to formats that other programs run: ONNX and ``torch.export``."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -13,100 +14,101 @@ from typing import Any
 import torch
 
 from cnnzoo.errors import FileError, InputError, WeightsError
+from cnnzoo.files import exists
+from cnnzoo.modules import eval_mode, require_weights
 from cnnzoo.network import CNN
-from cnnzoo.serialization import exists
 
-ONNX, TORCH = ".onnx", ".pt2"
-_BATCHES = (1, 2, 5)  # the numbers of images that what was exported is checked with
-_CLOSE = 1e-4  # of the largest score
+ONNX_SUFFIX, TORCH_SUFFIX = ".onnx", ".pt2"
+_BATCH_SIZES = (1, 2, 5)  # with which the exported network is checked
+_TOLERANCE = 1e-4  # of the largest score
+
+Runner = Callable[[torch.Tensor], torch.Tensor]  # runs an exported network: images (N, C, H, W) to scores
 
 
 def export(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
-    """Writes a network for other programs to run, for any number of images, in eval mode.
+    """Writes a network in eval mode for other programs to run, with any batch size.
 
-    What was written is read again and run: an ONNX file by onnxruntime where that is installed, and its scores must be
-    the network's.
+    The file is read back and run (ONNX if onnxruntime is installed): its scores must equal those of the network.
 
     Args:
-        model: A network of the zoo; it is left as it was.
+        model: A cnnzoo network; it is not changed.
         path: A file name: ``.onnx`` for ONNX (needs ``pip install "cnnzoo[onnx]"``), ``.pt2`` for ``torch.export``.
-        overwrite: Whether a file that is there may be replaced.
+        overwrite: Whether an existing file may be replaced.
 
     Returns:
-        Where it was written.
+        The path.
 
     Raises:
-        InputError: If the model is none, the suffix is another, or what it takes is not installed.
-        FileError: If something is there already, or it cannot be written.
-        WeightsError: If what was written gives other scores.
+        InputError: If the model is not a cnnzoo network, the suffix is not known, or a package is missing.
+        FileError: If the file exists already or cannot be written.
+        WeightsError: If the exported network gives other scores.
     """
     if not isinstance(model, CNN):
-        raise InputError(f"export takes a network of the zoo, not {type(model).__name__}; cnnzoo.load loads one")
+        raise InputError(f"export expects a cnnzoo network, not {type(model).__name__}; load one with cnnzoo.load")
     target = Path(path)
-    if target.suffix not in (ONNX, TORCH):
-        raise InputError(f"{target}: name the file *{ONNX} for ONNX, or *{TORCH} for torch.export")
+    if target.suffix not in (ONNX_SUFFIX, TORCH_SUFFIX):
+        raise InputError(f"{target}: name the file *{ONNX_SUFFIX} for ONNX, or *{TORCH_SUFFIX} for torch.export")
     if exists(target) and not overwrite:
-        raise FileError(f"{target} exists already; name another file, or say overwrite=True (--overwrite)")
-    first = next(model.parameters())
-    if first.is_meta:
-        raise InputError(f"{model.spec.name} is on the meta device and has no weights; create it on another")
+        raise FileError(f"{target} exists already; choose another name, or pass overwrite=True (--overwrite)")
+    require_weights(model, model.spec.name)
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
-    if target.suffix == ONNX and missing:
+    if target.suffix == ONNX_SUFFIX and missing:
         raise InputError(f'ONNX needs {" and ".join(missing)}, not installed here: pip install "cnnzoo[onnx]"')
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    write = _write_onnx if target.suffix == ONNX_SUFFIX else _write_torch
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as made:
-            written = Path(made) / target.name
-            run = (_write_onnx if target.suffix == ONNX else _write_torch)(model, written)
-            for images in _BATCHES if run is not None else ():
-                _require_same(model, run, target, images)
-            os.replace(written, target)
-    except OSError as problem:
-        raise FileError(f"{target} cannot be written: {problem.strerror or problem}") from None
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+        with eval_mode(model):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+                file = Path(folder) / target.name
+                run = write(model, file)
+                if run is not None:
+                    for batch_size in _BATCH_SIZES:
+                        _require_same_scores(model, run, target, batch_size)
+                os.replace(file, target)
+    except OSError as error:
+        raise FileError(f"{target} cannot be written: {error.strerror or error}") from None
     return target
 
 
-def _images(model: CNN, n: int) -> torch.Tensor:
-    """Images (n, C, H, W) of noise, the same each time, as the network's weights take them."""
+def _make_images(model: CNN, n: int) -> torch.Tensor:
+    """Returns fixed random images (n, C, H, W), with the device and type of the weights."""
     noise = torch.randn(n, *model.spec.input, generator=torch.Generator().manual_seed(n))
     return noise.to(next(model.parameters()))
 
 
-def _require_same(model: CNN, run: Any, target: Path, n: int) -> None:
-    x = _images(model, n)
+def _require_same_scores(model: CNN, run: Runner, target: Path, batch_size: int) -> None:
+    x = _make_images(model, batch_size)
     with torch.no_grad():
-        ours = model(x).float().cpu()
-    theirs = run(x).float().cpu()
-    if theirs.shape != ours.shape or not (theirs - ours).abs().max() <= _CLOSE * max(1.0, float(ours.abs().max())):
-        raise WeightsError(f"{target}: what was exported gives other scores than {model.spec.name} for {n} images")
+        expected = model(x).float().cpu()
+    scores = run(x).float().cpu()
+    tolerance = _TOLERANCE * max(1.0, float(expected.abs().max()))
+    if scores.shape != expected.shape or not (scores - expected).abs().max() <= tolerance:
+        raise WeightsError(
+            f"{target}: the exported network gives other scores than {model.spec.name} for {batch_size} images"
+        )
 
 
-def _any_number() -> Any:
+def _any_batch_size() -> Any:
     return ({0: torch.export.Dim("batch")},)
 
 
-def _write_torch(model: CNN, path: Path) -> Any:
-    exported = torch.export.export(model, (_images(model, 2),), dynamic_shapes=_any_number())
-    exported.example_inputs = None  # or they would be kept in the file, as a pickle
+def _write_torch(model: CNN, path: Path) -> Runner | None:
+    exported = torch.export.export(model, (_make_images(model, 2),), dynamic_shapes=_any_batch_size())
+    exported.example_inputs = None  # would be stored in the file, as a pickle
     torch.export.save(exported, path)
     module = torch.export.load(path).module()
     return lambda x: module(x).detach()
 
 
-def _write_onnx(model: CNN, path: Path) -> Any:
+def _write_onnx(model: CNN, path: Path) -> Runner | None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's, on its own affairs
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
         torch.onnx.export(
             model,
-            (_images(model, 2),),
+            (_make_images(model, 2),),
             str(path),
             dynamo=True,
-            dynamic_shapes=_any_number(),
+            dynamic_shapes=_any_batch_size(),
             input_names=["images"],
             output_names=["scores"],
             external_data=False,

@@ -1,78 +1,47 @@
-"""Repositories on the Hub: one commit in, one commit out, nothing but safetensors."""
+"""Downloads models from the Hugging Face Hub and uploads them: safetensors only, one commit at a time."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from cnnzoo.errors import CnnzooError, HubError, InputError, WeightsError
-from cnnzoo.network import CNN
-from cnnzoo.serialization import (
+from cnnzoo.errors import HubError, InputError, WeightsError
+from cnnzoo.files import (
     CONFIG_FILE,
     CURVES_FILE,
     HISTORY_FILE,
-    METADATA_KEY,
     TRAIN_FILE,
     WEIGHTS_FILE,
     exists,
-    read_aliases,
-    read_header,
     read_json,
     strip_local_paths,
     write_json,
 )
-from cnnzoo.weights.files import read, save, summed
-from cnnzoo.weights.model_card import CARD
-from cnnzoo.weights.model_card import card as card_text
+from cnnzoo.network import CNN
+from cnnzoo.serialization import METADATA_KEY, read_aliases, read_header
+from cnnzoo.weights.description import stored_checksum
+from cnnzoo.weights.files import load_with_checksum, read_model, save
+from cnnzoo.weights.hub_errors import Unreachable, translate_errors
+from cnnzoo.weights.model_card import CARD_FILE, make_card
+from cnnzoo.weights.repository import Repository
 
-REMOTE = ("hf://", "hf-hub:")
-RUN_FILES = (TRAIN_FILE, HISTORY_FILE, CURVES_FILE)  # of a training run, published beside its model
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")  # by version of huggingface_hub
+RUN_FILES = (TRAIN_FILE, HISTORY_FILE, CURVES_FILE)  # of a training run, uploaded with its model
+_COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 
 
-@dataclass(frozen=True)
-class Repository:
-    """A model repository, and the revision that is meant (None is its main branch)."""
+def _make_client(token: str | bool | None, endpoint: str | None) -> Any:
+    from huggingface_hub import HfApi
 
-    id: str
-    revision: str | None = None
+    return HfApi(token=token, endpoint=endpoint, library_name="cnnzoo")
 
-    @classmethod
-    def parse(cls, name: str, revision: str | None = None) -> Repository:
-        """The repository that a name stands for: ``user/repo``, ``hf://user/repo@revision``, ``hf-hub:user/repo``.
 
-        Raises:
-            InputError: If it is none, or names another revision than is asked for.
-        """
-        if not isinstance(name, str):
-            raise InputError(f"a repository is named by text such as 'user/repo', not by {type(name).__name__}")
-        bare = name
-        for scheme in REMOTE:
-            bare = bare.removeprefix(scheme)
-        id_, at, named = bare.removeprefix("models/").partition("@")
-        if not re.fullmatch(r"([\w.-]+/)?[\w.-]+", id_) or ".." in id_ or "--" in id_ or (at and not named):
-            raise InputError(
-                f"{name!r} is no name of a model repository; write 'hf://user/repo' or 'hf://user/repo@v1'"
-            )
-        if named and revision not in (None, named):
-            raise InputError(f"{name!r} names revision {named!r}, and revision={revision!r} another; give one of them")
-        return cls(id_, named or revision)
-
-    def __str__(self) -> str:
-        return f"hf://{self.id}" + (f"@{self.revision}" if self.revision else "")
+# --- pull ---
 
 
 def pull(
@@ -84,103 +53,123 @@ def pull(
     cache_dir: str | PathLike[str] | None = None,
     verify: bool = True,
 ) -> Path:
-    """Fetches a model from the Hub, or from the Hub's cache on this machine.
+    """Downloads a model from the Hub, or finds it in the Hub's cache on this machine.
 
-    What is in the cache already is not fetched again, and a whole commit hash that is there costs no request. Where the
-    Hub cannot be asked, the cached copy is taken and a warning says so (none with ``HF_HUB_OFFLINE=1``).
+    Files that are in the cache are not downloaded again, and a full commit hash that is there needs no request. If the
+    Hub cannot be reached, the copy in the cache is used and a warning says so (no warning with ``HF_HUB_OFFLINE=1``).
 
     Args:
         repo: ``"user/repo"``, or ``"hf://user/repo@revision"``.
         revision: A branch, tag or commit; by default the main branch.
-        token: An access token; by default the one that you logged in with, or ``HF_TOKEN``; False sends none.
-        endpoint: The Hub's address, where it is another than ``HF_ENDPOINT`` says.
-        cache_dir: Where to keep files, if not in the Hub's cache (``HF_HUB_CACHE``).
+        token: An access token; by default that of ``hf auth login``, or ``HF_TOKEN``; False sends none.
+        endpoint: The Hub's address; by default ``HF_ENDPOINT``.
+        cache_dir: Where files are kept; by default the Hub's cache (``HF_HUB_CACHE``).
         verify: Whether the weights are compared with the checksum in config.json.
 
     Returns:
-        The folder with the files of one commit; its name is the commit's hash.
+        The folder with the files of one commit; its name is the hash of the commit.
 
     Raises:
-        HubError: If the repository or the revision cannot be had.
-        WeightsError: If what came is damaged; it is taken out of the cache.
+        HubError: If the repository or the revision cannot be downloaded.
+        WeightsError: If the download is damaged; it is removed from the cache.
     """
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    place = Repository.parse(repo, revision)
-    api = _api(token, endpoint)
+    repository = Repository.parse(repo, revision)
+    client = _make_client(token, endpoint)
     options: dict[str, Any] = {
-        "revision": place.revision,
-        "allow_patterns": [CONFIG_FILE, WEIGHTS_FILE, CARD, *RUN_FILES],
+        "revision": repository.revision,
+        "allow_patterns": [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *RUN_FILES],
+        "cache_dir": None if cache_dir is None else str(Path(cache_dir).expanduser()),
     }
-    options["cache_dir"] = None if cache_dir is None else str(Path(cache_dir).expanduser())
-
-    def cached() -> Path | None:
+    folder = None
+    if repository.revision and _COMMIT_HASH.fullmatch(repository.revision):
+        folder = _find_cached(client, repository, options)
+    if folder is None or not exists(folder / CONFIG_FILE):  # not there, or an interrupted download
         try:
-            folder = Path(api.snapshot_download(place.id, local_files_only=True, **options))
-        except LocalEntryNotFoundError:
-            return None
-        return folder if exists(folder / WEIGHTS_FILE) else None
-
-    found = cached() if place.revision and _COMMIT.fullmatch(place.revision) else None
-    if found is None or not exists(found / CONFIG_FILE):  # a fetch that was cut short
-        try:
-            with _answers(api, place, "fetched"):
-                listed = api.model_info(place.id, revision=place.revision)
-                names = sorted(file.rfilename for file in listed.siblings or ())
-                if WEIGHTS_FILE not in names:
-                    raise HubError(
-                        f"{place} has no {WEIGHTS_FILE}; it holds {', '.join(names[:9]) or 'nothing'}. cnnzoo reads "
-                        "safetensors alone, and never a pickle; its publisher can convert it"
-                    )
-                found = Path(api.snapshot_download(place.id, **options))
-        except _Unreachable as problem:
-            found = cached()
-            offline = isinstance(problem.__cause__, OfflineModeIsEnabled)
-            if found is None:
-                what = "HF_HUB_OFFLINE forbids to ask for it; unset it" if offline else str(problem)
-                raise HubError(
-                    f"{place} is not in the cache, and {what}; or fetch it where there is a network "
-                    f"(cnnzoo pull {place.id}) and name its folder"
-                ) from None
-            if not offline:
-                warnings.warn(
-                    f"{problem}; the copy of {place} in the cache is used, which may be old: commit {found.name}",
-                    stacklevel=2,
-                )
-        else:
-            if listed.sha not in (None, found.name):  # the Hub went away between the two, and the client says nothing
-                warnings.warn(
-                    f"{place} is at commit {listed.sha}, which could not be fetched; the copy in the cache is used: "
-                    f"commit {found.name}",
-                    stacklevel=2,
-                )
+            folder = _download(client, repository, options)
+        except Unreachable as error:
+            folder = _use_cached(client, repository, options, error)
     if verify:
-        _require_intact(found)
-    return found
+        _require_intact(folder)
+    return folder
+
+
+def _find_cached(client: Any, repository: Repository, options: dict[str, Any]) -> Path | None:
+    """Returns the folder of a revision in the cache, None if its weights are not there."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(client.snapshot_download(repository.id, local_files_only=True, **options))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if exists(folder / WEIGHTS_FILE) else None
+
+
+def _download(client: Any, repository: Repository, options: dict[str, Any]) -> Path:
+    """Downloads the files of a revision that are not in the cache, and returns their folder."""
+    with translate_errors(client, repository, "download"):
+        info = client.model_info(repository.id, revision=repository.revision)
+        names = sorted(file.rfilename for file in info.siblings or ())
+        if WEIGHTS_FILE not in names:
+            raise HubError(
+                f"{repository} has no {WEIGHTS_FILE}; it holds {', '.join(names[:9]) or 'nothing'}. cnnzoo reads "
+                "safetensors only, and never a pickle; ask its author to convert it"
+            )
+        folder = Path(client.snapshot_download(repository.id, **options))
+    if info.sha not in (None, folder.name):  # the Hub became unreachable in between, and the client does not report it
+        warnings.warn(
+            f"{repository} is at commit {info.sha}, which could not be downloaded; the copy in the cache is used: "
+            f"commit {folder.name}",
+            stacklevel=3,
+        )
+    return folder
+
+
+def _use_cached(client: Any, repository: Repository, options: dict[str, Any], error: Unreachable) -> Path:
+    """Returns the folder of a revision in the cache, with a warning; raises HubError if it is not there."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    folder = _find_cached(client, repository, options)
+    is_offline = isinstance(error.__cause__, OfflineModeIsEnabled)
+    if folder is None:
+        reason = "HF_HUB_OFFLINE=1 forbids to download it; unset it" if is_offline else str(error)
+        raise HubError(
+            f"{repository} is not in the cache, and {reason}; or download it on a machine with a network connection "
+            f"(cnnzoo pull {repository.id}) and pass its folder"
+        ) from None
+    if not is_offline:
+        warnings.warn(
+            f"{error}; the copy of {repository} in the cache is used, which may be outdated: commit {folder.name}",
+            stacklevel=3,
+        )
+    return folder
 
 
 def _require_intact(folder: Path) -> None:
-    """Compares weights with the checksum in config.json: of a download, the Hub's client compares the size alone."""
-    config = folder / CONFIG_FILE
-    inner = read_json(config).get(METADATA_KEY) if exists(config) else None
-    noted = inner.get("weights_sha256") if isinstance(inner, dict) else None
-    if noted is None:
+    """Compares weights with the checksum in config.json; the Hub's client compares the size of a download only."""
+    config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    expected = stored_checksum(read_json(config_file)) if exists(config_file) else None
+    if expected is None:
         raise WeightsError(
-            f"{folder}: no config.json says the checksum of the weights; verify=False takes them all the same"
+            f"{folder}: there is no config.json with the checksum of the weights; verify=False accepts a model without "
+            "one"
         )
     try:
-        aliases = read_aliases(folder / WEIGHTS_FILE, read_header(folder / WEIGHTS_FILE)[1])
-        _, found = summed(folder / WEIGHTS_FILE, aliases, mmap=True)
-    except WeightsError as problem:
-        found = f"none ({problem})"
-    if found != noted:
-        for file in (folder / WEIGHTS_FILE, config):
+        aliases = read_aliases(weights_file, read_header(weights_file)[1])
+        _, checksum = load_with_checksum(weights_file, aliases, mmap=True)
+    except WeightsError as error:
+        checksum = f"none ({error})"
+    if checksum != expected:
+        for file in (weights_file, config_file):
             file.resolve().unlink()
             file.unlink(missing_ok=True)
         raise WeightsError(
-            f"{folder}: the weights have checksum {found}, and config.json says {noted}. They were damaged on the way, "
-            "or published so; they are taken out of the cache: pull again, and tell the publisher if it comes again"
+            f"{folder}: the checksum of the weights is {checksum}, and config.json says {expected}. They were damaged "
+            "in the download or before it, and are removed from the cache: pull again, and tell the author if that "
+            "does not help"
         )
+
+
+# --- push ---
 
 
 def push(
@@ -197,203 +186,106 @@ def push(
     token: str | bool | None = None,
     endpoint: str | None = None,
 ) -> str:
-    """Publishes a network on the Hub, in one commit: all of it is there, or nothing.
+    """Uploads a network to the Hub in one commit: all files or none.
 
-    The repository is made if there is none. What has not changed is not sent; where nothing has, there is no commit.
+    The repository is created if it does not exist. Unchanged files are not uploaded; if no file has changed, there is
+    no commit.
 
     Args:
-        model: A network of the zoo, or the path of a saved one; a run folder brings its history and curves, and of
-            the paths in its train.json the last part alone.
-        repo: ``"user/repo"``; a name alone goes to your own account.
-        message: What the commit says.
-        tag: A name for this state, such as ``"v1"``, which ``hf://user/repo@v1`` fetches.
-        revision: The branch to commit to; made if there is none. By default the main branch.
-        parent_commit: Refuses if the branch is no longer at this commit.
-        private: Whether a repository that is made here is private; by default as your account says.
-        card: ``"keep"`` writes README.md only where there is none, ``"replace"`` always.
+        model: A cnnzoo network, or the path of a saved one; the folder of a training run brings its history and curves,
+            and the paths in its train.json are cut to their last part.
+        repo: ``"user/repo"``; a name without a user is in your own account.
+        message: The commit message.
+        tag: A name for this commit, such as ``"v1"``, which ``hf://user/repo@v1`` loads.
+        revision: The branch to commit to, created if it does not exist; by default the main branch.
+        parent_commit: Raises an error if the branch has another commit than this at its end.
+        private: Whether a repository that is created is private; by default as your account is set up.
+        card: ``"keep"`` writes README.md only if there is none, ``"replace"`` always.
         license: The license of the weights, for the card: ``"apache-2.0"``.
-        token: An access token with write permission; by default the one that you logged in with, or ``HF_TOKEN``.
-        endpoint: The Hub's address, where it is another than ``HF_ENDPOINT`` says.
+        token: An access token with write permission; by default that of ``hf auth login``, or ``HF_TOKEN``.
+        endpoint: The Hub's address; by default ``HF_ENDPOINT``.
 
     Returns:
-        The commit's hash.
+        The hash of the commit.
 
     Raises:
-        InputError: If the model is none that can be saved, or the repository's name is none.
+        InputError: If the model cannot be saved, or the name of the repository is not valid.
         HubError: If the Hub refuses, or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd
 
     if card not in ("keep", "replace"):
         raise InputError(f"card must be 'keep' or 'replace', not {card!r}")
-    place = Repository.parse(repo, revision)
-    if place.revision != revision:
-        raise InputError(f"{repo!r}: say what is after the @ as tag={place.revision!r}, or as revision= for a branch")
+    repository = Repository.parse(repo, revision)
+    if repository.revision != revision:
+        raise InputError(
+            f"{repo!r}: pass the part after the @ as tag={repository.revision!r}, or as revision= for a branch"
+        )
     folder = None if isinstance(model, CNN) else Path(model)
-    net = model if isinstance(model, CNN) else read(Path(model))
-    extras = [folder / name for name in RUN_FILES if exists(folder / name)] if folder and folder.is_dir() else []
-    api = _api(token, endpoint)
-    with tempfile.TemporaryDirectory() as made, _answers(api, place, "published"):
-        place = Repository(api.create_repo(place.id, private=private, exist_ok=True).repo_id, place.revision)
-        if place.revision:
-            api.create_branch(place.id, branch=place.revision, exist_ok=True)
-        saved = save(net, Path(made) / "model", readme=False)
-        files = [saved / CONFIG_FILE, saved / WEIGHTS_FILE, *(_without_places(file, Path(made)) for file in extras)]
-        if card == "replace" or not api.file_exists(place.id, CARD, revision=place.revision):
-            files.append(_written_card(net, saved, folder, str(place), extras, license))
+    network = model if isinstance(model, CNN) else read_model(Path(model))
+    run_files = [folder / name for name in RUN_FILES if exists(folder / name)] if folder and folder.is_dir() else []
+    client = _make_client(token, endpoint)
+    with tempfile.TemporaryDirectory() as temporary, translate_errors(client, repository, "upload"):
+        repo_id = client.create_repo(repository.id, private=private, exist_ok=True).repo_id
+        repository = Repository(repo_id, repository.revision)
+        if repository.revision:
+            client.create_branch(repository.id, branch=repository.revision, exist_ok=True)
+        model_dir = save(network, Path(temporary) / "model", readme=False)
+        files = [model_dir / CONFIG_FILE, model_dir / WEIGHTS_FILE]
+        files += [_without_local_paths(file, Path(temporary)) for file in run_files]
+        if card == "replace" or not client.file_exists(repository.id, CARD_FILE, revision=repository.revision):
+            has_curves = any(file.name == CURVES_FILE for file in run_files)
+            files.append(_find_or_write_card(network, model_dir, folder, str(repository), has_curves, license))
         try:
-            commit: str = api.create_commit(
-                place.id,
+            commit: str = client.create_commit(
+                repository.id,
                 [CommitOperationAdd(file.name, str(file)) for file in files],
-                commit_message=message or f"{net.spec.name}, by cnnzoo",
-                revision=place.revision,
+                commit_message=message or f"{network.spec.name}, by cnnzoo",
+                revision=repository.revision,
                 parent_commit=parent_commit,
             ).oid
-        except ValueError as problem:
-            # clients before 1.0 cannot read the address of a commit on another Hub than HF_ENDPOINT's; it is made
-            if "Unable to retrieve user and repo ID" not in str(problem):
+        except ValueError as error:
+            # clients before 1.0 cannot parse the address of a commit on another Hub than HF_ENDPOINT; it exists
+            if "Unable to retrieve user and repo ID" not in str(error):
                 raise
-            commit = api.model_info(place.id, revision=place.revision).sha
+            commit = client.model_info(repository.id, revision=repository.revision).sha
         if tag is not None:
-            _tag(api, place, tag, commit)
+            _create_tag(client, repository, tag, commit)
     return commit
 
 
-def _without_places(file: Path, made: Path) -> Path:
-    """A file of a run, of which train.json is rewritten: where things lie on this machine is no one else's business."""
+def _without_local_paths(file: Path, temporary: Path) -> Path:
+    """Returns a file of a run; of train.json a copy in ``temporary`` whose paths are cut to their last part."""
     if file.name != TRAIN_FILE:
         return file
-    told = read_json(file)
-    if isinstance(data := told.get("data"), dict):
+    info = read_json(file)
+    if isinstance(data := info.get("data"), dict):
         data["name"] = strip_local_paths(str(data.get("name")))
-    for session in (told.get("began"), *(told.get("resumed") or ())):
+    for session in info.get("sessions") or ():
         if isinstance(session, dict):
             session["command"] = shlex.join(map(strip_local_paths, shlex.split(str(session.get("command")))))
-    write_json(made / TRAIN_FILE, told)
-    return made / TRAIN_FILE
+    write_json(temporary / TRAIN_FILE, info)
+    return temporary / TRAIN_FILE
 
 
-def _written_card(
-    net: CNN, saved: Path, folder: Path | None, source: str, extras: list[Path], license: str | None
+def _find_or_write_card(
+    network: CNN, model_dir: Path, folder: Path | None, source: str, has_curves: bool, license: str | None
 ) -> Path:
-    """The card that lies in the folder already, as its owner left it, else a new one."""
-    own = folder / CARD if folder and folder.is_dir() else None
-    if own is not None and exists(own):
-        return own
-    checksum = json.loads((saved / CONFIG_FILE).read_text())[METADATA_KEY]["weights_sha256"]
-    curves = any(file.name == CURVES_FILE for file in extras)
-    (saved / CARD).write_text(card_text(net, checksum, source=source, curves=curves, license=license), encoding="utf-8")
-    return saved / CARD
+    """Returns the README.md of the folder that is uploaded, or writes one into ``model_dir`` if the folder has none."""
+    existing = folder / CARD_FILE if folder and folder.is_dir() else None
+    if existing is not None and exists(existing):
+        return existing
+    checksum = json.loads((model_dir / CONFIG_FILE).read_text())[METADATA_KEY]["weights_sha256"]
+    text = make_card(network, checksum, source=source, curves=has_curves, license=license)
+    (model_dir / CARD_FILE).write_text(text, encoding="utf-8")
+    return model_dir / CARD_FILE
 
 
-def _tag(api: Any, place: Repository, tag: str, commit: str) -> None:
-    api.create_tag(place.id, tag=tag, revision=commit, exist_ok=True)
-    at = {ref.name: ref.target_commit for ref in api.list_repo_refs(place.id).tags}.get(tag)
-    if at != commit:
+def _create_tag(client: Any, repository: Repository, tag: str, commit: str) -> None:
+    client.create_tag(repository.id, tag=tag, revision=commit, exist_ok=True)
+    tags = {ref.name: ref.target_commit for ref in client.list_repo_refs(repository.id).tags}
+    if tags.get(tag) != commit:
         raise HubError(
-            f"{place.id} has commit {commit} now, but not as {tag!r}: that tag is at {at} already; choose another tag"
+            f"{repository.id} is at commit {commit} now, but tag {tag!r} belongs to commit {tags.get(tag)} already; "
+            "choose another tag"
         )
-
-
-# --- what may go wrong ---
-
-
-class _Unreachable(HubError):
-    """The Hub could not be asked, or could not answer."""
-
-
-def _api(token: str | bool | None, endpoint: str | None) -> Any:
-    from huggingface_hub import HfApi
-
-    return HfApi(token=token, endpoint=endpoint, library_name="cnnzoo")
-
-
-@contextmanager
-def _answers(api: Any, place: Repository, done: str) -> Iterator[None]:
-    """Turns what the Hub, its client and the network answer into our errors, with what to do next."""
-    from huggingface_hub import errors
-
-    site = api.endpoint
-    login = "log in (hf auth login), set HF_TOKEN, or give token="
-    try:
-        with _bars_on_a_terminal_only():
-            yield
-    except CnnzooError:
-        raise
-    except errors.GatedRepoError:
-        raise HubError(
-            f"{place} is open to those whom its owner lets in; ask for access at {site}/{place.id}, then {login}"
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise HubError(f"{place.id} has no revision {place.revision!r}; {_revisions(api, place)}") from None
-    except errors.RepositoryNotFoundError:
-        raise HubError(
-            f"{site} has no model {place.id}, or it is private; look at the spelling, and if it is private, {login}"
-        ) from None
-    except errors.EntryNotFoundError as problem:
-        if isinstance(problem, errors.LocalEntryNotFoundError):
-            raise _Unreachable(f"{site} could not be asked ({_line(problem)}); try again with a network") from problem
-        raise HubError(f"{place} lacks a file: {_line(problem)}") from None
-    except errors.OfflineModeIsEnabled as problem:
-        raise _Unreachable(f"{place} cannot be {done} with HF_HUB_OFFLINE=1; unset it") from problem
-    except errors.HfHubHTTPError as problem:
-        status = getattr(problem.response, "status_code", 0)
-        if status in (401, 403):
-            raise HubError(f"{site} does not let you: {_line(problem)}; {login} that may do so") from None
-        if status == 412:
-            raise HubError(
-                f"{place} has moved on since the commit that you named as its parent; pull it, look, and push again"
-            ) from None
-        if status >= 500 or status == 429:
-            raise _Unreachable(f"{site} answers {status} ({_line(problem)}); try again later") from problem
-        raise HubError(f"{place} cannot be {done}: {_line(problem)}") from None
-    except errors.HFValidationError as problem:
-        raise InputError(f"{place.id!r} is no name of a repository: {_line(problem)}") from None
-    except Exception as problem:
-        # each version of the client has another library for HTTP, and lets its errors through, or wraps them
-        cause: BaseException | None = problem
-        while not (cause is None or isinstance(cause, OSError) or type(cause).__module__.startswith(_HTTP_CLIENTS)):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise _Unreachable(
-            f"{site} cannot be reached ({_line(cause)}); try again with a network{_xet(done)}"
-        ) from problem
-
-
-@contextmanager
-def _bars_on_a_terminal_only() -> Iterator[None]:
-    from huggingface_hub import constants
-
-    utils: Any = import_module("huggingface_hub.utils")
-    told = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled()
-    if told or sys.stderr.isatty():
-        yield
-        return
-    utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        utils.enable_progress_bars()
-
-
-def _line(problem: BaseException) -> str:
-    text = " ".join(str(problem).split())
-    return text[:300] or type(problem).__name__
-
-
-def _xet(done: str) -> str:
-    """The client's fast uploads fail on a server that does not know them, and say only that there is no connection."""
-    from huggingface_hub import constants
-
-    if done != "published" or find_spec("hf_xet") is None or getattr(constants, "HF_HUB_DISABLE_XET", True):
-        return ""
-    return "; if this Hub is one of your own, set HF_HUB_DISABLE_XET=1 first, since it may not know Xet"
-
-
-def _revisions(api: Any, place: Repository) -> str:
-    try:
-        refs = api.list_repo_refs(place.id)
-    except Exception:  # only to help
-        return f"look at {api.endpoint}/{place.id}"
-    return "it has " + ", ".join(ref.name for ref in [*refs.branches, *refs.tags]) + ", and commits by their hash"

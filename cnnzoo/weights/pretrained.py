@@ -1,4 +1,4 @@
-"""The weights that ship with cnnzoo: one file a network, trained here by a recipe that the file itself tells."""
+"""Pretrained weights of registered models: those that ship with cnnzoo, and those of torchvision."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from cnnzoo.errors import InputError
 from cnnzoo.network import CNN, build_network
 from cnnzoo.registry import get_entry, list_models
 from cnnzoo.spec import Spec
-from cnnzoo.weights.adapt import fetch_torchvision
-from cnnzoo.weights.files import read
+from cnnzoo.weights.files import read_model
+from cnnzoo.weights.torchvision import fetch_torchvision
 
-SHIPPED = Path(__file__).parent / "shipped"  # docs/make_weights.py writes it
-MAX_BYTES = 500_000  # of a file that ships
+SHIPPED_DIR = Path(__file__).parent / "shipped"  # written by docs/make_weights.py
+MAX_SHIPPED_BYTES = 500_000  # of one file
 
 
-def shipped(name: str) -> Path:
-    """Where the weights of a network lie, if they ship."""
-    return SHIPPED / f"{name}.safetensors"
+def shipped_file(name: str) -> Path:
+    """Returns the path of the weights of a model that ship with cnnzoo, whether it exists or not."""
+    return SHIPPED_DIR / f"{name}.safetensors"
 
 
 def has_pretrained(name: str, pretrained: bool | str = True) -> bool:
-    """Whether ``create(name, pretrained=...)`` has weights for a registered network.
+    """Returns whether ``create(name, pretrained=...)`` has weights for a registered model.
 
     Args:
-        name: The network.
-        pretrained: True for those that ship, ``"torchvision"`` for those of its twin.
+        name: The model.
+        pretrained: True for weights that ship with cnnzoo, ``"torchvision"`` for those of its twin.
     """
     if pretrained is True:
-        return shipped(name).is_file()
+        return shipped_file(name).is_file()
     return pretrained == "torchvision" and get_entry(name).twin is not None
 
 
-def pretrained_model(spec: Spec, pretrained: bool | str, seed: int | None = None) -> CNN:
-    """A registered network with weights that were trained, for the classes and images that these are for.
+def load_pretrained(spec: Spec, pretrained: bool | str, seed: int | None = None) -> CNN:
+    """Builds a registered network with pretrained weights, for the classes and images that it was trained on.
 
     Args:
-        spec: The network, for the classes and channels that torchvision's weights are for.
-        pretrained: True for those that ship, ``"torchvision"`` for those of its twin.
-        seed: Decides what is not among torchvision's.
+        spec: The network, with the classes and channels of torchvision's weights.
+        pretrained: True for weights that ship with cnnzoo, ``"torchvision"`` for those of its twin.
+        seed: Seed of weights that torchvision does not have.
 
     Raises:
-        InputError: If there are none.
+        InputError: If there are no such weights.
     """
     name = spec.name
     if pretrained is True:
-        if not shipped(name).is_file():
-            twin = ", or pretrained='torchvision'" if has_pretrained(name, "torchvision") else ""
-            known = ", ".join(filter(has_pretrained, list_models()))
+        if not has_pretrained(name):
+            alternative = ", or pretrained='torchvision'" if has_pretrained(name, "torchvision") else ""
+            names = ", ".join(filter(has_pretrained, list_models()))
             raise InputError(
-                f"no weights of {name} ship with cnnzoo; those that do: {known}. Instead, create takes a file, a "
-                f"folder, or a name on the Hub, such as create('runs/{name}') or create('hf://user/{name}'){twin}"
+                f"no weights of {name} ship with cnnzoo, only those of {names}. Pass create a file, a folder or a "
+                f"repository instead, such as create('runs/{name}') or create('hf://user/{name}'){alternative}"
             )
-        return read(shipped(name))
+        return read_model(shipped_file(name))
     if pretrained != "torchvision":
         raise InputError(
-            f"pretrained must be True, 'torchvision' or None, not {pretrained!r}; a file, a folder, a name on the Hub "
-            "is create's first argument"
+            f"pretrained must be True, 'torchvision' or None, not {pretrained!r}; pass a file, a folder or a "
+            "repository as the first argument of create"
         )
     model = build_network(spec, seed)
     fetch_torchvision(model)

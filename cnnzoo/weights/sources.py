@@ -1,4 +1,4 @@
-"""Where a network comes from: a path, or the Hub."""
+"""Loads a network from a path or from the Hub."""
 
 from __future__ import annotations
 
@@ -9,47 +9,48 @@ from typing import Any
 import torch
 
 from cnnzoo.errors import InputError
+from cnnzoo.files import exists
 from cnnzoo.network import CNN
-from cnnzoo.serialization import exists
-from cnnzoo.weights.files import read
-from cnnzoo.weights.hub import REMOTE, Repository, pull
+from cnnzoo.weights.files import read_model
+from cnnzoo.weights.hub import pull
+from cnnzoo.weights.repository import HUB_PREFIXES, Repository
 
-LOCAL = "local-dir:"  # timm's word for a folder
+LOCAL_PREFIX = "local-dir:"  # timm's
 
 
-def is_source(given: object) -> bool:
-    """Whether this is meant to be a saved network: a path (there is something, or it looks like one), or the Hub."""
-    if isinstance(given, PathLike):
+def is_source(source: object) -> bool:
+    """Returns whether a value means a saved network: a path that exists or looks like one, or a repository."""
+    if isinstance(source, PathLike):
         return True
-    if not isinstance(given, str):
+    if not isinstance(source, str):
         return False
-    looks = "/" in given or given.endswith(".safetensors")
-    return looks or given.startswith((*REMOTE, LOCAL)) or (len(given) < 256 and exists(Path(given)))
+    looks_like_path = "/" in source or source.endswith(".safetensors")
+    has_prefix = source.startswith((*HUB_PREFIXES, LOCAL_PREFIX))
+    return looks_like_path or has_prefix or (len(source) < 256 and exists(Path(source)))
 
 
 def locate(source: str | PathLike[str], *, verify: bool = False, **hub: Any) -> Path:
-    """The file or folder that a source stands for, fetched from the Hub where it lies there.
+    """Returns the file or folder of a source; that of a repository is downloaded.
 
     Args:
-        source: A path, ``local-dir:path``, or ``hf://user/repo@revision`` (``hf-hub:`` is the same).
+        source: A path, ``local-dir:path``, or ``hf://user/repo@revision`` (or ``hf-hub:``).
         verify: For the Hub: whether the weights are compared with their checksum.
         **hub: For the Hub: ``revision``, ``token``, ``endpoint``, ``cache_dir``, as for ``pull``.
 
     Raises:
-        InputError: If ``user/repo`` is meant to be on the Hub, and does not say so.
+        InputError: If the source looks like a repository without ``hf://``, or options of the Hub come with a path.
     """
-    if isinstance(source, str) and source.startswith(REMOTE):
+    if isinstance(source, str) and source.startswith(HUB_PREFIXES):
         return pull(source, verify=verify, **hub)
-    if said := [name for name, value in hub.items() if value is not None]:
+    if options := [name for name, value in hub.items() if value is not None]:
         raise InputError(
-            f"{', '.join(said)}= is for the Hub, and {str(source)!r} names nothing there; for a repository write "
-            "'hf://user/repo'"
+            f"{', '.join(options)}= is for the Hub, and {str(source)!r} is a path; for a repository write 'hf://user/repo'"
         )
-    path = Path(str(source).removeprefix(LOCAL))
+    path = Path(str(source).removeprefix(LOCAL_PREFIX))
     parts = str(source).split("/")
     if isinstance(source, str) and len(parts) == 2 and all(parts) and parts[0] != "." and not exists(path):
         raise InputError(
-            f"{source!r} is no path (looked at {path.absolute()}); for a repository on the Hub write 'hf://{source}'"
+            f"{source!r} does not exist here (as {path.absolute()}); for a repository on the Hub write 'hf://{source}'"
         )
     return path
 
@@ -66,36 +67,36 @@ def load(
     endpoint: str | None = None,
     cache_dir: str | PathLike[str] | None = None,
 ) -> CNN:
-    """Builds the network that a file, a folder or a repository on the Hub describes, with its weights.
+    """Builds the network that a file, a folder or a repository describes, with its weights.
 
     Args:
-        source: What ``save`` or a training run left, a ``.safetensors`` file or a folder; or ``hf://user/repo``, with
-            ``@revision`` where wanted. ``hf-hub:`` and ``local-dir:`` are understood, too.
-        device: Where the weights go; the default is the CPU, ``"auto"`` a GPU where there is one.
-        dtype: Their type; by default that of the file.
-        verify: Whether the weights are compared with their checksum.
-        mmap: Whether the weights stay in the file, and are read when they are used, instead of being copied. What is
-            written into them does not go to the file; who cuts the file short kills the process. Files from the Hub
-            lie in its cache, where none is changed, and are always read so.
+        source: What ``save`` or a training run wrote, a ``.safetensors`` file or a folder; or ``hf://user/repo``,
+            optionally with ``@revision``. ``hf-hub:`` and ``local-dir:`` are accepted too.
+        device: Device of the weights; the CPU by default, ``"auto"`` for a GPU if there is one.
+        dtype: Type of the weights; that of the file by default.
+        verify: Whether the weights are compared with their checksum; False also accepts a file without one.
+        mmap: Whether the weights stay in the file and are read on first use, instead of being copied. Writing to them
+            does not change the file; truncating the file kills the process. Files from the Hub are always mapped: the
+            files in its cache are not changed.
         revision: For the Hub: a branch, tag or commit.
-        token: For the Hub: an access token; by default the one that you logged in with, or ``HF_TOKEN``.
-        endpoint: For the Hub: its address, where it is another than ``HF_ENDPOINT`` says.
-        cache_dir: For the Hub: where to keep files, if not in its cache.
+        token: For the Hub: an access token; by default that of ``hf auth login``, or ``HF_TOKEN``.
+        endpoint: For the Hub: its address; by default ``HF_ENDPOINT``.
+        cache_dir: For the Hub: where files are kept; by default its cache.
 
     Returns:
-        The network in train mode, as torch does; call ``eval()`` before you use its scores. For the Hub,
+        The network in train mode, as torch builds it; call ``eval()`` before you use its scores. For the Hub,
         ``notes["source"]`` names the commit.
 
     Raises:
         FileError: If the path does not exist.
-        HubError: If the repository, or the revision, cannot be had.
-        WeightsError: If the file is damaged, does not describe a network, or its tensors do not fit it.
+        HubError: If the repository or the revision cannot be downloaded.
+        WeightsError: If the file is damaged, does not describe a network, or its tensors do not fit the network.
     """
-    remote = isinstance(source, str) and source.startswith(REMOTE)
+    is_remote = isinstance(source, str) and source.startswith(HUB_PREFIXES)
     hub = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
     path = locate(source, verify=verify, **hub)
-    # what comes from the Hub is compared where it is fetched, and thrown away if it is damaged
-    model = read(path, device=device, dtype=dtype, verify=verify and not remote, mmap=mmap or remote)
-    if remote:
+    # pull has verified the checksum, and removed a damaged file from the cache
+    model = read_model(path, device=device, dtype=dtype, verify=verify and not is_remote, mmap=mmap or is_remote)
+    if is_remote:
         model.notes["source"] = f"hf://{Repository.parse(str(source)).id}@{path.name}"
     return model

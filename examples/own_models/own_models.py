@@ -1,12 +1,12 @@
-"""Networks of your own, in a package of your own: installed, they are in the zoo like those that cnnzoo has.
+"""A plugin: a package that adds a network to cnnzoo wherever it is installed.
 
     pip install -e examples/own_models
     cnnzoo summary cifar10_quick
     cnnzoo diff cifar10_quick lenet_caffe
     cnnzoo train cifar10_quick --data cifar10 --out runs/cifar10_quick
 
-The entry point in pyproject.toml is all that it takes. A file of such a network says its rows, so that it is loaded
-also where this package is not installed.
+The entry point in pyproject.toml registers the package. A weights file contains the Spec of its network, so that it can
+be loaded without this package.
 """
 
 from cnnzoo import Spec, register
@@ -15,12 +15,12 @@ from cnnzoo.blocks import AvgPool, Conv, Dense, Flatten, Logits, MaxPool
 
 @register(year=2013)
 def cifar10_quick(num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> Spec:
-    """Caffe's first net for CIFAR-10 (examples/cifar10, after Krizhevsky's cuda-convnet)."""
+    """Caffe's first network for CIFAR-10 (examples/cifar10, after Krizhevsky's cuda-convnet)."""
     return Spec(
         name="cifar10_quick",
         input=(in_channels, image_size, image_size),
         features=(
-            Conv(32, kernel_size=5, padding=2),  # 32 @ 32x32; Caffe's ReLU comes after the pool, which is the same
+            Conv(32, kernel_size=5, padding=2),  # 32 @ 32x32; ReLU and max pool commute: Caffe has them swapped
             MaxPool(3, stride=2, ceil_mode=True),  # 32 @ 16x16
             Conv(32, kernel_size=5, padding=2),
             AvgPool(3, stride=2, ceil_mode=True),  # 32 @ 8x8
@@ -28,5 +28,5 @@ def cifar10_quick(num_classes: int = 10, in_channels: int = 3, image_size: int =
             AvgPool(3, stride=2, ceil_mode=True),  # 64 @ 4x4
             Flatten(),
         ),
-        classifier=(Dense(64, activation=None), Logits(num_classes)),  # two dense layers, nothing in between
+        classifier=(Dense(64, activation=None), Logits(num_classes)),  # no activation in between
     )

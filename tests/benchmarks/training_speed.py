@@ -1,14 +1,14 @@
-"""The trainer beside the book's, beside a loop written out, and beside Lightning and Accelerate: wall clock, one run.
+"""Speed of the trainer against the textbook's, a loop written by hand, Lightning and Accelerate: wall clock, one run.
 
     pip install lightning accelerate pandas requests ipython matplotlib-inline && pip install --no-deps d2l==0.17.6
     python tests/benchmarks/training_speed.py                  # everything: minutes
     python tests/benchmarks/training_speed.py lenet-book alexnet-loop
 
-Each pair does the same work in turn, several times; the table gives the median of each and the median of their ratio.
-The book trains as it prints: its loader with four workers, float32, its own counting of accuracy; only its animation
-is left out. Asked: against the book at least 3.5 times (AlexNet, on a machine with bf16 matrix units) and 4 times
-(LeNet); against a loop with the same settings at most 2 % (AlexNet) and 5 % (LeNet) slower; faster than Lightning and
-Accelerate on LeNet.
+Each pair does the same work alternately, several times; the table gives the median of each and the median of their
+ratio. The textbook's trainer runs as printed: its loader with four workers, float32, its own counting of accuracy; only
+its animation is left out. Required: at least 3.5 times (AlexNet, on a machine with bf16 matrix units) and 4 times
+(LeNet) as fast as the textbook; at most 2 % (AlexNet) and 5 % (LeNet) slower than a loop with the same settings; faster
+than Lightning and Accelerate on LeNet.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo.data import epoch_order, prepare
-from cnnzoo.device import machine, reused_memory
+from cnnzoo.device import machine_info, reuse_memory
 from cnnzoo.train.evaluation import resolve_precision
 
 DATA = cnnzoo.load_data("fashion_mnist")
 PRECISION = resolve_precision("auto", torch.device("cpu"))
 
 
-def part(images: int) -> Any:
-    return DATA if images == len(DATA.train) else DATA.only(torch.arange(images))
+def first_images(images: int) -> Any:
+    return DATA if images == len(DATA.train) else DATA.subset(torch.arange(images))
 
 
 def config(name: str) -> cnnzoo.TrainConfig:
-    """The book's settings, as fast as this machine does them: no tests in between."""
+    """Returns the textbook's settings with the fastest precision of this machine, without evaluation between epochs."""
     book = cnnzoo.recipe(f"d2l/{name}")
     return book.replace(epochs=1, precision="auto", channels_last=True, eval_every=0)
 
 
-# --- the same work, done by each ---
+# --- the same work, by each ---
 
 
 def ours(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], float]:
-    data = part(images)
+    data = first_images(images)
 
     def run() -> float:
         model = cnnzoo.create(name, seed=0)
         trainer = cnnzoo.Trainer(model, data, settings, show=False)
         start = time.perf_counter()
-        trainer._test = lambda *arguments: _Tested()  # type: ignore[method-assign,assignment]  # training alone
+        trainer._evaluate = lambda *arguments: _NoEvaluation()  # type: ignore[method-assign,assignment]
         trainer.fit()
         return time.perf_counter() - start
 
     return run
 
 
-class _Tested:
+class _NoEvaluation:
     top1 = 0.0
 
     def to_dict(self) -> dict:
@@ -79,34 +79,35 @@ def book(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], f
     folder = tempfile.mkdtemp()
     raw = Path(folder) / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    from cnnzoo.data.named import _IDX, IDX_FILES
+    from cnnzoo.data.idx import IDX_FILES
+    from cnnzoo.data.named import IDX_SOURCES
 
     for file in IDX_FILES:
-        content = gzip.decompress((Path(_IDX["fashion_mnist"].system[0]) / f"{file}.gz").read_bytes())
+        content = gzip.decompress((Path(IDX_SOURCES["fashion_mnist"].system_folders[0]) / f"{file}.gz").read_bytes())
         (raw / file).write_bytes(content)
     (Path(folder) / "work").mkdir()
 
-    class Still:
-        """The book's animation, standing still."""
+    class NoAnimation:
+        """Takes the place of the textbook's animation."""
 
         def __init__(self, **settings: Any) -> None: ...
 
         def add(self, *point: Any) -> None: ...
 
-    d2l.Animator = Still
+    d2l.Animator = NoAnimation
 
     def run() -> float:
-        here = os.getcwd()
+        cwd = os.getcwd()
         os.chdir(Path(folder) / "work")
         try:
             resize = {"resize": 224} if name == "alexnet" else {}
             train, _ = d2l.load_data_fashion_mnist(settings.batch_size, **resize)
         finally:
-            os.chdir(here)
-        model = _the_books_own(name)
+            os.chdir(cwd)
+        model = _textbook_model(name)
 
-        class Some:
-            """As many batches as are wanted."""
+        class FirstBatches:
+            """The batches of the first images."""
 
             def __len__(self) -> int:
                 return -(-images // settings.batch_size)
@@ -116,23 +117,23 @@ def book(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], f
 
         start = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()):
-            d2l.train_ch6(model, Some(), [], 1, settings.lr, torch.device("cpu"))
+            d2l.train_ch6(model, FirstBatches(), [], 1, settings.lr, torch.device("cpu"))
         return time.perf_counter() - start
 
-    # tests are not timed: of an empty set they need a divisor
+    # the accuracy on an empty test set would divide by zero
     d2l.evaluate_accuracy_gpu = sys.modules["d2l.torch"].evaluate_accuracy_gpu = lambda net, data: 0.0
     return run
 
 
-def _the_books_own(name: str) -> nn.Module:
-    """The printed layers; ours have the same shapes and order."""
-    spec = cnnzoo.create(name, seed=0)
-    return nn.Sequential(*spec.features, *spec.classifier)
+def _textbook_model(name: str) -> nn.Module:
+    """Returns one Sequential, as the textbook prints it, of our layers, which have the same shapes and order."""
+    model = cnnzoo.create(name, seed=0)
+    return nn.Sequential(*model.features, *model.classifier)
 
 
 def loop(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], float]:
-    """What one would write by hand, with the same batches, precision, layout, optimizer and allocator."""
-    data = part(images)
+    """A loop written by hand, with the same batches, precision, memory format, optimizer and allocator."""
+    data = first_images(images)
     size = cnnzoo.get_spec(name).input[1:]
 
     def run() -> float:
@@ -141,9 +142,9 @@ def loop(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], f
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(module.weight)
         optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr, fused=True)
-        loss_sum = right = torch.zeros(())
+        loss_sum = correct = torch.zeros(())
         start = time.perf_counter()
-        with reused_memory():
+        with reuse_memory():
             for chosen in epoch_order(images, 0, 0).split(settings.batch_size):
                 x = prepare(data.train.images[chosen], size, (0.0,), (1.0,)).to(memory_format=torch.channels_last)
                 y = data.train.labels[chosen]
@@ -155,7 +156,7 @@ def loop(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], f
                 optimizer.step()
                 with torch.no_grad():
                     loss_sum = loss_sum + loss * len(y)
-                    right = right + (scores.argmax(1) == y).sum()
+                    correct = correct + (scores.argmax(1) == y).sum()
             float(loss_sum)
         return time.perf_counter() - start
 
@@ -163,10 +164,10 @@ def loop(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], f
 
 
 class _Batches:
-    """The same batches for the others."""
+    """The same batches for the other trainers."""
 
     def __init__(self, images: int, settings: cnnzoo.TrainConfig, size: tuple[int, ...]) -> None:
-        self.data, self.images, self.settings, self.size = part(images), images, settings, size
+        self.data, self.images, self.settings, self.size = first_images(images), images, settings, size
 
     def __len__(self) -> int:
         return -(-self.images // self.settings.batch_size)
@@ -229,7 +230,7 @@ def accelerate(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable
     return run
 
 
-# name -> (model, images, rounds, the other, what is asked: at least so many times as fast as the other)
+# name -> (model, images, rounds, the other trainer, required speed relative to it)
 PAIRS: dict[str, tuple[str, int, int, Callable[..., Callable[[], float]], float]] = {
     "lenet-book": ("lenet", 60_000, 7, book, 4.0),
     "lenet-loop": ("lenet", 60_000, 7, loop, 0.95),
@@ -242,21 +243,21 @@ PAIRS: dict[str, tuple[str, int, int, Callable[..., Callable[[], float]], float]
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    print(f"\n{'':18}{'images/s ours':>14}{'images/s theirs':>17}{'ratio':>8}{'asked':>8}")
+    print(", ".join(f"{key} {value}" for key, value in machine_info().items()))
+    print(f"\n{'':18}{'images/s ours':>14}{'images/s theirs':>17}{'ratio':>8}{'required':>10}")
     for pair in sys.argv[1:] or PAIRS:
-        name, images, rounds, other, asked = PAIRS[pair]
+        name, images, rounds, other, required = PAIRS[pair]
         settings = config(name)
         sides = ours(name, images, settings), other(name, images, settings)
         small = config(name).replace(overfit_batches=2)
-        ours(name, images, small)()  # warm: kernels are chosen on first use
+        ours(name, images, small)()  # warmup: kernels are chosen on first use
         seconds: list[list[float]] = [[], []]
         for number in range(rounds):
             for side in (0, 1) if number % 2 else (1, 0):
                 seconds[side].append(sides[side]())
         rates = [images / statistics.median(one) for one in seconds]
         ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
-        print(f"{pair:18}{rates[0]:14,.0f}{rates[1]:17,.0f}{ratio:8.2f}{asked:8.2f}", flush=True)
+        print(f"{pair:18}{rates[0]:14,.0f}{rates[1]:17,.0f}{ratio:8.2f}{required:10.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""Numbers, values and lists of names as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from cnnzoo.html_report.run_reader import is_number
+
+
+def format_value(value: object) -> str:
+    """Returns a JSON value as text, strings without quotes."""
+    if value is None or value in ([], {}):
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(format_value, value))
+    if isinstance(value, float) and value == value:
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def format_metric(value: object, spec: str) -> str:
+    """Returns a number in a format (``".4f"``), any other value as it is, None as ``""``."""
+    if value is None:
+        return ""
+    return f"{value:{spec}}" if is_number(value) and spec else format_value(value)
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Returns ``"a"``, ``"a and b"`` or ``"a, b and c"``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

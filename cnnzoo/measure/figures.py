@@ -1,0 +1,74 @@
+"""What all pictures share: colors, text, axes and how they are written."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnzoo.errors import FileError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = (
+    "#c8553d",
+    "#2f6690",
+    "#588157",
+    "#8d6a9f",
+    "#b8862b",
+    "#5c6b73",
+    "#a34b6e",
+    "#3a7d7c",
+    "#7a5c3e",
+)  # legible on white and in gray
+INK, FAINT = "#22223b", "#d8d8de"  # of text, of grid lines
+
+
+def new_figure(width: float, height: float, *, constrained: bool = True) -> Figure:
+    """Returns an empty white figure that needs no display.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        constrained: Whether matplotlib makes room for labels and titles.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained" if constrained else None, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
+    """Writes a figure to a file.
+
+    Args:
+        figure: Any matplotlib figure.
+        path: The file; its suffix is the format (``.png``, ``.svg``, ``.pdf``).
+
+    Raises:
+        FileError: If the file cannot be written.
+    """
+    try:
+        if not Path(path).suffix:
+            raise ValueError("its name must end in the format: .png, .svg, .pdf")
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise FileError(f"the picture {path} cannot be written: {error}") from None
+
+
+def literal(text: str) -> str:
+    """Returns text that matplotlib does not parse as math."""
+    return text.replace("$", r"\$")
+
+
+def despine(axis: Axes) -> None:
+    """Removes spines and ticks, except the bottom spine, and puts the grid behind the data."""
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.spines["bottom"].set_color(FAINT)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelsize=8.5, colors=INK)

@@ -1,0 +1,98 @@
+"""Leaves no trace of a forward: substitutes for a module's tensors, and its state restored at the end."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from cnnzoo.errors import InputError
+
+# containers whose contents are restored; subclasses may refuse to be changed
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set)
+
+
+def substitute(tensor: torch.Tensor, meta: bool) -> torch.Tensor:
+    """Returns a tensor of the same kind, shape and dtype: on the meta device, or a copy.
+
+    Raises:
+        InputError: If it is a lazy parameter, which has no shape yet.
+    """
+    if is_lazy(tensor):
+        raise InputError("the module has lazy layers without weights; call it once on an input, then count it")
+    replacement = torch.empty_like(tensor, device="meta", requires_grad=False) if meta else tensor.detach().clone()
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(replacement, requires_grad=tensor.requires_grad)
+    return replacement.requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def isolated(model: nn.Module, meta: bool) -> Iterator[set[int]]:
+    """Puts substitutes in place of all tensors of a module, and restores everything at the end, by identity.
+
+    Also undone is what a forward sets on its modules (a counter, batch-norm statistics, a cache) and what it draws
+    from random generators.
+
+    Args:
+        model: Any module.
+        meta: Whether the substitutes are on the meta device; else they are copies.
+
+    Yields:
+        The keys of the substitutes' storages (``storage._cdata``).
+    """
+    attributes = [vars(module) for module in dict.fromkeys(model.modules())]
+    originals = [dict(own) for own in attributes]
+    # containers among the attributes, which include the dictionaries of parameters and buffers
+    containers = [value for own in attributes for value in own.values() if type(value) in _CONTAINERS]
+    contents = [dict(container) if isinstance(container, dict) else list(container) for container in containers]
+    substitutes: dict[int, torch.Tensor] = {}  # by id: a shared tensor has one substitute
+    with _preserved_random_state():
+        try:
+            for holder in (*attributes, *(one for one in containers if not isinstance(one, set))):
+                items = enumerate(holder) if isinstance(holder, (list, deque)) else list(holder.items())
+                for key, value in items:
+                    if isinstance(value, torch.Tensor):
+                        if id(value) not in substitutes:
+                            substitutes[id(value)] = substitute(value, meta)
+                        holder[key] = substitutes[id(value)]
+            yield {tensor.untyped_storage()._cdata for tensor in substitutes.values()}
+        finally:
+            for own, original in zip(attributes, originals, strict=True):
+                own.clear()
+                own.update(original)
+            for container, content in zip(containers, contents, strict=True):
+                container.clear()
+                container.extend(content) if isinstance(container, (list, deque)) else container.update(content)
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Disables oneDNN, which runs a whole LSTM as one operator and so hides its products."""
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
+
+
+@contextmanager
+def _preserved_random_state() -> Iterator[None]:
+    """Restores the random generators of torch, Python and NumPy at the end."""
+    numpy: Any = sys.modules.get("numpy")
+    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
+    cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=cuda):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            if numpy:
+                numpy.random.set_state(numpy_state)

@@ -1,0 +1,311 @@
+"""The dispatch mode that counts each operator of a forward for the module call that runs it.
+
+The same forward gives everything:
+
+- MACs and the other counts: the rules of ``rules.py``, applied to the operators that run, so that a functional call,
+  ``@`` or a subclass counts as a layer does;
+- backward MACs: each matrix that requires a gradient costs one more product of the same size;
+- saved bytes: the distinct storages that autograd saves for the backward, weights not included;
+- peak bytes: the storages that are alive at once. Autograd saves nothing here, so that they die as in inference;
+- receptive fields and the inputs of each layer: recorded for each storage.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cnnzoo.measure import rules
+from cnnzoo.measure.meta_cache import run_on_meta
+from cnnzoo.measure.rules import ReceptiveField
+
+aten = torch.ops.aten
+
+
+@dataclass(eq=False)
+class ModuleCall:
+    """One call of one module, and the counts of the operators that it runs itself.
+
+    Attributes:
+        module: The module.
+        name: Its name in the model.
+        label: Its label, after those of the modules around it.
+        out_shape: Shape of its first output tensor.
+        sources: Indices of the calls whose results it reads, in order.
+        receptive_field: Of its output, along the longer side.
+        average_pooling: Values that the windows of average pools read; part of ``pooling``.
+    """
+
+    module: nn.Module
+    name: str
+    label: str
+    out_shape: tuple[int, ...] = ()
+    sources: dict[int, None] = field(default_factory=dict)
+    receptive_field: int = 0
+    params: int = 0
+    macs: int = 0
+    backward_macs: int = 0
+    bias_adds: int = 0
+    elementwise: int = 0
+    pooling: int = 0
+    average_pooling: int = 0
+    neurons: int = 0
+    saved_bytes: int = 0
+    moved_bytes: int = 0
+
+
+class StorageInfo(NamedTuple):
+    """What the counter knows of a storage.
+
+    Attributes:
+        from_input: Whether its values depend on the input.
+        call: Index of the call that wrote or last returned it; -1 for the input.
+        field: The receptive field of one position.
+        maps: Shape (N, C, H, W) of the maps whose values it holds, also once they are flattened; else empty.
+    """
+
+    from_input: bool = False
+    call: int = -1
+    field: ReceptiveField = ReceptiveField()
+    maps: tuple[int, ...] = ()
+
+
+class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts each operator for the module call that runs it.
+
+    Args:
+        model: The module whose forward will run.
+        weights: Keys of the storages of its parameters and buffers (``storage._cdata``, as everywhere here).
+        on_meta: Whether all tensors are on the meta device.
+    """
+
+    def __init__(self, model: nn.Module, weights: set[int], on_meta: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.on_meta = on_meta
+        self.thread = threading.get_ident()
+        self.weights = weights
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.calls: list[ModuleCall] = []
+        self.running: list[int] = []  # stack of indices into calls
+        self.unknown_ops: set[str] = set()
+        self.counted_params: set[int] = set()  # ids, so that a shared parameter counts once
+        self.saved_storages: set[int] = set()
+        self.storages: dict[int, StorageInfo] = {}
+        self.live_bytes = self.peak_bytes = 0
+
+    # --- module calls ---
+
+    def enter_module(self, module: nn.Module, args: Any) -> None:
+        """Forward pre-hook of all modules."""
+        if threading.get_ident() != self.thread:  # the hooks are global: other threads may run modules too
+            return
+        outer_label = self.calls[self.running[-1]].label if self.running else ""
+        label = getattr(module, "label", "")
+        label = label if isinstance(label, str) else ""
+        full_label = f"{outer_label}/{label}" if outer_label and label else outer_label or label
+        call = ModuleCall(module, self.names.get(id(module), ""), full_label)
+        self._count_params(module, call)
+        self.running.append(len(self.calls))
+        self.calls.append(call)
+
+    def leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
+        """Forward hook of all modules."""
+        if threading.get_ident() != self.thread:
+            return
+        index = self.running.pop()
+        call = self.calls[index]
+        first = out if isinstance(out, torch.Tensor) else None
+        if first is None:
+            first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)), None)
+        if first is None:
+            return
+        call.out_shape = tuple(first.shape)
+        key = first.untyped_storage()._cdata
+        info = self.storages.get(key)
+        if info is not None:
+            call.receptive_field = max(info.field.size)
+            if not module._modules:
+                self._add_source(index, info)
+                # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
+                self.storages[key] = info._replace(call=index)
+
+    def count_uncalled_params(self, model: nn.Module) -> None:
+        """Adds the parameters of modules that were never called to the innermost called module around them."""
+        first_calls: dict[str, ModuleCall] = {}
+        for call in reversed(self.calls):
+            first_calls[call.name] = call
+        for name, module in model.named_modules():
+            while name and name not in first_calls:
+                name = name.rpartition(".")[0]
+            if name in first_calls:
+                self._count_params(module, first_calls[name])
+
+    def _count_params(self, module: nn.Module, call: ModuleCall) -> None:
+        for parameter in module._parameters.values():
+            if parameter is not None and id(parameter) not in self.counted_params:
+                self.counted_params.add(id(parameter))
+                call.params += parameter.numel()
+
+    def _add_source(self, index: int, info: StorageInfo) -> None:
+        if info.call != index and info.call >= 0:
+            self.calls[index].sources[info.call] = None
+
+    # --- storages ---
+
+    def register_input(self, tensor: torch.Tensor) -> None:
+        """Records a tensor as input of the model."""
+        n = max(tensor.dim() - 2, 1)
+        maps = tuple(tensor.shape) if tensor.dim() > 2 else ()
+        self.storages[tensor.untyped_storage()._cdata] = StorageInfo(
+            True, field=ReceptiveField((1,) * n, (1.0,) * n), maps=maps
+        )
+
+    def save_for_backward(self, tensor: torch.Tensor) -> None:
+        """Counts a tensor that autograd saves; returns None, so that autograd keeps nothing alive."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self.weights and key not in self.saved_storages:
+            self.saved_storages.add(key)
+            self.calls[self.running[-1] if self.running else 0].saved_bytes += storage.nbytes()
+            # a new storage at the same address is another one
+            weakref.finalize(storage, self.saved_storages.discard, key)
+
+    def _register_output(self, tensor: torch.Tensor, info: StorageInfo) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self.weights:
+            return
+        if key not in self.storages:
+            size = storage.nbytes()
+            self.live_bytes += size
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            weakref.finalize(storage, self._release, key, size)
+        self.storages[key] = info
+
+    def _release(self, key: int, size: int) -> None:
+        self.live_bytes -= size
+        self.storages.pop(key, None)
+
+    # --- operators ---
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # composite operators arrive undecomposed
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        out = run_on_meta(func, args, kwargs) if self.on_meta else func(*args, **kwargs)
+        self._count_operator(func, args, kwargs, out)
+        return out
+
+    def _count_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        op = func._overloadpacket
+        index = self.running[-1] if self.running else 0  # hooks on the whole model run after its call
+        call = self.calls[index]
+        inputs, outputs = _tensors((*args, *kwargs.values())), _tensors((out,))
+        infos = [info for x in inputs if (info := self._info(x)) is not None and info.from_input]
+        for info in infos:
+            self._add_source(index, info)
+        widest = max(infos, key=lambda info: info.field.size) if infos else StorageInfo()
+        receptive_field, maps = widest.field, widest.maps
+
+        if rules.is_product(op):
+            maps = ()
+            receptive_field = self._count_product(op, call, args, kwargs, inputs, out, receptive_field)
+        elif op in rules.POOLS:
+            receptive_field = _count_pool(op, call, args, outputs[0], receptive_field)
+        elif rules.is_elementwise(func):
+            size = outputs[0].numel() if outputs else 0
+            call.elementwise += size
+            if infos and op in (aten.add, aten.add_) and any(self._is_weight(x) for x in inputs):
+                call.bias_adds += size
+        elif op in rules.REDUCTIONS:
+            call.elementwise += inputs[0].numel() if inputs else 0
+            if inputs and outputs:
+                receptive_field = rules.reduction_field(inputs[0].shape, outputs[0].shape, receptive_field)
+        elif not (func.is_view or op in rules.MOVES):
+            self.unknown_ops.add(str(op))
+
+        if not func.is_view:
+            call.moved_bytes += sum([x.numel() * x.element_size() for x in (*inputs, *outputs)])
+        for x in outputs:
+            own_maps = tuple(x.shape) if x.dim() > 2 and not func.is_view else maps
+            self._register_output(x, StorageInfo(bool(infos), index, receptive_field, own_maps))
+
+    def _count_product(
+        self,
+        op: Any,
+        call: ModuleCall,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: list[torch.Tensor],
+        out: Any,
+        receptive_field: ReceptiveField,
+    ) -> ReceptiveField:
+        """Counts a convolution, a matrix product or fused attention; returns the receptive field of its output."""
+        macs = rules.product_macs(op, args, kwargs, out)
+        call.macs += macs
+        if op not in rules.PRODUCTS:
+            # fused attention: two products, each with two more in the backward
+            call.backward_macs += 2 * macs if any(x.requires_grad for x in inputs) else 0
+            return receptive_field
+        positions, bias = rules.PRODUCTS[op]
+        matrices = [args[i] for i in positions]
+        if torch.is_grad_enabled():  # parts of a forward may run under no_grad
+            call.backward_macs += macs * sum(x.requires_grad for x in matrices)
+        if bias is not None and args[bias] is not None:
+            call.bias_adds += out.numel()
+        infos = [self._info(x) for x in matrices]
+        from_input = [info is not None and info.from_input for info in infos]
+        if any(from_input) and not all(from_input):
+            call.neurons += out.numel()
+        if op in rules.CONVOLUTIONS:
+            return rules.convolution_field(args, receptive_field)
+        for x, info in zip(matrices, infos, strict=True):
+            if info and info.from_input and info.maps and x.shape == (info.maps[0], math.prod(info.maps[1:])):
+                return receptive_field.grow(info.maps[2:], [1] * len(info.maps[2:]))  # flattened maps: all positions
+        return receptive_field
+
+    def _info(self, tensor: torch.Tensor) -> StorageInfo | None:
+        return self.storages.get(tensor.untyped_storage()._cdata)
+
+    def _is_weight(self, tensor: torch.Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self.weights
+
+
+def _count_pool(
+    op: Any, call: ModuleCall, args: tuple[Any, ...], out: torch.Tensor, receptive_field: ReceptiveField
+) -> ReceptiveField:
+    """Counts a pool; returns the receptive field of its output."""
+    window, stride = rules.pool_window(op, args, out)
+    n = len(receptive_field.size)
+    if len(window) > n > 1:  # torch's LRN averages over channels with a 3-D pool: only the spatial axes matter
+        window, stride = window[-n:], stride[-n:]
+    size = out.numel() * math.prod(window)
+    if math.prod(window) > 1:
+        call.pooling += size
+        call.average_pooling += size if op in rules.AVERAGE_POOLS else 0
+    else:
+        call.elementwise += size
+    return receptive_field.grow(window, stride)
+
+
+def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
+    """Returns the tensors among arguments or results, also those in lists."""
+    tensors: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            tensors.append(value)
+        elif isinstance(value, (list, tuple)):
+            tensors += [item for item in value if isinstance(item, torch.Tensor)]
+    return tensors

@@ -1,0 +1,184 @@
+"""From a training set to what a step takes: which images, in which order, augmented, resized and normalized."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from cnnzoo.data import Data, derive_seed, epoch_order, has_samples, make_loader, normalize, resize_and_crop
+from cnnzoo.data.augment import augment, sample_params
+from cnnzoo.data.loaders import Batch
+from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.distributed import DistributedContext
+
+
+class MicroBatch(NamedTuple):
+    """The images of one backward pass of this process.
+
+    Attributes:
+        indices: int64 (N,), or with mixup (2 N,): the partners of the N images follow.
+        positions: Positions of the images within the batch of the step.
+        batch_size: Number of images of the step, over all processes; None if it is not known before they are read.
+        weight: Factor of the mean loss of these images in the loss of the step.
+    """
+
+    indices: torch.Tensor
+    positions: slice
+    batch_size: int | None
+    weight: float
+
+
+class PreparedBatch(NamedTuple):
+    """A micro-batch as the network takes it.
+
+    Attributes:
+        x: float (N, C, H, W).
+        labels: int64 (N,).
+        targets: float (N, classes) with mixup, else None.
+        batch_size: Number of images of the step, over all processes.
+        weight: Factor of the mean loss of these images in the loss of the step.
+    """
+
+    x: torch.Tensor
+    labels: torch.Tensor
+    targets: torch.Tensor | None
+    batch_size: int
+    weight: float
+
+
+def select_data(data: Data, config: TrainConfig) -> tuple[Data, Data]:
+    """Returns the data that a run is tested on and the data that it is trained on.
+
+    The test split of the latter is evaluated during training: the images held out by ``val_size``, if any.
+
+    Raises:
+        InputError: If images are to be held out that the data cannot give.
+    """
+    if config.overfit_batches:
+        first = epoch_order(len(data.train), config.seed, 0)[: config.overfit_batches * config.batch_size]
+        data = data.subset(first)
+        return data, data
+    return data, data.hold_out(config.val_size, config.seed) if config.val_size else data
+
+
+def count_steps(train_data: Data, config: TrainConfig) -> int:
+    """Returns the number of steps of an epoch."""
+    n = len(train_data.train)
+    return -(-n // config.batch_size) if has_samples(train_data.train) else n
+
+
+class TrainBatches:
+    """The prepared batches of a run, step by step, for one process.
+
+    Order, augmentation and micro-batches of a step follow from the config and the number of the step alone.
+
+    Args:
+        data: The data that is trained on.
+        config: The settings.
+        size: (height, width) of the network's input.
+        mean: Mean of each channel, values in [0, 1].
+        std: Standard deviation of each channel, values in [0, 1].
+        color_components: (C, C): principal components of the colors, for ``pca_lighting``.
+        device: Device of the network.
+        distributed: The processes that share each batch.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        config: TrainConfig,
+        *,
+        size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        color_components: torch.Tensor | None,
+        device: torch.device,
+        distributed: DistributedContext,
+    ) -> None:
+        self._config, self._augmentation = config, config.augmentation
+        self._size, self._mean, self._std, self._color_components = size, mean, std, color_components
+        self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self._device, self._distributed = device, distributed
+        self._n, self._num_classes = len(data.train), len(data.classes)
+        self._has_samples = has_samples(data.train)
+        self._steps_per_epoch = count_steps(data, config)
+        self._loader = make_loader(data.train, self._num_classes, device, config.workers)
+
+    def steps(self, first: int) -> Generator[list[PreparedBatch], None, None]:
+        """Yields the micro-batches of each step, from step ``first`` (counted from 0) to the end of its epoch."""
+        epoch, start = divmod(first, self._steps_per_epoch)
+        indices = (micro_batch.indices for micro_batches in self._plan(epoch, start) for micro_batch in micro_batches)
+        batches = self._loader.batches(indices, derive_seed("data", self._config.seed, epoch))
+        for step, micro_batches in enumerate(self._plan(epoch, start), first):
+            yield [self._prepare(micro_batch, next(batches), step) for micro_batch in micro_batches]
+
+    def _plan(self, epoch: int, start: int) -> Iterator[list[MicroBatch]]:
+        """Yields the micro-batches of each step of an epoch, from its ``start``-th step on."""
+        config, distributed = self._config, self._distributed
+        if not self._has_samples:
+            for i in range(start, self._steps_per_epoch):
+                yield [MicroBatch(torch.tensor([i]), slice(None), None, 1.0)]
+            return
+        order = epoch_order(self._n, config.seed, epoch)
+        for first in range(start * config.batch_size, self._n, config.batch_size):
+            batch = order[first : first + config.batch_size]
+            size = len(batch)
+            shard = distributed.shard(size)
+            count = shard.stop - shard.start
+            parts = config.accumulation_steps
+            bounds = [shard.start + i * count // parts for i in range(parts + 1)]
+            partners = batch.roll(-1) if self._augmentation.mixup else None
+            yield [
+                MicroBatch(
+                    batch[positions] if partners is None else torch.cat([batch[positions], partners[positions]]),
+                    positions,
+                    size,
+                    (positions.stop - positions.start) * distributed.size / size if count else 0.0,
+                )
+                # a rank without samples runs the step with weight 0, since DDP needs every rank
+                for positions in [slice(a, b) for a, b in pairwise(bounds) if b > a] or [slice(0, 1)]
+            ]
+
+    def _prepare(self, micro_batch: MicroBatch, batch: Batch, step: int) -> PreparedBatch:
+        """Returns a micro-batch as the network takes it.
+
+        Args:
+            micro_batch: Which images these are.
+            batch: The images as they are stored, and their labels.
+            step: Number of the step, which seeds the augmentation.
+        """
+        x, labels = batch
+        targets = None
+        if x.dtype == torch.uint8:
+            images, labels, targets, corners = self._augment(micro_batch, batch, step)
+            x = normalize(resize_and_crop(images, self._size, self._config.crop_mode, corners), self._mean, self._std)
+        x = x.to(memory_format=self._memory_format)
+        return PreparedBatch(x, labels, targets, micro_batch.batch_size or len(labels), micro_batch.weight)
+
+    def _augment(
+        self, micro_batch: MicroBatch, batch: Batch, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Returns augmented images, labels, targets (with mixup) and crop positions (with ``crop_mode="center"``)."""
+        images, labels = batch
+        if not self._augmentation and self._config.crop_mode != "center":
+            return images, labels, None, None
+        seed = derive_seed("augment", self._config.seed, step)
+        n = micro_batch.batch_size or len(labels)
+        params = sample_params(self._augmentation, n, images.shape[1:], seed).select(micro_batch.positions)
+        targets = partners = None
+        if self._augmentation.mixup:
+            if self._has_samples:
+                half = len(params.mixup_weight)
+                partner_labels, partners = labels[half:], images[half:]
+                images, labels = images[:half], labels[:half]
+            else:
+                partner_labels, partners = labels.roll(-1), images.roll(-1, 0)
+            weight = params.mixup_weight.to(self._device)[:, None]
+            one_hot, partner_one_hot = (nn.functional.one_hot(y, self._num_classes) for y in (labels, partner_labels))
+            targets = one_hot * weight + partner_one_hot * (1 - weight)
+        images = augment(images, self._augmentation, params, partners=partners, color_components=self._color_components)
+        return images, labels, targets, params.crop_positions

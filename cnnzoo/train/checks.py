@@ -1,0 +1,153 @@
+"""Checks of a run: of model, data and config before the first step, of loss and weights while it trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnzoo.data import Data, ImageData, StreamData, has_samples
+from cnnzoo.errors import InputError, TrainingError
+from cnnzoo.modules import require_weights, unwrap
+from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.optim import frozen_parameters
+from cnnzoo.train.run_dir import RunDir
+
+# argument -> its type in words, its type, how to get one of a name
+_ARGUMENT_TYPES: dict[str, tuple[str, Any, str]] = {
+    "model": ("an nn.Module", nn.Module, "cnnzoo.create({!r}) builds one"),
+    "data": ("an ImageData or StreamData", (ImageData, StreamData), "cnnzoo.load_data({!r}) loads one"),
+    "config": ("a TrainConfig", TrainConfig, "cnnzoo.recipe({!r}) returns one"),
+}
+
+
+def require_type(argument: str, value: object) -> None:
+    """Raises InputError if an argument has another type than expected; for a name, the error says what to call.
+
+    Args:
+        argument: ``"model"``, ``"data"`` or ``"config"``.
+        value: Its value.
+    """
+    expected, types, hint = _ARGUMENT_TYPES[argument]
+    if not isinstance(value, types):
+        suffix = f"; {hint.format(value)}" if isinstance(value, str) else ""
+        raise InputError(f"{argument} must be {expected}, not {type(value).__name__}{suffix}")
+
+
+def require_trainable(model: nn.Module, config: TrainConfig) -> None:
+    """Raises InputError if a module has no weights, or the config leaves no parameter to train.
+
+    Raises:
+        UnknownNameError: If a pattern of ``config.freeze`` matches no parameter.
+    """
+    if unwrap(model) is not model:
+        raise InputError("the model is compiled already; pass the module itself, and compile=True in the config")
+    require_weights(model, "the model")
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not trainable:
+        raise InputError("no parameter of the model requires a gradient, so there is nothing to train")
+    if not trainable - frozen_parameters(model, config):
+        raise InputError(f"freeze={list(config.freeze)} leaves nothing to train")
+
+
+def require_matching(description: Mapping[str, Any], name: str, data: Data) -> None:
+    """Raises InputError if a network has another number of channels or classes than the data.
+
+    Args:
+        description: What ``cnnzoo.modules.describe`` returns.
+        name: Name of the network.
+        data: The data set.
+    """
+    in_channels, channels = description.get("in_channels"), data.shape[0]
+    if in_channels is not None and in_channels != channels:
+        raise InputError(
+            f"{name} expects images with {in_channels} channels, and {data.name} has {channels}; "
+            f"build it with in_channels={channels}"
+        )
+    num_classes, n = description.get("num_classes"), len(data.classes)
+    if num_classes is not None and num_classes != n:
+        raise InputError(f"{name} has {num_classes} classes, and {data.name} has {n}; build it with num_classes={n}")
+
+
+def require_supported(data: Data, config: TrainConfig, *, name: str, size: tuple[int, int], processes: int) -> None:
+    """Raises InputError if the config asks for what this kind of data does not support.
+
+    Args:
+        data: The data set.
+        config: The settings.
+        name: Name of the network.
+        size: (height, width) of the network's input.
+        processes: Number of processes that train together.
+    """
+    dtype = data.train.images.dtype if isinstance(data, ImageData) else data.dtype
+    if dtype != torch.uint8 and (config.augmentation or config.crop_mode == "center"):
+        raise InputError(
+            f"{data.name} has images of {dtype}, which are used unchanged; augmentation and crop_mode='center' need "
+            "images of uint8"
+        )
+    if dtype != torch.uint8 and data.shape[1:] != size:
+        raise InputError(
+            f"{name} expects images of {size[0]}x{size[1]} px, and {data.name} has {data.shape[1]}x{data.shape[2]} "
+            f"({dtype}, which are used unchanged)"
+        )
+    if not has_samples(data.train) and (processes > 1 or config.accumulation_steps > 1):
+        raise InputError(
+            f"{data.name} yields batches, which cannot be shared among {processes} processes or split into "
+            f"{config.accumulation_steps} micro-batches; give a Dataset of samples"
+        )
+
+
+def require_finite_loss(loss: float, name: str, step: int, lr: float, log_every: int, run_dir: RunDir | None) -> None:
+    """Raises TrainingError if the loss is infinite or NaN.
+
+    Args:
+        loss: The loss.
+        name: Name of the network.
+        step: Number of steps done.
+        lr: Learning rate of the last step.
+        log_every: Number of steps between two checks.
+        run_dir: The run folder, if there is one.
+    """
+    if math.isfinite(loss):
+        return
+    checkpoint = "no checkpoint was written yet"
+    if run_dir is not None and run_dir.has_checkpoint():
+        checkpoint = f"the last good checkpoint is in {run_dir.path}"
+    raise TrainingError(
+        f"{name}: the loss became {loss} within the {log_every} steps before step {step} (learning rate {lr:g}); "
+        f"{checkpoint}. Try a lower lr, such as {lr / 10:g}, or more warmup."
+    )
+
+
+def require_finite_weights(model: nn.Module, name: str, step: int, lr: float) -> None:
+    """Raises TrainingError if a weight or buffer is infinite or NaN; the arguments are those of the loss check."""
+    for key, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise TrainingError(
+                f"{name}: at step {step} (learning rate {lr:g}) weights became infinite or NaN ({key}, ...); the "
+                "previous checkpoint is kept. Try a lower lr, or clip_norm=1"
+            )
+
+
+@contextmanager
+def explain_batch_norm_error(name: str, batch_size: int, epoch_size: int) -> Iterator[None]:
+    """Turns torch's error about batch norm of a single value into a TrainingError that names the batch.
+
+    Args:
+        name: Name of the network.
+        batch_size: Number of images in the batch.
+        epoch_size: Number of images in an epoch.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"{name}: batch norm needs more than one value per channel, and the last batch of an epoch of {epoch_size} "
+            f"images has {batch_size}; choose another batch_size"
+        ) from None

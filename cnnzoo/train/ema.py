@@ -1,0 +1,67 @@
+"""The exponential moving average of a module's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+class ModelEMA:
+    """The exponential moving average of a module's floating-point parameters and buffers.
+
+    Args:
+        model: The module.
+        decay: Decay per step; smaller in the first steps, so that the initial weights are soon forgotten.
+
+    Attributes:
+        values: State-dict name -> average; -> weight, while the average is applied.
+        is_applied: Whether the module holds the average instead of its weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._model, self._decay = model, decay
+        self.values = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+        self.is_applied = False
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_floating_point()}
+
+    def update(self, step: int) -> None:
+        """Adds the weights after a step, counted from 0, to the average."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.values.values()), list(self._tensors().values()), 1 - decay)
+
+    def apply(self) -> None:
+        """Puts the average into the module, in place of its weights."""
+        if not self.is_applied:
+            self._swap()
+
+    def restore(self) -> None:
+        """Puts the weights back into the module."""
+        if self.is_applied:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, tensor in self._tensors().items():
+            weight = tensor.clone()
+            tensor.copy_(self.values[name])
+            self.values[name].copy_(weight)
+        self.is_applied = not self.is_applied
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Puts the average into the module for the duration of a ``with`` statement."""
+        self.apply()
+        try:
+            yield
+        finally:
+            self.restore()
+
+    def load(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Copies the averages of a checkpoint."""
+        for name, tensor in self.values.items():
+            tensor.copy_(values[name])

@@ -1,0 +1,118 @@
+"""The learning-rate range test: the loss while the learning rate rises from step to step."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from os import PathLike
+
+from torch import nn
+
+from cnnzoo.data import Data
+from cnnzoo.errors import InputError, TrainingError
+from cnnzoo.measure.figures import new_figure, save_figure
+from cnnzoo.train.callbacks import Callback
+from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class LRFinderResult:
+    """The result of ``lr_find``.
+
+    Attributes:
+        rates: Learning rate of each step.
+        losses: Smoothed loss after each step.
+        suggestion: The learning rate at which the loss fell fastest.
+    """
+
+    rates: Sequence[float]
+    losses: Sequence[float]
+    suggestion: float
+
+    def __str__(self) -> str:
+        lowest = self.rates[self.losses.index(min(self.losses))]
+        return f"the loss falls fastest at lr={self.suggestion:.2g}; it was lowest at {lowest:.2g}"
+
+    def plot(self, path: str | PathLike[str]) -> None:
+        """Draws the loss against the learning rate.
+
+        Args:
+            path: The file; its suffix is the format (``.png``, ``.svg``, ``.pdf``).
+
+        Raises:
+            FileError: If the file cannot be written.
+        """
+        figure = new_figure(5.6, 3.6)
+        axis = figure.subplots()
+        axis.semilogx(self.rates, self.losses)
+        axis.axvline(self.suggestion, linestyle=":", color="gray")
+        axis.set_xlabel("learning rate")
+        axis.set_ylabel("loss, smoothed")
+        axis.grid(True, linewidth=0.5, alpha=0.5)
+        save_figure(figure, path)
+
+
+def lr_find(
+    model: nn.Module,
+    data: Data,
+    config: TrainConfig | None = None,
+    *,
+    low: float = 1e-6,
+    high: float = 10.0,
+    steps: int = 100,
+) -> LRFinderResult:
+    """Returns the loss over a rising learning rate (Smith 2017, "Cyclical Learning Rates"), and the rate it suggests.
+
+    Args:
+        model: The module; a copy of it is trained.
+        data: The data set.
+        config: The other settings.
+        low: The first learning rate.
+        high: The last learning rate; the test ends before, once the loss is four times the lowest.
+        steps: Maximum number of steps.
+
+    Raises:
+        InputError: If ``low`` is not below ``high``, or there are fewer than ten steps.
+        TrainingError: If the loss diverges from the first step on.
+    """
+    if not 0 < low < high or steps < 10:
+        raise InputError(f"0 < low < high and steps >= 10 are needed, not low={low}, high={high}, steps={steps}")
+    recorder = _LossRecorder(steps)
+    config = (config or TrainConfig()).replace(eval_every=0, checkpoint_every=0, ema=0.0)
+    # more epochs than needed: the test ends within an epoch, before any evaluation
+    trainer = Trainer(copy.deepcopy(model), data, config.replace(epochs=steps + 1), callbacks=[recorder], show=False)
+    trainer.lr_at = lambda step: low * (high / low) ** (step / (steps - 1))
+    with contextlib.suppress(_Done, TrainingError):
+        trainer.fit()
+    if len(recorder.losses) < 2:
+        raise TrainingError(f"at lr={low:g} the loss diverges at once; pass a smaller low, or check the data")
+    rates = [trainer.lr_at(step) for step in range(len(recorder.losses))]
+    slopes = [after - before for before, after in pairwise(recorder.losses)]
+    return LRFinderResult(rates, recorder.losses, rates[slopes.index(min(slopes))])
+
+
+class _Done(Exception):
+    """Ends the training of ``lr_find``."""
+
+
+class _LossRecorder(Callback):
+    """Records the smoothed loss of each step, until it is four times the lowest or there were enough steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.losses: list[float] = []
+        self._steps, self._average = steps, 0.0
+
+    def on_step(self, trainer: Trainer) -> None:
+        """Records the loss."""
+        self._average = 0.9 * self._average + 0.1 * float(trainer.last_loss)
+        smoothed = self._average / (1 - 0.9 ** (len(self.losses) + 1))
+        if not math.isfinite(smoothed) or (self.losses and smoothed > 4 * min(self.losses)):
+            raise _Done
+        self.losses.append(smoothed)
+        if len(self.losses) == self._steps:
+            raise _Done

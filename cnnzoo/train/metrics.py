@@ -1,0 +1,175 @@
+"""Figures of a run: sums and times of an epoch, what a history amounts to, confidence intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from cnnzoo.train.distributed import DistributedContext
+
+
+class EpochMetrics:
+    """Running sums of one epoch: loss, correct predictions, images and seconds.
+
+    Args:
+        device: Device of the network.
+        distributed: The processes that train it together.
+
+    Attributes:
+        sums: Loss and number of correct predictions of this process, on the device.
+        samples_seen: Number of images, over all processes.
+        seconds: Seconds in steps, seconds spent waiting for data, seconds in all; see ``read_clock``.
+    """
+
+    def __init__(self, device: torch.device, distributed: DistributedContext) -> None:
+        self.sums = {
+            "loss": torch.zeros((), device=device),
+            "correct": torch.zeros((), dtype=torch.int64, device=device),
+        }
+        self.samples_seen = 0
+        self.seconds = (0.0, 0.0, 0.0)
+        self._distributed = distributed
+        self._step_clock = StepClock(device)
+        self._waited = 0.0
+        self._start = time.perf_counter()
+
+    @torch.no_grad()
+    def update(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Adds a micro-batch, without waiting for the device.
+
+        Args:
+            loss: Mean loss of its images.
+            logits: (N, classes).
+            labels: int64 (N,).
+        """
+        self.sums["loss"] += loss * len(labels)
+        self.sums["correct"] += (logits.argmax(dim=1) == labels).sum()
+
+    def total(self) -> dict[str, torch.Tensor]:
+        """Returns the sums over all processes."""
+        totals = {name: value.clone() for name, value in self.sums.items()}
+        self._distributed.sum(*totals.values())
+        return totals
+
+    def total_loss(self) -> float:
+        """Returns the sum of the losses over all processes; waits for the device."""
+        loss = self.sums["loss"].clone()
+        self._distributed.sum(loss)
+        return float(loss)
+
+    def averages(self) -> dict[str, float]:
+        """Returns mean loss and accuracy over the training images of the epoch."""
+        totals = self.total()
+        return {
+            "loss": float(totals["loss"]) / self.samples_seen,
+            "train_acc": int(totals["correct"]) / self.samples_seen,
+        }
+
+    def throughput(self) -> dict[str, float]:
+        """Returns images per second, in steps and by wall clock, and the share of the time spent waiting for data."""
+        steps, waited, wall = self.seconds
+        return {
+            "examples_per_sec": self.samples_seen / steps,
+            "wall_examples_per_sec": self.samples_seen / wall,
+            "data_share": waited / wall,
+        }
+
+    def reset(self) -> None:
+        """Starts another epoch."""
+        self.seconds, self.samples_seen = (0.0, 0.0, 0.0), 0
+        for value in self.sums.values():
+            value.zero_()
+
+    # --- time ---
+
+    def start_clock(self) -> None:
+        """Starts to count wall-clock time; what came before, such as an evaluation, is not counted."""
+        self._start = time.perf_counter()
+
+    def read_clock(self) -> None:
+        """Adds the time since the clock was started or read to ``seconds``; the device must have finished."""
+        now = time.perf_counter()
+        passed = self._step_clock.read(), self._waited, now - self._start
+        steps, waited, wall = (total + new for total, new in zip(self.seconds, passed, strict=True))
+        self.seconds = steps, waited, wall
+        self._start, self._waited = now, 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time within a ``with`` statement as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Counts the time within a ``with`` statement as a training step."""
+        self._step_clock.start()
+        yield
+        self._step_clock.stop()
+
+
+class StepClock:
+    """Seconds between start and stop, measured by CUDA events on a GPU so that no step waits for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_cuda = device.type == "cuda"
+        self._events: list[tuple[Any, Any]] = []
+        self._total = 0.0
+        self._start = 0.0
+
+    def start(self) -> None:
+        """Starts an interval."""
+        if self._is_cuda:
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            self._events.append((first, last))
+            first.record()
+        else:
+            self._start = time.perf_counter()
+
+    def stop(self) -> None:
+        """Ends the interval."""
+        if self._is_cuda:
+            self._events[-1][1].record()
+        else:
+            self._total += time.perf_counter() - self._start
+
+    def read(self) -> float:
+        """Returns the seconds since the last call; the device must have finished."""
+        total: float = self._total + sum(first.elapsed_time(last) for first, last in self._events) / 1000
+        self._total, self._events = 0.0, []
+        return total
+
+
+def summarize_history(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns loss and accuracies of the last epoch, and rates and share of waiting over all epochs."""
+    last = history[-1] if history else {}
+    summary = {key: last[key] for key in last if key == "loss" or "_acc" in key}
+    for key in ("examples_per_sec", "wall_examples_per_sec"):
+        if history and all(entry.get(key) for entry in history):
+            # all images over all seconds: the harmonic mean, since epochs have equally many images
+            summary[key] = len(history) / sum(1 / entry[key] for entry in history)
+    if history and all("data_share" in entry for entry in history):
+        summary["data_share"] = sum(entry["data_share"] for entry in history) / len(history)
+    return summary
+
+
+# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the normal quantile beyond
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+_NORMAL95 = 1.96
+
+
+def interval_95(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the 95 % confidence interval of the mean of some values, by Student's t; infinite for a single value."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    t = _T95[len(values) - 2] if len(values) - 2 < len(_T95) else _NORMAL95
+    half = t * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return mean - half, mean + half

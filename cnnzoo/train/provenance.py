@@ -1,0 +1,88 @@
+"""What trained weights carry to be used alone: class names, preprocessing, and where they come from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from cnnzoo.files import strip_local_paths
+from cnnzoo.modules import get_notes
+from cnnzoo.train.config import TrainConfig
+
+
+def initial_provenance(model: nn.Module) -> dict[str, Any] | None:
+    """Returns where the weights of a module come from; None if they are random or the module has no notes."""
+    provenance = (get_notes(model) or {}).get("provenance")
+    if not isinstance(provenance, dict) or provenance.get("kind") == "random":
+        return None
+    return dict(provenance)
+
+
+def training_provenance(
+    config: TrainConfig,
+    data_name: str,
+    data_sha256: str,
+    steps: int,
+    metrics: Mapping[str, Any],
+    initial: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Returns the provenance of trained weights.
+
+    Args:
+        config: The settings of the run.
+        data_name: Name of the data; local paths are removed from it.
+        data_sha256: Checksum of the data.
+        steps: Number of steps done.
+        metrics: Figures of the run, of which loss and accuracies are included.
+        initial: Provenance of the initial weights, None if they were random.
+    """
+    provenance: dict[str, Any] = {
+        "kind": "trained",
+        "data": strip_local_paths(data_name),
+        "data_sha256": data_sha256,
+        "config": config.to_dict(),
+        "steps": steps,
+    }
+    provenance |= {key: metrics[key] for key in ("loss", "train_acc", "test_acc") if key in metrics}
+    if initial is not None:
+        provenance["from"] = initial
+    return provenance
+
+
+def write_notes(
+    model: nn.Module,
+    classes: Sequence[object],
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop_mode: str,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Enters class names, preprocessing and provenance in the notes of a module, if it has notes."""
+    if (notes := get_notes(model)) is not None:
+        notes["label_names"] = [str(name) for name in classes]
+        notes["mean"], notes["std"], notes["crop_mode"] = list(mean), list(std), crop_mode
+        notes["provenance"] = provenance
+
+
+def warn_about_drawn_weights(name: str, init: str) -> None:
+    """Warns that ``init`` replaces weights that were trained before."""
+    warnings.warn(
+        f"{name}: init={init!r} draws new weights, so that its trained weights are not used; "
+        "config.replace(init=None) continues from them",
+        stacklevel=4,
+    )
+
+
+def warn_about_other_classes(model: nn.Module, name: str, classes: Sequence[object], data_name: str) -> None:
+    """Warns if the last layer was trained for other classes than those of the data, which it fits by number only."""
+    trained, current = (get_notes(model) or {}).get("label_names"), [str(label) for label in classes]
+    if trained and list(trained) != current:
+        warnings.warn(
+            f"{name}: the last layer was trained for other classes ({', '.join(trained[:3])}, ...) than those of "
+            f"{data_name} ({', '.join(current[:3])}, ...), and training continues from its weights; to start from "
+            "random ones, call its reset_parameters() before",
+            stacklevel=4,
+        )

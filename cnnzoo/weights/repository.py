@@ -1,0 +1,53 @@
+"""Names of model repositories on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cnnzoo.errors import InputError
+
+HUB_PREFIXES = ("hf://", "hf-hub:")  # the Hub's, and timm's
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model repository and one of its revisions.
+
+    Attributes:
+        id: ``"user/repo"``.
+        revision: A branch, tag or commit; None for the main branch.
+    """
+
+    id: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, name: str, revision: str | None = None) -> Repository:
+        """Returns the repository of a name: ``user/repo``, ``hf://user/repo@revision``, ``hf-hub:user/repo``.
+
+        Args:
+            name: The name.
+            revision: A revision, if the name has none.
+
+        Raises:
+            InputError: If the name is not valid, or has another revision than ``revision``.
+        """
+        if not isinstance(name, str):
+            raise InputError(f"a repository must be a string such as 'user/repo', not {type(name).__name__}")
+        path = name
+        for prefix in HUB_PREFIXES:
+            path = path.removeprefix(prefix)
+        id_, at, own_revision = path.removeprefix("models/").partition("@")
+        if not re.fullmatch(r"([\w.-]+/)?[\w.-]+", id_) or ".." in id_ or "--" in id_ or (at and not own_revision):
+            raise InputError(
+                f"{name!r} is not a valid name of a model repository; write 'hf://user/repo' or 'hf://user/repo@v1'"
+            )
+        if own_revision and revision not in (None, own_revision):
+            raise InputError(
+                f"{name!r} names revision {own_revision!r}, and revision={revision!r} another; pass only one of them"
+            )
+        return cls(id_, own_revision or revision)
+
+    def __str__(self) -> str:
+        return f"hf://{self.id}" + (f"@{self.revision}" if self.revision else "")

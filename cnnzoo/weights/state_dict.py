@@ -1,0 +1,76 @@
+"""State dicts: whether they fit a network, and how they get into one that was built on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from cnnzoo.errors import WeightsError
+from cnnzoo.network import CNN, build_network
+from cnnzoo.serialization import DTYPES, TensorInfo
+
+_FLOATING = {name for dtype, name in DTYPES.items() if dtype.is_floating_point}
+
+
+def tensor_infos(state: Mapping[str, torch.Tensor]) -> dict[str, TensorInfo]:
+    """Returns name -> (type, shape) of each tensor."""
+    return {name: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in state.items()}
+
+
+def require_compatible(source: str, infos: Mapping[str, TensorInfo], expected: Mapping[str, TensorInfo]) -> None:
+    """Raises one error that lists every tensor that does not fit a network.
+
+    Floating types are interchangeable: a file in half precision fits a network in single precision.
+
+    Args:
+        source: Where the tensors come from, for the error.
+        infos: Type and shape of each tensor.
+        expected: Type and shape of each tensor of the network.
+
+    Raises:
+        WeightsError: If names, shapes or kinds of number differ.
+    """
+
+    def comparable(info: TensorInfo | None) -> object:
+        return None if info is None else ("floating" if info[0] in _FLOATING else info[0], info[1])
+
+    def text(info: TensorInfo | None) -> str:
+        return "none" if info is None else f"{info[1]} {info[0]}"
+
+    mismatches = [
+        f"{name}: file {text(infos.get(name))}, model {text(expected.get(name))}"
+        for name in sorted({*infos, *expected})
+        if comparable(infos.get(name)) != comparable(expected.get(name))
+    ]
+    if mismatches:
+        raise WeightsError(f"{source}: {len(mismatches)} tensors do not fit the network: {'; '.join(mismatches)}")
+
+
+def assign_state_dict(model: CNN, state: Mapping[str, torch.Tensor]) -> None:
+    """Makes tensors the weights of a network on the meta device, without a copy.
+
+    A tensor that has several names becomes one parameter. Buffers that state dicts do not hold are computed again.
+
+    Args:
+        model: The network; it is changed.
+        state: A state dict that fits it.
+    """
+    parameters: dict[int, nn.Parameter] = {}
+    requires_grad = {
+        name: parameter.requires_grad for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+    values = {
+        name: parameters.setdefault(id(tensor), nn.Parameter(tensor, requires_grad[name]))
+        if name in requires_grad
+        else tensor
+        for name, tensor in state.items()
+    }
+    model.load_state_dict(values, assign=True)
+    if missing := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
+        initial = build_network(model.spec, 0)
+        for name in missing:
+            module_name, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(module_name), attribute, initial.get_buffer(name))
+    assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])

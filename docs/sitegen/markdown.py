@@ -1,0 +1,46 @@
+"""Fragments of Markdown."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+
+from cnnzoo.measure.tables import Table
+
+
+def first_line(documented: object) -> str:
+    """Returns the first line of a docstring."""
+    return (inspect.getdoc(documented) or "").partition("\n")[0]
+
+
+def escape(text: str) -> str:
+    """Returns text in which ``<`` is not the beginning of an HTML tag."""
+    return text.replace("<", "&lt;")
+
+
+def cell(text: str) -> str:
+    """Returns text on one line that can be a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def slug(text: str) -> str:
+    """Returns a part of an anchor."""
+    return re.sub(r"\W+", "-", text.lower()).strip("-")
+
+
+def code_list(names: Sequence[str]) -> str:
+    """Returns names as ```a`, `b` and `c```."""
+    quoted = [f"`{name}`" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]
+
+
+def table_body(table: Table) -> str:
+    """Returns a table without its title, which the page has as a heading."""
+    return escape(table.markdown().partition("\n\n")[2]).strip()
+
+
+def collapsible(heading: str, text: str, *, is_open: bool = False) -> str:
+    """Returns a box that is opened and closed by its heading."""
+    mark = "???+" if is_open else "???"
+    return "\n".join([f'{mark} note "{heading}"', "", *(f"    {line}" for line in text.split("\n"))])

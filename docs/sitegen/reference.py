@@ -1,0 +1,42 @@
+"""The reference of the Python names, as directives for mkdocstrings."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+
+import cnnzoo
+from sitegen.markdown import first_line, slug
+
+MODULES = ("blocks", "initializers", "weights", "data", "train", "measure", "errors")  # with names beyond cnnzoo.*
+
+
+def top_level() -> str:
+    """Returns the public names of cnnzoo, by the module that defines them."""
+    parts = []
+    for module, names in cnnzoo._EXPORTS.items():
+        anchor = slug(module.removeprefix("cnnzoo."))
+        parts += [f"## From {module} {{ #from-{anchor} }}", "", first_line(import_module(module)), ""]
+        parts += [f"::: cnnzoo.{name}\n" for name in names]
+    return "\n".join(parts)
+
+
+def page(module: str) -> str:
+    """Returns the page of a module or subpackage: its public names that cnnzoo itself does not have."""
+    parts = [f"# cnnzoo.{module}", "", first_line(import_module(f"cnnzoo.{module}")), ""]
+    parts += [f"::: cnnzoo.{module}.{name}\n" for name in public_names(module)]
+    return "\n".join(parts)
+
+
+def public_names(module: str) -> list[str]:
+    """Returns the public names of a module that cnnzoo itself does not have."""
+    imported = import_module(f"cnnzoo.{module}")
+    defined = [
+        name
+        for name, value in vars(imported).items()
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == imported.__name__
+        and not name.startswith("_")
+    ]
+    names = getattr(imported, "__all__", defined)
+    return [name for name in names if getattr(cnnzoo, name, None) is not getattr(imported, name)]

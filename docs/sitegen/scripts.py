@@ -1,0 +1,53 @@
+"""The scripts of examples/ and tests/benchmarks/: their docstrings, their output, their code."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+
+from sitegen import ROOT
+from sitegen.markdown import collapsible, escape
+
+
+def examples() -> str:
+    """Returns every script of examples/."""
+    return scripts("examples")
+
+
+def benchmarks() -> str:
+    """Returns every script of tests/benchmarks/."""
+    return scripts("tests/benchmarks", level=3)
+
+
+def scripts(folder: str, level: int = 2) -> str:
+    """Returns every script of a folder that has a docstring, with its output where docs/records/NAME.txt holds it.
+
+    Args:
+        folder: The folder, relative to the repository.
+        level: Level of the headings.
+    """
+    parts = []
+    for file in sorted((ROOT / folder).rglob("*.py")):
+        code = file.read_text()
+        docstring = ast.get_docstring(ast.parse(code))
+        if docstring is None or file.name == "__init__.py":
+            continue
+        path = file.relative_to(ROOT)
+        first, _, rest = docstring.partition("\n")
+        parts += [f"{'#' * level} {path.relative_to(folder)}", "", escape(first), ""]
+        for paragraph in filter(str.strip, rest.split("\n\n")):
+            paragraph = textwrap.dedent(paragraph.strip("\n"))
+            is_shell = paragraph.startswith(("python ", "pip ", "torchrun ", "accelerate ", "hf "))
+            parts += ["```text", paragraph, "```", ""] if is_shell else [escape(paragraph), ""]
+        if (output := ROOT / "docs" / "records" / f"{file.stem}.txt").exists():
+            parts += ["Output:", "", f"```text\n{output.read_text().rstrip()}\n```", ""]
+        parts += [collapsible(f"{path}", f"```python\n{code.strip()}\n```"), ""]
+    return "\n".join(parts)
+
+
+def training_loops() -> str:
+    """Returns the loops of Accelerate and of Lightning Fabric from examples/accelerate_and_lightning.py."""
+    code = (ROOT / "examples" / "accelerate_and_lightning.py").read_text()
+    functions = {node.name: node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    loops = (functions[name] for name in ("train_accelerate", "train_fabric"))
+    return "\n\n".join(f"```python\n{ast.get_source_segment(code, function)}\n```" for function in loops)
