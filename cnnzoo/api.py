@@ -133,9 +133,8 @@ def create(
             trained = weights.load_pretrained(resolve(source, **others), pretrained, seed)
             model = weights.adapt(trained, resolve(source, **knobs), seed)
         else:
-            model = build_network(
-                resolve(source, **knobs), seed
-            )  # drawn on the CPU, so that they are the same on every device
+            # drawn on the CPU, so that the weights are the same on every device
+            model = build_network(resolve(source, **knobs), seed)
         if target is not None:
             model = model.to(target)
     return model if dtype is None else model.to(dtype)

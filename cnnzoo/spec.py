@@ -207,10 +207,10 @@ def _block_from_dict(data: object, budget: list[int], depth: int) -> Block:
 
 def _fill_labels(sections: tuple[tuple[Block, ...], ...], name: str) -> tuple[tuple[Block, ...], ...]:
     """Fills in missing labels: blocks with weights count up, the others repeat the number before them."""
-    given = [block.label for blocks in sections for block in blocks if block.label]
-    if duplicates := sorted(label for label, times in Counter(given).items() if times > 1):
+    explicit = [block.label for blocks in sections for block in blocks if block.label]
+    if duplicates := sorted(label for label, times in Counter(explicit).items() if times > 1):
         raise SpecError(f"{name}: labels must be unique, and {', '.join(map(repr, duplicates))} occurs more than once")
-    used = set(given)
+    used = set(explicit)
     depth = 0
 
     def next_label(block: Block) -> str:

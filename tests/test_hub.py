@@ -347,7 +347,9 @@ def test_names(net: cnnzoo.CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         cnnzoo.load("hf://ann/x@v1", revision="v2")
     with pytest.raises(InputError, match="revision= is for the Hub, and 'ann/tiny-net' is a path; for a repository"):
         cnnzoo.load("ann/tiny-net", revision="v1")
-    with pytest.raises(InputError, match="token, endpoint= is for the Hub; name a repository, such as 'hf://user/repo'"):
+    with pytest.raises(
+        InputError, match="token, endpoint= is for the Hub; name a repository, such as 'hf://user/repo'"
+    ):
         cnnzoo.create("lenet", token="x", endpoint="y")
     with pytest.raises(FileError, match="none does not exist"):
         cnnzoo.push("none", REPO)

@@ -77,9 +77,7 @@ def test_a_name_of_the_zoo_is_refused_before_the_first_look_up() -> None:
 
 def test_names_are_taken_once() -> None:
     taken = make("lenet")
-    with pytest.raises(
-        InputError, match="model 'lenet' is already registered by cnnzoo.models.lenet; choose"
-    ):
+    with pytest.raises(InputError, match="model 'lenet' is already registered by cnnzoo.models.lenet; choose"):
         cnnzoo.register(taken)
     again = make("minenet")
     cnnzoo.register(again)

@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,19 +63,20 @@ class ModuleCall:
     moved_bytes: int = 0
 
 
-class StorageInfo(NamedTuple):
+@dataclass(eq=False, slots=True)
+class StorageInfo:
     """What the counter knows of a storage.
 
     Attributes:
         from_input: Whether its values depend on the input.
         call: Index of the call that wrote or last returned it; -1 for the input.
-        field: The receptive field of one position.
+        receptive_field: That of one position.
         maps: Shape (N, C, H, W) of the maps whose values it holds, also once they are flattened; else empty.
     """
 
     from_input: bool = False
     call: int = -1
-    field: ReceptiveField = ReceptiveField()
+    receptive_field: ReceptiveField = ReceptiveField()
     maps: tuple[int, ...] = ()
 
 
@@ -129,14 +130,12 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if first is None:
             return
         call.out_shape = tuple(first.shape)
-        key = first.untyped_storage()._cdata
-        info = self.storages.get(key)
+        info = self._info(first)
         if info is not None:
-            call.receptive_field = max(info.field.size)
+            call.receptive_field = max(info.receptive_field.size)
             if not module._modules:
                 self._add_source(index, info)
-                # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
-                self.storages[key] = info._replace(call=index)
+                info.call = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
 
     def count_uncalled_params(self, model: nn.Module) -> None:
         """Adds the parameters of modules that were never called to the innermost called module around them."""
@@ -166,7 +165,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         n = max(tensor.dim() - 2, 1)
         maps = tuple(tensor.shape) if tensor.dim() > 2 else ()
         self.storages[tensor.untyped_storage()._cdata] = StorageInfo(
-            True, field=ReceptiveField((1,) * n, (1.0,) * n), maps=maps
+            True, receptive_field=ReceptiveField((1,) * n, (1.0,) * n), maps=maps
         )
 
     def save_for_backward(self, tensor: torch.Tensor) -> None:
@@ -216,8 +215,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         infos = [info for x in inputs if (info := self._info(x)) is not None and info.from_input]
         for info in infos:
             self._add_source(index, info)
-        widest = max(infos, key=lambda info: info.field.size) if infos else StorageInfo()
-        receptive_field, maps = widest.field, widest.maps
+        widest = max(infos, key=lambda info: info.receptive_field.size) if infos else StorageInfo()
+        receptive_field, maps = widest.receptive_field, widest.maps
 
         if rules.is_product(op):
             maps = ()
