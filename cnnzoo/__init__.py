@@ -155,7 +155,7 @@ def __dir__() -> list[str]:
 class _Package(ModuleType):
     """The package, in which a function takes precedence over the module of the same name.
 
-    Importing the module ``cnnzoo.diff`` binds it to the attribute ``diff`` of the package, which is the function.
+    Otherwise, importing the module ``cnnzoo.diff`` would replace the function ``cnnzoo.diff``.
     """
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -1,4 +1,4 @@
-"""The verbs of the library: each resolves a name, a Spec or a path, and calls the package that does the work."""
+"""The verbs of the library: each resolves a name, a Spec or a path, and calls the subpackage that does the work."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ def list_models(pattern: str = "*", *, pretrained: bool | str = False) -> list[s
         pattern: A wildcard such as ``"alex*"``.
         pretrained: Lists only models for which ``create(name, pretrained=...)`` has weights: True for weights that ship
             with cnnzoo, ``"torchvision"`` for those of torchvision.
+
+    Raises:
+        InputError: If ``pretrained`` is something else.
     """
     if pretrained not in (True, False, "torchvision"):
         raise InputError(f"pretrained must be True, False or 'torchvision', not {pretrained!r}")
@@ -80,7 +83,7 @@ def create(
     cache_dir: str | PathLike[str] | None = None,
     **knobs: Any,
 ) -> CNN:
-    """Builds a network, in train mode, as torch does.
+    """Builds a network, in train mode like any new module.
 
     A saved network, or one with ``pretrained=``, has its trained weights; if the knobs set other ``num_classes`` or
     ``in_channels``, they are adapted, and a warning describes how. Otherwise the weights are random.
@@ -106,6 +109,7 @@ def create(
         FileError: If weights cannot be read or downloaded.
         HubError: If a repository on the Hub cannot be read.
         WeightsError: If the weights do not fit the network.
+        InputError: If an argument is invalid or does not apply to ``source``, or the device does not exist.
     """
     hub: dict[str, Any] = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
     saved = _is_saved(source)
@@ -141,7 +145,7 @@ def create(
 
 
 def _with_weights(model: CNN | str | PathLike[str]) -> CNN:
-    """Returns a network, the network saved at a path, or the network of a name whose weights ship."""
+    """Returns ``model`` itself if it is a network; loads it if it is a path, or a name whose weights ship."""
     if isinstance(model, CNN):
         return model
     if isinstance(model, str) and is_model(model) and not exists(Path(model)):
@@ -162,7 +166,7 @@ def count(
     """Counts parameters and multiply-adds exactly, per layer and in total, without computing anything.
 
     Args:
-        source: A registered name, a Spec, a saved network, or any ``nn.Module``, which is left as it was.
+        source: A registered name, a Spec, a saved network, or any ``nn.Module``, which is left unchanged.
         input_size: Shape of the input, batch included: (N, C, H, W). By default, for a network of the zoo, one image of
             its own size.
         inputs: Instead of ``input_size``, the input itself: a tensor, a tuple of arguments, or a mapping from names to
@@ -207,6 +211,7 @@ def draw(
         **knobs: As for ``create``, for a name or a Spec.
 
     Raises:
+        InputError: If there is no input, or the module cannot run on it.
         FileError: If the picture cannot be written.
     """
     measure.draw(count(source, input_size, **knobs), path)
@@ -279,7 +284,7 @@ def compare(
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Comparison:
-    """Compares two or more networks: counts, ratios, the claims of a source that covers all; trains them if asked.
+    """Compares two or more networks: counts, ratios and published figures; with ``train``, also their training.
 
     Args:
         *sources: Names, Specs, networks of the zoo, or CountReports.
@@ -287,7 +292,7 @@ def compare(
         train: A data set on which each network is trained; networks given by name or Spec are built for its channels
             and classes.
         recipe: The training: a TrainConfig, or the name of a recipe; ``name/model`` is preferred where it exists.
-        settings: Fields of the TrainConfig to change.
+        settings: Fields of the TrainConfig to replace, by name.
         out: With ``train``: a folder for the runs (one subfolder each), ``compare.json`` and ``compare.png``.
         overwrite: Whether existing runs may be replaced.
 
@@ -354,7 +359,7 @@ def _make_trainers(
     out: Path | None,
     overwrite: bool,
 ) -> list[train.Trainer]:
-    """Builds all trainers before the first one runs, so that an error in the last is raised at once."""
+    """Builds all trainers before the first run, so that an error in any of them is raised at once."""
     trainers: list[train.Trainer] = []
     folders: set[str] = set()
     for model in models:
@@ -381,7 +386,7 @@ def seed_sweep(
     """Trains a network once per seed, for the mean and 95 % confidence interval of its results.
 
     Args:
-        source: A registered name, or a Spec; it is built for the classes and channels of the data.
+        source: A registered name, or a Spec; the network is built for the classes and channels of the data.
         data: The data set.
         config: The settings of the training; its seed is replaced by each seed, which decides the initial weights too.
         seeds: The seeds, or their number: 0, 1, 2, ...
@@ -407,7 +412,7 @@ def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, o
     The page is self-contained. Parts that an unfinished or damaged run lacks are left out.
 
     Args:
-        *runs: Run folders, or the folders of several that ``compare`` and ``seed_sweep`` write. Runs that differ
+        *runs: Run folders, or folders of several runs that ``compare`` and ``seed_sweep`` write. Runs that differ
             only in their seed are grouped.
         out: The file; by default ``report.html`` in the run folder, or in the current folder if several are given.
         overwrite: Whether an existing file may be replaced.
@@ -433,7 +438,7 @@ def _diff(a: nn.Module, b: nn.Module) -> Difference | None:
 
 
 class Trainer(train.Trainer):
-    """A ``cnnzoo.train.Trainer`` that can build the networks of the zoo again when it resumes their runs."""
+    """A ``cnnzoo.train.Trainer`` that rebuilds the networks of the zoo when it resumes their runs."""
 
     build_model = staticmethod(weights.build_from_description)
 
@@ -466,14 +471,7 @@ def evaluate(
     train.require_type("data", data)
     require_weights(network, network.spec.name)
     channels, height, width = network.spec.input
-    if channels != data.shape[0]:
-        raise InputError(
-            f"{network.spec.name} expects images with {channels} channels, and {data.name} has {data.shape[0]}"
-        )
-    if network.spec.num_classes != len(data.classes):
-        raise InputError(
-            f"{network.spec.name} has {network.spec.num_classes} classes, and {data.name} has {len(data.classes)}"
-        )
+    train.require_matching(network.spec.name, channels, network.spec.num_classes, data)
     with reuse_memory():
         return train.evaluate(
             network,

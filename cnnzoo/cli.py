@@ -21,7 +21,7 @@ SAMPLE = "fashion_mnist_sample"
 
 
 class _Commands(click.Group):
-    """Prints errors of cnnzoo on one line; exit code 0 is success, 1 failure, 2 wrong usage, 130 Ctrl-C."""
+    """A command group that prints errors on one line; exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -40,7 +40,7 @@ class _Commands(click.Group):
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on
-    """Parses NAME=VALUE; the value is JSON if it parses as JSON, else a string."""
+    """An argument NAME=VALUE; the value is JSON if it parses as JSON, else a string."""
 
     name = "NAME=VALUE"
 
@@ -77,7 +77,7 @@ _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing
 
 
 def _hub(command: Any) -> Any:
-    """Adds the option of the Hub's address; a token is not an option, since other users can read command lines."""
+    """Adds the option --endpoint; a token is not an option, since other users can read command lines."""
     return click.option("--endpoint", metavar="URL", help="Address of the Hub; default: HF_ENDPOINT.")(command)
 
 
@@ -154,7 +154,7 @@ def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> N
 @main.command()
 @click.argument("name")
 @_knobs
-@click.option("-o", "--out", required=True, help="The picture: alexnet.svg, .png or .pdf.")
+@click.option("-o", "--out", required=True, help="The file: alexnet.svg, .png or .pdf.")
 def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
     """Draw the architecture of the model NAME."""
     from cnnzoo import api
@@ -187,7 +187,7 @@ def compare(
     html: str | None,
     as_json: bool,
 ) -> None:
-    """Compare the models NAMES: counts, ratios, and the claims of a source that covers all."""
+    """Compare the models NAMES: counts, ratios and published figures."""
     from cnnzoo import api
     from cnnzoo.data import load_data
 
@@ -225,7 +225,7 @@ def compare(
 
 @main.command()
 @click.argument("pattern", default="*")
-@click.option("-o", "--out", help="Also draw the picture: timeline.svg, .png or .pdf.")
+@click.option("-o", "--out", help="Also draw a picture: timeline.svg, .png or .pdf.")
 @_json
 def timeline(pattern: str, out: str | None, as_json: bool) -> None:
     """Show the models whose names match PATTERN by year: cost and published accuracy."""
@@ -320,7 +320,7 @@ def train(
 
 
 def _is_silent_rank() -> bool:
-    """Returns whether another process of the group prints."""
+    """Returns whether this is a process of a distributed run that prints nothing."""
     return int(os.environ.get("RANK", "0")) > 0
 
 

@@ -54,14 +54,14 @@ def forked_rng(device: torch.device) -> Iterator[None]:
 @contextmanager
 def deterministic_algorithms(enabled: bool) -> Iterator[None]:
     """Makes torch refuse nondeterministic operators, if enabled, and restores its setting at the end."""
-    before = torch.are_deterministic_algorithms_enabled()
+    was_enabled = torch.are_deterministic_algorithms_enabled()
     if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
         torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(was_enabled)
 
 
 def device_name(device: torch.device) -> str:
@@ -70,7 +70,7 @@ def device_name(device: torch.device) -> str:
 
 
 def cpu_info() -> dict[str, str]:
-    """Returns the fields of the first CPU in /proc/cpuinfo (``model name``, ``flags``, ...), none without that file."""
+    """Returns the fields of the first CPU in /proc/cpuinfo (``model name``, ...); empty without that file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
@@ -78,15 +78,20 @@ def cpu_info() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
+def cpu_bf16_flag() -> str | None:
+    """Returns the CPU flag of native bf16 arithmetic, ``"amx_bf16"`` or ``"avx512_bf16"``; None if there is none."""
+    flags = cpu_info().get("flags", "").split()
+    return next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), None)
+
+
 def machine_info() -> dict[str, Any]:
-    """Returns what measurements depend on: processor, cores, threads, GPUs and software versions."""
+    """Returns the properties of this machine that measurements depend on: hardware, threads and versions."""
     cpu = cpu_info()
-    flags = set(cpu.get("flags", "").split())
     return {
         "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "bf16": next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), None),
+        "bf16": cpu_bf16_flag(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "system": platform.system(),
         "python": platform.python_version(),

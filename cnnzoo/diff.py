@@ -1,4 +1,4 @@
-"""The difference of two networks, block by block, and its effect on parameters and multiply-adds."""
+"""The difference between two networks, block by block, and its effect on parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ LabeledBlock = tuple[str, Block]  # a block with its full label
 
 @dataclass(frozen=True)
 class Change:
-    """One block of two networks, and what differs.
+    """One block in which two networks differ.
 
     Attributes:
-        label: The block's label; ``"C1 → conv1"`` if the two networks call it differently.
+        label: The block's label; ``"C1 → conv1"`` if it has different labels in the two networks.
         what: What differs, in words.
         before: The block of the first network, or None.
         after: The block of the second network, or None.
-        params: Parameters that the second network has more in this block (negative: fewer).
-        macs: MACs that it has more in this block, for one image.
+        params: Parameters of the second network in this block, minus those of the first.
+        macs: MACs of the second network in this block, minus those of the first, for one image.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Difference(Printable):
     Attributes:
         a: The first network's count.
         b: The second network's count.
-        changes: The blocks that differ, in order; also equal blocks whose input differs.
+        changes: The blocks that differ, in order; also equal blocks on different inputs.
         same: Number of blocks without a difference.
     """
 
@@ -98,7 +98,7 @@ class Difference(Printable):
 def compare_specs(a: Spec, b: Spec) -> Difference:
     """Compares two networks block by block.
 
-    Blocks are matched by label if both networks have it, else by kind (a convolution, a pool, ...) and position.
+    Blocks are matched as by ``align``.
 
     Args:
         a: The first network.
@@ -157,7 +157,7 @@ def compare_specs(a: Spec, b: Spec) -> Difference:
 
 
 class _CountedSpec:
-    """One of the two networks: its blocks, their counts, the shapes of their inputs, and their predecessors."""
+    """One of the two networks: its blocks, with their counts, input shapes and predecessors."""
 
     def __init__(self, spec: Spec) -> None:
         with torch.device("meta"):
@@ -175,7 +175,7 @@ class _CountedSpec:
 
 
 def _describe_change(before: Block, after: Block) -> list[str]:
-    """Returns how one block differs from the other, in words."""
+    """Returns the differences between two blocks, in words."""
     if type(before) is not type(after):
         return [f"{before} → {after}"]
     return [f"{name} {old!r} → {new!r}" for name, old, new in changed_fields(before, after)]
@@ -192,10 +192,10 @@ def _signed(change: int) -> str:
 
 
 def align(a: Spec, b: Spec) -> list[tuple[LabeledBlock | None, LabeledBlock | None]]:
-    """Returns the blocks of two networks in pairs, in order; None where one has no counterpart.
+    """Returns the blocks of two networks in pairs, in order; a block without a counterpart is paired with None.
 
-    Blocks are matched by label if both networks have one of that label and kind, else by kind and size, else by kind
-    alone.
+    Blocks are matched by label if both networks have a block with that label and kind, else by kind and size, else by
+    kind alone; matches keep the order of both networks.
     """
     blocks_a, blocks_b = list(a.blocks()), list(b.blocks())
     keys = [[(label, block.label_prefix) for label, block in blocks] for blocks in (blocks_a, blocks_b)]
@@ -229,7 +229,7 @@ def align(a: Spec, b: Spec) -> list[tuple[LabeledBlock | None, LabeledBlock | No
 
 
 def changed_fields(before: Block, after: Block) -> list[tuple[str, Any, Any]]:
-    """Returns (field, old value, new value) of two blocks of one kind; labels and inner blocks are not compared."""
+    """Returns (field, old value, new value) where two blocks of one kind differ; labels and paths are not compared."""
     values = [(item.name, getattr(before, item.name), getattr(after, item.name)) for item in dataclasses.fields(before)]
     return [
         (name, old, new)

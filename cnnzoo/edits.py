@@ -1,4 +1,4 @@
-"""Edits of a Spec: change, remove and insert blocks, and the generic knobs that every network has."""
+"""Edits of a Spec: changed, removed and inserted blocks, and the generic knobs of every network."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ def edit(spec: Spec, match: Match, **changes: Any) -> Spec:
 
     Args:
         spec: The network, which is not changed.
-        match: A label, which may have wildcards (``"pool*"``, ``"inception*/conv1"``), or a kind of block
+        match: A label, optionally with wildcards (``"pool*"``, ``"inception*/conv1"``), or a kind of block
             (``cnnzoo.blocks.Conv``), which matches everywhere, also inside a Parallel.
         **changes: New values of fields of the blocks.
 
     Raises:
-        SpecError: If no block matches, or a field does not take a value.
+        SpecError: If no block matches, or a value is invalid.
         UnknownNameError: If a matching block has no such field.
+        InputError: If ``spec`` is not a Spec, or ``match`` is neither a label nor a kind of block.
     """
 
     def change(block: Block, label: str) -> Sequence[Block]:
@@ -60,10 +61,11 @@ def remove(spec: Spec, *matches: Match) -> Spec:
 
     Args:
         spec: The network, which is not changed.
-        *matches: Labels, which may have wildcards, or kinds of blocks.
+        *matches: Labels, optionally with wildcards, or kinds of blocks.
 
     Raises:
         SpecError: If one of them matches no block.
+        InputError: If ``spec`` is not a Spec, or one of ``matches`` is neither a label nor a kind of block.
     """
     for match in matches:
         _require_match(spec, match)
@@ -77,13 +79,14 @@ def insert(spec: Spec, *, blocks: Block | Sequence[Block], after: str | None = N
 
     Args:
         spec: The network, which is not changed.
-        blocks: The new blocks, or one; those without a label get one.
+        blocks: The new blocks, or a single one; blocks without a label get one.
         after: The label of the block that they follow.
         before: The label of the block that they precede.
 
     Raises:
-        SpecError: If not exactly one of ``after`` and ``before`` is given.
+        SpecError: If both or neither of ``after`` and ``before`` are given.
         UnknownNameError: If no block has that label.
+        InputError: If ``spec`` is not a Spec.
     """
     _require_spec(spec)
     new = [blocks] if isinstance(blocks, Block) else blocks
@@ -124,7 +127,7 @@ def _require_match(spec: Spec, match: Match) -> None:
         raise SpecError(f"{spec.name} has no block of {what}; its blocks: {labels}")
 
 
-# --- generic knobs: edits that make sense for every network ---
+# --- generic knobs: edits that apply to every network ---
 
 
 def _set_activation(spec: Spec, value: str) -> Spec:
@@ -181,7 +184,7 @@ def _scale_width(spec: Spec, value: float) -> Spec:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise InputError(f"width must be a number above 0, such as 0.5, not {value!r}")
     convs = [block for _, block in spec.blocks() if isinstance(block, Conv)]
-    # the output of a convolution must divide into the groups of those after it
+    # the output maps of a convolution must be divisible into the groups of the convolutions after it
     multiple = math.lcm(*(conv.groups for conv in convs if conv.groups != conv.out_channels))
     return spec.map_blocks(lambda block, label: (block.scale_width(value, multiple),))
 
@@ -217,7 +220,7 @@ KNOBS: dict[str, Callable[[Spec, Any], Spec]] = {
 
 
 def apply_knobs(spec: Spec, **knobs: Any) -> Spec:
-    """Returns a Spec with generic knobs applied, also inside every Parallel.
+    """Returns a Spec with generic knobs applied, also inside each Parallel.
 
     ``activation`` replaces the existing activations; ``norm`` replaces the existing norms, or adds one to every
     convolution if there is none; ``pooling`` (``"max"``, ``"avg"``) changes window pooling, not adaptive pooling;
@@ -226,7 +229,9 @@ def apply_knobs(spec: Spec, **knobs: Any) -> Spec:
     ``in_channels`` and ``image_size`` set the shapes of input and output.
 
     Raises:
-        UnknownNameError: If a knob is not known.
+        UnknownNameError: If a knob, or the name that it is set to, is not known.
+        InputError: If the value of a knob is invalid.
+        SpecError: If a block cannot follow a knob.
     """
     for name, value in knobs.items():
         if name not in KNOBS:

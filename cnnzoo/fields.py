@@ -1,7 +1,7 @@
 """Checked fields of frozen dataclasses: type, range, choices and help text in one place, for blocks and configs.
 
-A field made here carries a ``check``, which returns the value in the type of the field (a JSON list becomes a tuple, an
-integer a float), or raises ``Mismatch``. A dataclass calls ``check_fields`` in ``__post_init__``.
+Each field has a ``check`` in its metadata, which converts a value to the type of the field (a list becomes a tuple,
+an integer a float), or raises ``Mismatch``. A dataclass calls ``check_fields`` in ``__post_init__``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cnnzoo.errors import CnnzooError, InputError, UnknownNameError, unknown
 
 Check = Callable[[Any], Any]
 
-MISSING: Any = dataclasses.MISSING  # as a default: the field must be given
-MAX_INT = 2**63 - 1  # the largest that torch's integers hold
+MISSING: Any = dataclasses.MISSING  # as a default: the field is required
+MAX_INT = 2**63 - 1  # the maximum of int64
 
 
 class Mismatch(Exception):
@@ -25,7 +25,7 @@ class Mismatch(Exception):
 
     Attributes:
         expected: What the field takes: ``"an integer of at least 1"``.
-        choices: The names that the field takes, where it takes names.
+        choices: The valid names, if the field takes a name.
     """
 
     def __init__(self, expected: str, choices: Iterable[str] | None = None) -> None:
@@ -35,13 +35,13 @@ class Mismatch(Exception):
 
 
 def checked_field(default: Any, check: Check, *, help: str = "", optional: bool = False) -> Any:
-    """Returns a dataclass field whose values ``check`` converts.
+    """Returns a dataclass field whose values ``check`` checks and converts.
 
     Args:
-        default: The default, ``MISSING`` for none.
+        default: The default; ``MISSING`` for a required field.
         check: Returns the converted value, or raises ``Mismatch``.
-        help: What the field means, one clause.
-        optional: Whether None is a value too.
+        help: The meaning of the field, in one clause.
+        optional: Whether None is allowed.
     """
 
     def check_optional(value: Any) -> Any:
@@ -65,7 +65,7 @@ def int_field(
     optional: bool = False,
     help: str = "",
 ) -> Any:
-    """Returns a field of an integer from ``minimum`` to ``maximum``, or of a pair of them (height, width)."""
+    """Returns a field for an integer from ``minimum`` to ``maximum``, or also for a pair of them (height, width)."""
     limits = f"of at least {minimum}" if maximum == MAX_INT else f"from {minimum} to {maximum}"
     expected = f"an integer {limits}" + (" or a pair of them" if pair else "")
 
@@ -91,7 +91,7 @@ def float_field(
     optional: bool = False,
     help: str = "",
 ) -> Any:
-    """Returns a field of a finite number from ``minimum`` to ``maximum``, and less than ``below``."""
+    """Returns a field for a finite number from ``minimum`` to ``maximum`` that is less than ``below``."""
     limits = [
         *([f"at least {minimum:g}"] if minimum > -math.inf else []),
         *([f"at most {maximum:g}"] if maximum < math.inf else []),
@@ -100,19 +100,20 @@ def float_field(
     expected = f"a number {' and '.join(limits)}" if limits else "a finite number"
 
     def check(value: Any) -> float:
-        if not _is_number(value) or not minimum <= value <= maximum or not value < below:
+        if not is_number(value) or not minimum <= value <= maximum or not value < below:
             raise Mismatch(expected)
         return float(value)
 
     return checked_field(default, check, help=help, optional=optional)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Returns whether a value is a finite int or float."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def bool_field(default: bool, *, help: str = "") -> Any:
-    """Returns a field of True or False."""
+    """Returns a field for True or False."""
 
     def check(value: Any) -> bool:
         if not isinstance(value, bool):
@@ -123,7 +124,7 @@ def bool_field(default: bool, *, help: str = "") -> Any:
 
 
 def choice_field(default: Any, choices: Collection[str], *, optional: bool = False, help: str = "") -> Any:
-    """Returns a field of one of some names: a tuple of them, or a registry."""
+    """Returns a field for one of the names in ``choices``, a tuple or a registry."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -136,14 +137,14 @@ def choice_field(default: Any, choices: Collection[str], *, optional: bool = Fal
 def parsed_field(
     default: Any, parse: Callable[[str], object], expected: str, *, optional: bool = False, help: str = ""
 ) -> Any:
-    """Returns a field of a text that ``parse`` accepts; what it raises is the error.
+    """Returns a field for a string that ``parse`` accepts; an error that ``parse`` raises is not replaced.
 
     Args:
         default: The default.
-        parse: Called with the text.
-        expected: What the field takes, for values that are not text: ``"the name of a norm, such as 'batch'"``.
-        optional: Whether None is a value too.
-        help: What the field means.
+        parse: Called with the string.
+        expected: What the field takes, for values that are not strings: ``"the name of a norm, such as 'batch'"``.
+        optional: Whether None is allowed.
+        help: The meaning of the field, in one clause.
     """
 
     def check(value: Any) -> str:
@@ -156,10 +157,10 @@ def parsed_field(
 
 
 def float_tuple_field(default: tuple[float, ...] = (), *, help: str = "") -> Any:
-    """Returns a field of a tuple of numbers of at least 0."""
+    """Returns a field for a tuple of numbers of at least 0."""
 
     def check(value: Any) -> tuple[float, ...]:
-        if not isinstance(value, (list, tuple)) or not all(_is_number(v) and v >= 0 for v in value):
+        if not isinstance(value, (list, tuple)) or not all(is_number(v) and v >= 0 for v in value):
             raise Mismatch("a list of numbers of at least 0")
         return tuple(map(float, value))
 
@@ -167,7 +168,7 @@ def float_tuple_field(default: tuple[float, ...] = (), *, help: str = "") -> Any
 
 
 def str_tuple_field(default: tuple[str, ...] = (), *, help: str = "") -> Any:
-    """Returns a field of a tuple of texts."""
+    """Returns a field for a tuple of strings."""
 
     def check(value: Any) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
@@ -178,11 +179,11 @@ def str_tuple_field(default: tuple[str, ...] = (), *, help: str = "") -> Any:
 
 
 def float_mapping_field(*, help: str = "") -> Any:
-    """Returns a field of a mapping from text to numbers of at least 0, empty by default."""
+    """Returns a field for a mapping from strings to numbers of at least 0, empty by default."""
 
     def check(value: Any) -> dict[str, float]:
         if not isinstance(value, Mapping) or not all(
-            isinstance(k, str) and _is_number(v) and v >= 0 for k, v in value.items()
+            isinstance(k, str) and is_number(v) and v >= 0 for k, v in value.items()
         ):
             raise Mismatch("an object of numbers of at least 0 by name")
         return {name: float(number) for name, number in value.items()}
@@ -195,11 +196,12 @@ def check_fields(instance: Any, error: type[CnnzooError], context: str = "") -> 
 
     Args:
         instance: The dataclass.
-        error: What to raise for a value of the wrong type or out of range.
-        context: What stands before the name of the field in the error: ``"Conv (block 'conv1'): "``.
+        error: The exception to raise for a value of the wrong type or out of range.
+        context: The beginning of the message, before the name of the field: ``"Conv (block 'conv1'): "``.
 
     Raises:
         UnknownNameError: If a name is not one of the choices of its field.
+        CnnzooError: If another value is invalid; its class is ``error``.
     """
     for item in dataclasses.fields(instance):
         if "check" not in item.metadata:
@@ -220,10 +222,10 @@ def require_field(cls: Any, name: str, kind: str) -> dataclasses.Field[Any]:
     Args:
         cls: The dataclass.
         name: The name.
-        kind: What to call the field in the error: ``"field of TrainConfig"``.
+        kind: How the error calls the field: ``"field of TrainConfig"``.
 
     Raises:
-        UnknownNameError: If there is no such field; the error names the nearest.
+        UnknownNameError: If there is no such field; the error suggests similar names.
     """
     known = {item.name: item for item in dataclasses.fields(cls)}
     if name not in known:
@@ -232,7 +234,7 @@ def require_field(cls: Any, name: str, kind: str) -> dataclasses.Field[Any]:
 
 
 def check_positive_int(name: str, value: object, maximum: int = 2**24) -> int:
-    """Returns an argument as an int, if it is an integer from 1 to ``maximum``; numpy's integers are accepted.
+    """Returns an argument as an int if it is an integer from 1 to ``maximum``; numpy integers are accepted.
 
     Raises:
         InputError: If it is not.

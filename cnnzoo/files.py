@@ -1,4 +1,4 @@
-"""Files: their names in model and run folders, atomic writes, JSON, and paths that are not to be published."""
+"""Files: their names in model and run folders, atomic writes, JSON, and local paths in text to be published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO, Any
 from cnnzoo.errors import FileError
 
 # The files of a model folder, and those that a training run adds.
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE = "train.json", "history.jsonl", "metrics.json", "curves.png"
 CHECKPOINT_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
 
@@ -51,7 +51,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def os_reason(error: Exception) -> object:
-    """Returns the operating system's words for an error, without the number and the path."""
+    """Returns the operating system's message for an error, without the number and the path."""
     return getattr(error, "strerror", None) or error
 
 
@@ -81,7 +81,11 @@ def remove_file(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as JSON, completely or not at all."""
+    """Writes a value as JSON, completely or not at all.
+
+    Raises:
+        FileError: If the file cannot be written.
+    """
     with atomic_write(path) as file:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 

@@ -1,7 +1,7 @@
 """Initial weights by name: ``"xavier_uniform"``, ``"xavier_uniform:4"``, ``"normal:0.01"``.
 
-A name can stand in a block of a Spec, in a recipe and on a command line alike. The number behind the colon is the one
-argument that the initializer takes (a gain, a bound, a standard deviation).
+Blocks, recipes and the command line accept the same names. The number after the colon is the argument of the
+initializer: a gain, a bound, a standard deviation, ...
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def register_initializer(name: str, function: Initializer | None = None, *, defa
 
     Args:
         name: The name.
-        function: Takes the weight and the number that may be written behind the name.
-        default: The number where none is written.
+        function: Takes the weight and the number after the colon.
+        default: The number if none is written.
 
     Raises:
         InputError: If the name is taken, or is not an identifier.
@@ -76,7 +76,7 @@ def make_initializer(text: str) -> Callable[[torch.Tensor], object]:
     """Returns the function that fills a weight in place.
 
     Args:
-        text: A registered name, with its number behind a colon where one is wanted.
+        text: A registered name, optionally with its number after a colon.
 
     Returns:
         A function of one tensor of at least two dimensions (of any shape for ``normal``, ``uniform``, ``constant``).
@@ -89,11 +89,15 @@ def make_initializer(text: str) -> Callable[[torch.Tensor], object]:
 
 
 def initialize(model: nn.Module, text: str) -> None:
-    """Fills the weights of every convolution and dense layer; biases are left as they are.
+    """Fills the weights of every convolution and dense layer; biases are left unchanged.
 
     Args:
         model: Any module.
-        text: An initializer by name.
+        text: As for ``make_initializer``.
+
+    Raises:
+        UnknownNameError: If the name is not registered.
+        InputError: If the number is not valid.
     """
     fill = make_initializer(text)
     for module in model.modules():

@@ -12,7 +12,7 @@ from cnnzoo.errors import InputError
 
 
 class DescribedModule(Protocol):
-    """What training, evaluation and reports use of a module besides ``nn.Module``; a module may lack either part.
+    """The interface that training, evaluation and reports use besides ``nn.Module``; a module may lack either part.
 
     Attributes:
         notes: What goes with the weights: ``label_names``, ``mean``, ``std``, ``crop_mode``, ``provenance``.
@@ -48,7 +48,7 @@ def require_weights(model: nn.Module, name: str) -> None:
 
     Args:
         model: Any module.
-        name: What the error calls it.
+        name: Name of the module in the error.
     """
     if any(parameter.is_meta for parameter in model.parameters()):
         raise InputError(f"{name} is on the meta device and has no weights; create it on another device")

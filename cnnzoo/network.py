@@ -13,13 +13,13 @@ from cnnzoo.blocks.build import infer_shape
 from cnnzoo.errors import InputError, SpecError, unknown
 from cnnzoo.spec import Spec
 
-FORMAT_VERSION = 1  # of the description; a reader refuses versions that it does not know
+FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
 _MAX_IMAGE_SIZE = 4096  # px; no classic CNN needs larger images
-_MAX_BLOCKS_TRIED = 1000  # each size that is tried builds all blocks: a file with more would take too long
+_MAX_BLOCKS_TRIED = 1000  # no search for an image size with more blocks: each size tried builds all of them
 
 
 def _require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, where: str) -> torch.Tensor:
-    """Returns x, (N, width, ...), if it fits; else raises an error about the channels or the size of the images."""
+    """Returns x if its shape is (N, width, ...); raises InputError about channels or image size if not."""
     channels, height, side = input_shape
     if where == "images" and x.dim() != 4:
         raise InputError(
@@ -53,7 +53,7 @@ class CNN(nn.Module):
         features: The modules that turn images into features.
         classifier: The modules that turn features into class scores.
         notes: What is saved with the weights: ``label_names``, ``mean``, ``std``, ``crop_mode`` (how images are
-            brought to the network's size), ``crop_pct`` (fraction of the shorter side that is shown), ``provenance``.
+            brought to the input size), ``crop_pct`` (the fraction of the shorter side that is kept), ``provenance``.
 
     Raises:
         SpecError: If a block cannot take the output of the one before, or the images are too small.
@@ -73,7 +73,11 @@ class CNN(nn.Module):
             raise SpecError(f"{error.block}; {spec.name} needs images of at least {minimum} px") from None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns class scores (N, num_classes) of images (N, C, H, W)."""
+        """Returns the class scores (N, num_classes) of images (N, C, H, W).
+
+        Raises:
+            InputError: If the images have another number of channels, or a size that the network does not accept.
+        """
         name, input_shape = self.spec.name, self.spec.input
         x = self.features(_require_width(x, input_shape[0], name, input_shape, "images"))
         if len(self._features_shape) == 1:
@@ -95,10 +99,10 @@ class CNN(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Returns a description from which the network can be rebuilt.
 
-        Top-level keys are those of timm and the Hugging Face Hub; what only cnnzoo reads is under ``cnnzoo``.
+        Top-level keys are those of timm and the Hugging Face Hub; the key ``cnnzoo`` has what only cnnzoo reads.
 
         Raises:
-            InputError: If modules were changed by hand: the description would rebuild another network.
+            InputError: If modules were changed by hand, since the description would rebuild another network.
         """
         self._require_unchanged()
         channels, height, width = self.spec.input
@@ -129,7 +133,7 @@ class CNN(nn.Module):
 
 
 def _module_reprs(model: nn.Module) -> dict[str, str]:
-    """Returns name -> class of every module, with its settings if it has no children."""
+    """Returns a dict from module names to class names, with the settings of modules that have no children."""
     return {
         name: type(module).__name__ if module._modules else repr(module).replace("\n", "")
         for name, module in model.named_modules()
@@ -148,13 +152,13 @@ def _accepts_size(spec: Spec, size: int) -> bool:
     try:
         for block in (*spec.features, *spec.classifier):
             shape, _ = infer_shape(block, shape)  # memoized: most blocks are not built
-    except Exception:  # a block of a user's own may raise anything
+    except Exception:  # a user's block may raise anything
         return False
     return True
 
 
 def min_image_size(spec: Spec, above: int = 0) -> int | None:
-    """Returns the smallest square image, in px, that the network accepts; None if it accepts no size.
+    """Returns the side of the smallest square image, in px, that the network accepts; None if it accepts no size.
 
     Args:
         spec: The network.
@@ -172,7 +176,7 @@ def min_image_size(spec: Spec, above: int = 0) -> int | None:
 
 
 def _larger_image_size(spec: Spec) -> int | None:
-    """Returns the smallest larger image that the network accepts; None if size is not the cause of the error."""
+    """Returns the side of the smallest larger image that the network accepts; None if size is not the cause."""
     if sum(1 for _ in spec.blocks()) > _MAX_BLOCKS_TRIED:
         return None
     side = min(spec.input[1:])
@@ -182,15 +186,16 @@ def _larger_image_size(spec: Spec) -> int | None:
 
 
 def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Returns the activations of some blocks by label: the output of each block for the images ``x``.
+    """Returns the outputs of some blocks, by label, for a batch of images.
 
     Args:
-        model: A network of the zoo (any module whose submodules carry a ``label``).
-        labels: Labels of blocks, such as ``["conv1", "pool5"]``, or one; inside a Parallel ``"inception3a/conv2"``.
+        model: A network of the zoo (or any module whose submodules have an attribute ``label``).
+        labels: Labels of blocks, such as ``["conv1", "pool5"]``, or a single one; ``"inception3a/conv2"`` for a block
+            inside a Parallel.
         x: Images (N, C, H, W).
 
     Returns:
-        label -> activations, in the order of ``labels``. Gradients flow as in a plain call.
+        A dict from labels to activations, in the order of ``labels``. Gradients flow as in a plain call.
 
     Raises:
         UnknownNameError: If no block has one of the labels.
@@ -214,7 +219,7 @@ def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> 
 
 
 def labeled_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Returns full label -> the last module of that block."""
+    """Returns a dict from full labels to the last module of each block."""
     modules: dict[str, nn.Module] = {}
 
     def walk(module: nn.Module, prefix: str) -> None:
@@ -239,7 +244,7 @@ def build_network(spec: Spec, seed: int | None) -> CNN:
 
 
 def end_layer_names(model: nn.Module) -> tuple[str | None, str | None]:
-    """Returns the names of the first convolution and of the last layer: those that channels and classes decide."""
+    """Returns the names of the first convolution and of the last layer, which depend on channels and classes."""
     is_conv = {
         name: isinstance(m, nn.Conv2d) for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))
     }
@@ -247,7 +252,7 @@ def end_layer_names(model: nn.Module) -> tuple[str | None, str | None]:
 
 
 def label_of(model: nn.Module, key: str) -> str:
-    """Returns the full label of the block that a parameter or buffer belongs to, by its state-dict key."""
+    """Returns the full label of the block to which a state-dict key belongs."""
     module, labels = model, []
     for part in key.split(".")[:-1]:
         module = module.get_submodule(part)

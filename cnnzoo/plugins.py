@@ -44,9 +44,9 @@ class Registry(MutableMapping[str, T]):
     and configs can name what a plugin registers.
 
     Args:
-        kind: What the names stand for, in error messages: ``"activation"``.
+        kind: What the names denote, for error messages: ``"activation"``.
         builtins: The values of cnnzoo itself.
-        load_builtins: Imports the modules that register the values of cnnzoo itself, where ``builtins`` is empty.
+        load_builtins: Imports the modules that register the values of cnnzoo itself, if ``builtins`` does not.
     """
 
     def __init__(
@@ -58,12 +58,13 @@ class Registry(MutableMapping[str, T]):
         self.kind = kind
         self._values: dict[str, T] = dict(builtins or {})
         self._modules = dict.fromkeys(self._values, "cnnzoo")
-        self._load_builtins = load_builtins
+        self._import_builtins = load_builtins
+        self._has_builtins = False
 
     def register(self, name: str, value: T, module: str) -> None:
         """Adds a value under a name.
 
-        The module that defines a value may register it again, as a notebook cell does that is run twice.
+        The module that defines a value may register it again, as when a notebook cell is run twice.
 
         Args:
             name: The name.
@@ -76,12 +77,18 @@ class Registry(MutableMapping[str, T]):
         if not isinstance(name, str) or not name.isidentifier():
             raise InputError(f"the name of a registered {self.kind} must be an identifier, not {name!r}")
         if not module.startswith("cnnzoo."):
-            self._load_builtins()  # their names must be taken first
+            self._load_builtins()  # first, so that their names are taken
         owner = self._modules.get(name, module)
         if owner != module:
             raise InputError(f"{self.kind} {name!r} is already registered by {owner}; choose another name")
         self._values[name] = value
         self._modules[name] = module
+
+    def _load_builtins(self) -> None:
+        with _lock:
+            if not self._has_builtins:
+                self._has_builtins = True
+                self._import_builtins()
 
     def __setitem__(self, name: str, value: T) -> None:
         self.register(name, value, str(getattr(value, "__module__", None)))
@@ -114,11 +121,11 @@ class Registry(MutableMapping[str, T]):
 
 @dataclass(frozen=True)
 class Parametrized(Generic[T]):
-    """A registered function that takes a number, which is written behind a colon: ``"group:8"``.
+    """A registered function that takes a number, written after a colon: ``"group:8"``.
 
     Attributes:
         function: The function; the number is its second argument.
-        default: The number where none is written.
+        default: The number if none is written.
         accepts: Whether a number is valid.
     """
 

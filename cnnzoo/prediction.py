@@ -1,4 +1,4 @@
-"""Classes of single images: preprocessing as in training, and the network's probabilities."""
+"""Prediction for single images: preprocessing as in training, and the probability of each class."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Transform:
 
         Raises:
             DataError: If a file cannot be read as an image.
-            InputError: If it is not an image, or has another number of channels.
+            InputError: If it is not an image, has more than 8 bits per value, or a tensor of the wrong type or shape.
         """
         x = self._to_tensor(image)[None]
         if self.crop_pct is not None:
@@ -85,7 +85,7 @@ class Transform:
 
 
 def _resize_and_crop_center(images: torch.Tensor, size: tuple[int, int], crop_pct: float) -> torch.Tensor:
-    """Returns the center of images whose shorter side was resized to ``size / crop_pct``, as torchvision does it."""
+    """Returns the center of images whose shorter side was resized to ``size / crop_pct``, as in torchvision."""
     short, long = sorted(images.shape[-2:])
     new_short = round(max(size) / crop_pct)
     new_long = int(new_short * long / short)
@@ -95,11 +95,11 @@ def _resize_and_crop_center(images: torch.Tensor, size: tuple[int, int], crop_pc
 
 
 def transforms(model: CNN) -> Transform:
-    """Returns the preprocessing of a network, as in its training.
+    """Returns the preprocessing of a network, the same as in its training.
 
     Args:
         model: A network of the zoo with the mean and standard deviation of its images in ``notes``: trained here,
-            loaded, or set by you.
+            loaded, or set by hand.
 
     Raises:
         InputError: If they are missing, or are not one per channel.
@@ -163,10 +163,10 @@ def predict(model: CNN, images: Sequence[Image]) -> list[Prediction]:
     """
     transform = transforms(model)
     require_weights(model, model.spec.name)
-    first = next(model.parameters(), None)  # gives device and dtype
+    parameter = next(model.parameters(), None)  # for device and dtype
     with eval_mode(model), torch.inference_mode():
-        scores = [model(transform(image)[None].to(first))[0] for image in images]
-    probabilities = [row.float().softmax(dim=0).cpu() for row in scores]
+        scores = [model(transform(image)[None].to(parameter))[0] for image in images]
+    probabilities = [logits.float().softmax(dim=0).cpu() for logits in scores]
     names = model.notes.get("label_names")
     return [
         Prediction(p, names if names and len(names) == len(p) else [str(number) for number in range(len(p))])

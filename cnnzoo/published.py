@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from cnnzoo.errors import InputError
+
 # sources that several lineages cite
 D2L_SLIDE = "Dive into Deep Learning, lecture 24, slide 'AlexNet vs LeNet: complexity'"
 TORCHVISION = "torchvision, table of its weights"
 
-# on the validation images, center crop unless a note says otherwise
+# on the validation images; center crop unless a note says otherwise
 TOP1, TOP5 = "ImageNet accuracy, top 1, %", "ImageNet accuracy, top 5, %"
 TOP1_ERROR, TOP5_ERROR = "ImageNet error, top 1, %", "ImageNet error, top 5, %"
+TRAINING_RUN = "result of a training run"  # the note on figures that cannot be recomputed from the network
 
 _UNITS = {
     "": 1, "x": 1, "px": 1, "K": 10**3, "M": 10**6, "million": 10**6, "G": 10**9, "B": 10**9, "billion": 10**9,
@@ -33,7 +36,7 @@ def _unit_value(unit: str) -> int:
 
 @dataclass(frozen=True)
 class Published:
-    """One figure as a source prints it, and how to recompute it.
+    """One figure as printed in a source, and how to recompute it.
 
     Attributes:
         what: Name of the figure in the source: ``"parameters"``.
@@ -49,7 +52,8 @@ class Published:
         relative_to: Name of a registered network: the figure is the ratio to the quantity of that whole network.
         digits: Number of significant digits, if not all printed digits are significant (``"650,000"`` has two); 0
             means all.
-        note: Under which reading the figure agrees, why it does not, or why it cannot be recomputed.
+        note: The interpretation under which the figure agrees, or the reason why it does not, or why it cannot be
+            recomputed.
         headline: Whether comparisons of networks repeat the figure.
     """
 
@@ -66,7 +70,7 @@ class Published:
 
     @property
     def value(self) -> Fraction:
-        """The printed figure as an exact number."""
+        """The printed figure as a number."""
         return self._parse()[0]
 
     def agrees(self, exact: float) -> bool:
@@ -79,7 +83,7 @@ class Published:
         """Returns the printed value, and the value of one unit in its last significant digit."""
         match = _FIGURE.fullmatch(self.printed)
         if match is None:
-            raise ValueError(f"{self.printed!r} is not a figure such as '46M' or '60,000'")
+            raise InputError(f"{self.printed!r} is not a figure such as '46M' or '60,000'")
         whole, decimals, unit = match[1].replace(",", ""), match[2] or "", _unit_value(match[3] or "")
         value = Fraction(int(whole + decimals) * unit, 10 ** len(decimals))
         if not self.digits:
@@ -111,7 +115,7 @@ class Twin:
     Attributes:
         name: Name of the model in torchvision.
         keys: How to rename weights to torchvision's state-dict keys, if these differ: regular expressions over
-            ``label:conv.weight`` (or ``norm``, ``linear`` instead of ``conv``) and their replacements, in order.
+            ``label:conv.weight`` (``norm`` or ``linear`` instead of ``conv``) and their replacements, applied in order.
         skipped: Modules of the torchvision model that the network does not have.
         mean_std: Mean and standard deviation of the images that the torchvision weights expect, the same for each
             channel; None for those that torchvision declares.
@@ -123,7 +127,7 @@ class Twin:
     mean_std: tuple[float, float] | None = None
 
 
-# the models of the textbook, which are trained on Fashion-MNIST
+# of the textbook's models, which are trained on Fashion-MNIST
 TEACHING = Deviation(
     "input, output", "3 channels, 1000 classes", "1 channel, 10 classes", "Fashion-MNIST, as in the book"
 )
@@ -145,8 +149,8 @@ def torchvision_figures(
     figures = [
         Published("parameters", parameters, TORCHVISION, "parameters"),
         Published("GFLOPS", f"{gflops}G", TORCHVISION, "macs", note="multiply-adds"),
-        Published(TOP1, top1, TORCHVISION, note="a training run"),
-        Published(TOP5, top5, TORCHVISION, note="a training run"),
+        Published(TOP1, top1, TORCHVISION, note=TRAINING_RUN),
+        Published(TOP5, top5, TORCHVISION, note=TRAINING_RUN),
     ]
     if min_size:
         figures.insert(

@@ -1,4 +1,4 @@
-"""From a name to a Spec: the models of cnnzoo, and those that users and plugins register."""
+"""The registered models by name: those of cnnzoo, of users and of plugins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ModelFunction = TypeVar("ModelFunction", bound=Callable[..., Spec])
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered model: the function that returns its Spec, and the records about it.
+    """A registered model: the function that returns its Spec, and records about it.
 
     Attributes:
         function: Returns the Spec.
@@ -40,10 +40,10 @@ class Entry:
     cache: dict[str, Spec] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def spec(self, **arguments: Any) -> Spec:
-        """Returns the Spec for some arguments; that for none is cached.
+        """Returns the Spec for some arguments of the function; the default Spec is cached.
 
         Raises:
-            SpecError: If the function returns something else.
+            SpecError: If the function does not return a Spec.
         """
         if not arguments and "default" in self.cache:
             return self.cache["default"]
@@ -89,7 +89,7 @@ def register(
     year: int | None = None,
     twin: Twin | None = None,
 ) -> Any:
-    """Registers a function that returns a Spec, under the function's own name.
+    """Registers a function that returns a Spec, under the name of the function.
 
     Use it as ``@register`` or as ``@register(published=..., deviations=..., year=..., twin=...)``.
 
@@ -101,7 +101,8 @@ def register(
         twin: The torchvision model that it equals, weight by weight.
 
     Raises:
-        InputError: If the name is taken by another module, or a parameter has no default.
+        InputError: If the name is taken by another module, a parameter has no default, or ``function`` is not a named
+            function.
     """
 
     def add(function: ModelFunction) -> ModelFunction:
@@ -135,10 +136,10 @@ def is_model(name: str) -> bool:
 
 
 def get_entry(name: str) -> Entry:
-    """Returns the registered model of that name.
+    """Returns the entry of a registered model.
 
     Raises:
-        UnknownNameError: If there is none; the error names the nearest names.
+        UnknownNameError: If there is none; the error suggests similar names.
     """
     return MODELS[name]
 
@@ -154,7 +155,8 @@ def get_spec(name: str, /, **knobs: Any) -> Spec:
 
     Raises:
         UnknownNameError: If the name, or a knob, is not known.
-        SpecError: If a block does not take a value.
+        InputError: If the value of a knob is invalid.
+        SpecError: If a block cannot follow a knob.
     """
     entry = get_entry(name)
     own = inspect.signature(entry.function).parameters

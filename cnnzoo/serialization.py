@@ -21,9 +21,9 @@ from cnnzoo.version import __version__
 METADATA_KEY = "cnnzoo"  # our one key in the metadata of a safetensors file
 
 MAX_HEADER_BYTES = 4 * 2**20  # of the JSON before the tensors of a safetensors file
-_CHUNK_BYTES = 8 * 2**20  # hashed at a time
+_CHUNK_BYTES = 8 * 2**20  # of one chunk of a tensor, which is hashed on its own
 
-DTYPES = {  # the names of torch's types in safetensors
+DTYPES = {  # the names of torch's dtypes in safetensors
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -36,21 +36,24 @@ DTYPES = {  # the names of torch's types in safetensors
     torch.bool: "BOOL",
 }
 
-TensorInfo = tuple[str, tuple[int, ...]]  # type and shape of a tensor, as in the header of a file
+TensorInfo = tuple[str, tuple[int, ...]]  # dtype and shape of a tensor, as in the header of a file
 
 
 # --- checksums ---
 
 
 def weights_sha256(state: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]) -> str:
-    """Returns a checksum of names, types, shapes and values; metadata does not enter it.
+    """Returns a checksum of names, dtypes, shapes and values, without the metadata.
 
-    It is the SHA-256 of a JSON list without white space: for each tensor, sorted by name, ``[name, type, shape,
+    It is the SHA-256 of a JSON list without white space: for each tensor, sorted by name, ``[name, dtype, shape,
     [SHA-256 of each 8 MiB chunk of its bytes]]``. Chunks are hashed in parallel.
 
     Args:
         state: The tensors by name; or pairs (name, tensor) sorted by name, which are read while those before them are
             hashed.
+
+    Raises:
+        WeightsError: If a tensor has a dtype that is not stored, or is on the meta device.
     """
     entries: list[tuple[str, str, list[int], list[Future[str]]]] = []
     with ThreadPoolExecutor() as pool:  # hashlib releases the GIL
@@ -75,7 +78,7 @@ def _byte_view(tensor: torch.Tensor) -> memoryview:
 def _dtype_name(name: str, tensor: torch.Tensor) -> str:
     if tensor.dtype not in DTYPES:
         raise WeightsError(
-            f"tensor {name!r} has the type {tensor.dtype}, which cnnzoo does not store; convert it, such as with "
+            f"tensor {name!r} has the dtype {tensor.dtype}, which cnnzoo does not store; convert it, such as with "
             "tensor.float()"
         )
     if tensor.device.type == "meta":
@@ -125,7 +128,7 @@ def save_tensors(
     values = {**(metadata or {}), **({"aliases": aliases} if aliases else {})}
     if checksum:
         values[METADATA_KEY] = {**values.get(METADATA_KEY, {}), "weights_sha256": "0" * 64}
-    # the order of safetensors' own writer: wide types first, so that every tensor is aligned
+    # the order of safetensors' own writer: wide dtypes first, so that every tensor is aligned
     names = sorted(tensors.keys() - aliases.keys(), key=lambda name: (-tensors[name].element_size(), name))
     header = _make_header(path, {name: tensors[name] for name in names}, values)
     with atomic_write(path) as file, ThreadPoolExecutor(max_workers=1) as pool:
@@ -182,6 +185,10 @@ def save_model(path: Path, state: Mapping[str, torch.Tensor], description: Mappi
 
     Returns:
         The checksum of the weights.
+
+    Raises:
+        WeightsError: If a tensor or the description cannot be stored.
+        FileError: If a file cannot be written.
     """
     is_file = path.suffix == ".safetensors"
     checksum = save_tensors(path if is_file else path / WEIGHTS_FILE, state, description, checksum=True)
@@ -200,7 +207,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, Any]]:
     """Returns what a safetensors file holds, without reading its tensors.
 
     Returns:
-        name -> (type, shape) of each tensor, and the metadata that ``save_tensors`` stored (empty if another program
+        name -> (dtype, shape) of each tensor, and the metadata that ``save_tensors`` stored (empty if another program
         wrote the file).
 
     Raises:
@@ -256,7 +263,7 @@ def read_aliases(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def iter_tensors(path: Path, aliases: Mapping[str, str], *, mmap: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yields (name, tensor) of a safetensors file, sorted by name; see ``load_tensors``."""
+    """Yields (name, tensor) of a safetensors file, sorted by name; see ``load_tensors`` for arguments and errors."""
     tensors: dict[str, torch.Tensor] = {}
     with _open_safetensors(path) as file:
         stored_names = set(file.keys())

@@ -14,17 +14,17 @@ from cnnzoo.blocks import BLOCKS, MAX_VALUE, Block, Flatten
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import require_field
 
-MAX_BLOCKS = 10_000  # of a Spec from a file
-MAX_DEPTH = 16  # of blocks inside blocks
-KIND_KEY = "block"  # in JSON, the kind of block
+MAX_BLOCKS = 10_000  # in a Spec from a file
+MAX_DEPTH = 16  # of nested blocks
+KIND_KEY = "block"  # the JSON key of the kind of block
 
 
 @dataclass(frozen=True)
 class Spec:
     """A network as a value, without weights.
 
-    Labels are filled in where blocks have none, as Caffe did: conv1, pool1, ..., fc6. They are unique, and stay with
-    their blocks through edits and JSON.
+    Blocks without a label get one, as in Caffe: conv1, pool1, ..., fc6. Labels are unique, and are kept by edits and
+    JSON.
 
     Attributes:
         name: The architecture's name.
@@ -58,7 +58,7 @@ class Spec:
         object.__setattr__(self, "classifier", classifier)
 
     def blocks(self) -> Iterator[tuple[str, Block]]:
-        """Yields every block with its full label, those inside a Parallel too (``"inception3a/conv2"``)."""
+        """Yields (full label, block) of every block, also inside a Parallel (``"inception3a/conv2"``)."""
 
         def walk(blocks: Sequence[Block], prefix: str) -> Iterator[tuple[str, Block]]:
             for block in blocks:
@@ -70,7 +70,7 @@ class Spec:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes, from the last block that scores them; None if there is none."""
+        """Number of classes, from the last block that scores classes; None if there is none."""
         counts = (getattr(block, "num_classes", None) for block in reversed(self.classifier))
         return next((count for count in counts if isinstance(count, int)), None)
 
@@ -94,7 +94,7 @@ class Spec:
         """Returns the Spec as plain values; fields that hold their default are left out.
 
         Raises:
-            SpecError: If a block is not registered, or a field holds a value that JSON does not have.
+            SpecError: If a block is not registered, or the value of a field cannot be stored as JSON.
         """
         return {
             "name": self.name,
@@ -104,14 +104,19 @@ class Spec:
         }
 
     def to_json(self) -> str:
-        """Returns the Spec as JSON; ``from_json`` returns an equal Spec."""
+        """Returns the Spec as JSON; ``from_json`` returns an equal Spec.
+
+        Raises:
+            SpecError: If a block is not registered, or the value of a field cannot be stored as JSON.
+        """
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
     def from_dict(cls, data: object) -> Spec:
         """Returns the Spec that plain values describe, such as those of a file.
 
-        Nothing is imported or executed by name: blocks are of the registered kinds, those of installed plugins too.
+        Nothing is imported or executed by name: only registered kinds of blocks are built (installed plugins register
+        theirs).
 
         Raises:
             SpecError: If the values do not describe a Spec.
@@ -135,6 +140,7 @@ class Spec:
 
         Raises:
             SpecError: If the text is not the JSON of a Spec.
+            UnknownNameError: If a kind of block, or a field of one, is not known.
         """
         try:
             data = json.loads(text)
@@ -192,7 +198,7 @@ def _block_from_dict(data: object, budget: list[int], depth: int) -> Block:
     def value_of(value: object, level: int) -> Any:
         if isinstance(value, dict):
             return _block_from_dict(value, budget, depth + 1)
-        if isinstance(value, list) and level < 3:  # a pair, a path of blocks, paths of blocks
+        if isinstance(value, list) and level < 3:  # a pair, the paths of a Parallel, the blocks of a path
             return tuple(value_of(one, level + 1) for one in value)
         return value
 
@@ -206,7 +212,7 @@ def _block_from_dict(data: object, budget: list[int], depth: int) -> Block:
 
 
 def _fill_labels(sections: tuple[tuple[Block, ...], ...], name: str) -> tuple[tuple[Block, ...], ...]:
-    """Fills in missing labels: blocks with weights count up, the others repeat the number before them."""
+    """Fills in missing labels: blocks with weights increase the number, other blocks repeat it."""
     explicit = [block.label for blocks in sections for block in blocks if block.label]
     if duplicates := sorted(label for label, times in Counter(explicit).items() if times > 1):
         raise SpecError(f"{name}: labels must be unique, and {', '.join(map(repr, duplicates))} occurs more than once")
@@ -216,10 +222,10 @@ def _fill_labels(sections: tuple[tuple[Block, ...], ...], name: str) -> tuple[tu
     def next_label(block: Block) -> str:
         if block.has_weights and f"{block.label_prefix}{depth + 1}" not in used:
             return f"{block.label_prefix}{depth + 1}"
-        stem = block.label_prefix if isinstance(block, Flatten) else f"{block.label_prefix}{depth}"
+        base = block.label_prefix if isinstance(block, Flatten) else f"{block.label_prefix}{depth}"
         # an inserted block is conv1b, pool1b, ...
-        candidates = (stem + letter for letter in ["", *map(chr, range(ord("b"), ord("z") + 1))])
-        return next((label for label in candidates if label not in used), f"{stem}_{len(used)}")
+        candidates = (base + letter for letter in ["", *map(chr, range(ord("b"), ord("z") + 1))])
+        return next((label for label in candidates if label not in used), f"{base}_{len(used)}")
 
     filled = []
     for blocks in sections:

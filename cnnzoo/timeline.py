@@ -1,4 +1,4 @@
-"""The registered models by year, with their counts and the accuracy that their sources print."""
+"""The registered models by year, with their counts and published accuracy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Timeline(Printable):
         )
 
     def tables(self) -> Sequence[Table]:
-        """Returns the table, as a list."""
+        """Returns the one table."""
         return [self.table()]
 
     def to_json(self) -> str:
@@ -51,7 +51,7 @@ class Timeline(Printable):
         return json.dumps([dataclasses.asdict(point) for point in self.points], indent=2)
 
     def plot(self, path: str | PathLike[str]) -> None:
-        """Plots accuracy against MACs; the area of a disc is proportional to the number of parameters.
+        """Plots accuracy against MACs; the area of a marker grows with the number of parameters.
 
         Args:
             path: File to write; its suffix sets the format (``.png``, ``.svg``, ``.pdf``).
@@ -65,13 +65,13 @@ class Timeline(Printable):
 
 
 def timeline(pattern: str = "*") -> Timeline:
-    """Returns the registered models by year, with their counts and the ImageNet accuracy that their sources print.
+    """Returns the registered models by year, with their counts and their published accuracy on ImageNet.
 
     Args:
         pattern: A wildcard over names, such as ``"res*"``; models without a year are left out.
 
     Raises:
-        UnknownNameError: If no model that matches has a year.
+        UnknownNameError: If no matching model has a year.
     """
     points = []
     for name in list_models(pattern):

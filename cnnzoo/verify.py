@@ -1,4 +1,4 @@
-"""Published figures recomputed, each with the exact value and a verdict."""
+"""Published figures beside the exact, recomputed ones, with a verdict on each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from cnnzoo.errors import InputError
 from cnnzoo.measure import count
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.network import CNN, label_of, min_image_size
@@ -59,7 +60,7 @@ class Audit(Printable):
 
     @property
     def unexplained(self) -> list[Finding]:
-        """The findings that contradict their source without a note that says why."""
+        """The contradicted figures without a note that gives the reason."""
         return [f for f in self.findings if f.verdict == CONTRADICTS and not f.published.note]
 
     def tables(self) -> Sequence[Table]:
@@ -95,7 +96,7 @@ class Audit(Printable):
         return super().__str__() or "no published figures of these networks"
 
     def to_json(self) -> str:
-        """Returns findings and deviations as JSON."""
+        """Returns the findings and deviations as JSON."""
         figures: list[dict[str, Any]] = [
             {
                 "model": f.model,
@@ -116,7 +117,7 @@ def verify(name: str | None = None) -> Audit:
     """Recomputes the published figures of a model, or of all models, and lists the deviations from its sources.
 
     Args:
-        name: A registered name; None means every model.
+        name: A registered name; None means all models.
 
     Raises:
         UnknownNameError: If no model has that name.
@@ -147,7 +148,7 @@ def verify(name: str | None = None) -> Audit:
 
 
 class _Quantities:
-    """The quantities of a network; it is built and counted once, when needed."""
+    """The quantities of a network, which is built and counted once, on first use."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -162,7 +163,7 @@ class _Quantities:
         return count(self.model, (1, *self.spec.input)).by("label")
 
     def total(self, quantity: str, patterns: Sequence[str] = ()) -> int:
-        """Returns the total of a quantity over the blocks whose labels match one of some patterns; over all without."""
+        """Returns the total of a quantity over the blocks whose labels match a pattern; over all without patterns."""
         if quantity == "inputs":
             return math.prod(self.spec.input)
         if quantity == "min_image_size":
@@ -177,18 +178,18 @@ class _Quantities:
             column, factor = ("macs", 2) if quantity == "flops" else (quantity, 1)
             values = {label: sums[column] * factor for label, sums in self.counts.items()}
         else:
-            raise ValueError(f"{self.spec.name}: unknown quantity {quantity!r}")
+            raise InputError(f"{self.spec.name}: unknown quantity {quantity!r}")
         labels = [label for label in values if not patterns or any(fnmatchcase(label, p) for p in patterns)]
         if not labels:
-            raise ValueError(f"{self.spec.name}: no block matches {patterns}")
+            raise InputError(f"{self.spec.name}: no block matches {patterns}")
         return sum(values[label] for label in labels)
 
 
 def claims(names: Sequence[str]) -> list[str]:
-    """Returns what a source claims about all of some models, and whether it holds, as lines of text.
+    """Returns lines of text: the headline figures that one source prints for all of some models, with verdicts.
 
     Args:
-        names: Registered names, in the order in which they are compared.
+        names: Registered names, in the order of the comparison.
     """
     audits = [verify(name).findings for name in names]
     first, *others = [
@@ -220,6 +221,6 @@ def _describe(finding: Finding) -> str:
     if finding.exact is None:
         return f"{printed} cannot be recomputed."
     if finding.verdict == AGREES:
-        reading = f" ({published.note})" if published.note else ""
-        return f"{printed} holds for {finding.model}: exactly {finding.exact:,}{reading}."
+        note = f" ({published.note})" if published.note else ""
+        return f"{printed} holds for {finding.model}: exactly {finding.exact:,}{note}."
     return f"{printed} does not hold for {finding.model}: it is {finding.exact:,}. The figure is {published.note}."

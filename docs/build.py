@@ -1,8 +1,8 @@
-"""Builds what the documentation generates from the library: the hook of the site, and the command for README.md.
+"""Generates parts of the documentation from the library: an mkdocs hook for the site, and a command for README.md.
 
-The site (``mkdocs build --strict -f .mkdocs.yml``) gets a page per lineage and per subpackage, and each line
-``<!-- generated: WHAT -->`` of a page is replaced by the result of ``GENERATORS["WHAT"]``. README.md has no build, so
-its table is stored in it:
+The hook adds a page per lineage and per subpackage to the site (``mkdocs build --strict -f .mkdocs.yml``), and replaces
+each line ``<!-- generated: WHAT -->`` of a page by the result of ``GENERATORS["WHAT"]``. README.md is not
+built: its table is stored in the file, which this command updates:
 
     python docs/build.py            # exits with 1 if README.md is out of date
     python docs/build.py --write    # updates it
@@ -34,7 +34,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
 
 
 def generate(markdown: str) -> str:
-    """Returns a page with every mark replaced by what it names."""
+    """Returns a page with every mark replaced by its generated text."""
     return re.sub(r"^<!-- generated: ([\w ]+) -->$", lambda mark: GENERATORS[mark[1]](), markdown, flags=re.MULTILINE)
 
 
@@ -56,7 +56,7 @@ def pages() -> Iterator[Page]:
         yield Page("Python", f"cnnzoo.{module}", f"reference/{module}.md", partial(reference.page, module))
 
 
-# --- the hook of mkdocs ---
+# --- the mkdocs hook ---
 
 
 def on_config(config: Any) -> None:
@@ -73,7 +73,7 @@ def on_config(config: Any) -> None:
 
 
 def on_files(files: Any, config: Any) -> None:
-    """Adds the pages without a file, and the pictures on them."""
+    """Adds the pages without a file, and their pictures."""
     from mkdocs.structure.files import File
 
     for page in pages():
@@ -83,7 +83,7 @@ def on_files(files: Any, config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replaces the marks of a page."""
+    """Returns a page with its marks replaced."""
     return generate(markdown)
 
 
@@ -91,7 +91,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def main() -> None:
-    """Compares README.md with what it would be, and updates it with ``--write``."""
+    """Checks whether README.md is up to date; with ``--write``, updates it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="update README.md")
     arguments = parser.parse_args()

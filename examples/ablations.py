@@ -21,6 +21,7 @@ from cnnzoo import ImageData, Spec, edit, get_spec, remove
 
 
 def lenet_variants() -> dict[str, Spec]:
+    """Returns the variants of LeNet by name."""
     lenet = get_spec("lenet")
     relu = get_spec("lenet", activation="relu", pooling="max")
     return {
@@ -35,6 +36,7 @@ def lenet_variants() -> dict[str, Spec]:
 
 
 def alexnet_variants() -> dict[str, Spec]:
+    """Returns the variants of AlexNet by name."""
     alexnet = get_spec("alexnet")
     return {
         "alexnet": alexnet,
@@ -50,7 +52,7 @@ def train_variants(
 ) -> Iterator[dict[str, Any]]:
     """Trains the variants of a model one after the other, and yields name, counts and accuracies of each."""
     sigmoid_config, relu_config = cnnzoo.recipe("quick/lenet"), cnnzoo.recipe("quick").replace(epochs=20)
-    if model_name == "alexnet":  # a narrow one does not train in few steps of SGD
+    if model_name == "alexnet":  # a narrow one does not train with SGD in so few steps
         kaiming = cnnzoo.recipe("quick").replace(init="kaiming_normal")
         relu_config = cnnzoo.recipe("quick/alexnet") if width == 1 else kaiming
     for name, spec in (lenet_variants() if model_name == "lenet" else alexnet_variants()).items():
@@ -58,7 +60,7 @@ def train_variants(
         report = cnnzoo.count(model)
         config = relu_config if "ReLU" in report.by("kind") else sigmoid_config
         if name == "on 28x28":
-            config = config.replace(lr=config.lr / 2)  # the loss does not fall at the full rate
+            config = config.replace(lr=config.lr / 2)  # the loss does not decrease at the full rate
         config = config.replace(epochs=epochs or config.epochs, eval_every=0)
         run = cnnzoo.Trainer(model, data, config).fit()
         if run.interrupted:

@@ -37,7 +37,7 @@ PARTS = ("runs", "filters", "views", "alexnet variants", "lenet variants", "feat
 
 
 def read_runs(paths: Sequence[Path]) -> list[Numbers]:
-    """Returns what run folders and records contain: setting, results, learning curve, confusion matrix."""
+    """Returns the config, results, learning curve and confusion matrix of each run folder or record."""
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for path in paths:
@@ -69,7 +69,7 @@ def read_runs(paths: Sequence[Path]) -> list[Numbers]:
 
 def recipe_text(config: TrainConfig) -> str:
     """Returns the recipe from which a config differs least, and the differences."""
-    defaults = {"checkpoint_every": 0, "log_every": 50, "seed": 0, "device": "auto"}  # without effect on the weights
+    defaults = {"checkpoint_every": 0, "log_every": 50, "seed": 0, "device": "auto"}  # not part of a recipe
 
     def changes(name: str) -> list[str]:
         theirs, ours = (c.replace(**defaults).to_dict() for c in (cnnzoo.recipe(name), config))
@@ -80,7 +80,7 @@ def recipe_text(config: TrainConfig) -> str:
 
 
 def evaluate_views(folders: Sequence[Path], data: ImageData) -> Numbers:
-    """Returns the test accuracy of each run on each kind of views."""
+    """Returns the test accuracy of each run for each value of ``views``."""
     rows = []
     for folder in folders:
         model = cnnzoo.load(folder)
@@ -121,7 +121,7 @@ def analyze_filters(folders: Sequence[Path], data: ImageData, path: Path) -> lis
 
 
 class StopBeforeTraining(Exception):
-    """A callback that ends a run before its first step."""
+    """A callback that ends a run before its first step, by raising itself."""
 
     def on_start(self, trainer: cnnzoo.Trainer) -> None:
         raise self
@@ -133,7 +133,7 @@ def compare_variants(model: str, data: ImageData, width: float, epochs: int | No
 
 
 def compare_features(data: ImageData, epochs: int) -> Numbers:
-    """Returns the results of training features and classifier jointly or one after the other."""
+    """Returns the results of training features and classifier jointly, or one after the other."""
     spec = cnnzoo.get_spec("lenet", activation="relu", pooling="max")
     rows = list(train_each_way(spec, data, cnnzoo.recipe("quick").replace(epochs=epochs)))
     return {"epochs": epochs, **sizes(data), "rows": rows}

@@ -25,6 +25,7 @@ METHODS = {
 
 
 def write_folder(folder: Path) -> Path:
+    """Writes images of the sample as PNG files, one subfolder per class; returns the folder."""
     data = cnnzoo.load_data("fashion_mnist_sample")
     for part, split, number in (("train", data.train, 10), ("test", data.test, 100)):
         for name in set(CLASSES):

@@ -18,6 +18,8 @@ from cnnzoo.blocks import AdaptiveAvgPool, Conv, Flatten, Logits, MaxPool
 
 
 def net28(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> Spec:
+    """Five 3x3 convolutions with batch norm, and global average pooling."""
+
     def conv(maps: int) -> Conv:
         return Conv(maps, kernel_size=3, padding=1, bias=False, norm="batch")
 

@@ -32,7 +32,7 @@ def main() -> None:
     folder = cnnzoo.pull(args.repo, revision=args.tag)
     for file in sorted(folder.iterdir()):
         print(f"{file.stat().st_size:12,} bytes  {file.name}")
-    card = (folder / "README.md").read_text().split("---\n", 2)[2]  # without its header
+    card = (folder / "README.md").read_text().split("---\n", 2)[2]  # without its front matter
     print(f"\nBeginning of its model card:\n\n{card.partition('## ')[0].strip()}\n")
 
     loaded = cnnzoo.load(f"hf://{args.repo}@{args.tag}")

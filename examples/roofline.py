@@ -3,8 +3,8 @@
     python examples/roofline.py
     python examples/roofline.py vgg11 --batch 16 --device auto
 
-A layer with few operations per byte moved is limited by memory bandwidth. Dense layers are: each weight is read for one
-multiply-add per image. A larger batch uses each weight more often.
+A layer with few operations per byte moved is limited by memory bandwidth. A dense layer is an example: it reads each
+weight for one multiply-add per image. A larger batch uses each weight more often.
 """
 
 from __future__ import annotations

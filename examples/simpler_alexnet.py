@@ -20,6 +20,7 @@ from cnnzoo.measure.tables import Table, ratio_text
 
 
 def variants() -> dict[str, Spec]:
+    """Returns the simpler networks by name, after AlexNet itself."""
     small = get_spec("alexnet", image_size=112)
     return {
         "alexnet": get_spec("alexnet"),

@@ -34,6 +34,7 @@ def train(out: Path, epochs: int, seed: int) -> None:
 
 
 def weights(folder: Path) -> torch.Tensor:
+    """Returns all weights of a run as one vector."""
     return torch.nn.utils.parameters_to_vector(cnnzoo.load(folder).parameters()).detach()
 
 

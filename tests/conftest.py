@@ -11,7 +11,8 @@ os.environ.update(HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_DISABLE_XET="1", HF_H
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(_name, None)
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cnnzoo-tests-")
+_hf_home = tempfile.TemporaryDirectory(prefix="cnnzoo-tests-")  # removed when the process ends
+os.environ["HF_HOME"] = _hf_home.name
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -38,72 +38,72 @@ def _join(header: bytes, data: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header + data
 
 
-def flip(raw: bytes, other: bytes, r: random.Random) -> bytes:
+def flip(raw: bytes, other: bytes, rng: random.Random) -> bytes:
     """Flips some bits, anywhere or in the header."""
     changed = bytearray(raw)
-    end = len(raw) if r.random() < 0.3 else len(raw) - len(_split(raw)[1])
-    for _ in range(r.choice((1, 1, 2, 8, 64))):
-        changed[r.randrange(end)] ^= 1 << r.randrange(8)
+    end = len(raw) if rng.random() < 0.3 else len(raw) - len(_split(raw)[1])
+    for _ in range(rng.choice((1, 1, 2, 8, 64))):
+        changed[rng.randrange(end)] ^= 1 << rng.randrange(8)
     return bytes(changed)
 
 
-def truncate(raw: bytes, other: bytes, r: random.Random) -> bytes:
+def truncate(raw: bytes, other: bytes, rng: random.Random) -> bytes:
     """Cuts the file at any place or near an end, or adds zeros."""
-    if r.random() < 0.2:
-        return raw + bytes(r.randrange(1, 100))
-    return raw[: r.choice((r.randrange(20), r.randrange(len(raw)), len(raw) - r.randrange(1, 20)))]
+    if rng.random() < 0.2:
+        return raw + bytes(rng.randrange(1, 100))
+    return raw[: rng.choice((rng.randrange(20), rng.randrange(len(raw)), len(raw) - rng.randrange(1, 20)))]
 
 
-def swap(raw: bytes, other: bytes, r: random.Random) -> bytes:
+def swap(raw: bytes, other: bytes, rng: random.Random) -> bytes:
     """Combines header and tensors of two files, or swaps two parts of the file."""
     (head, data), (other_head, other_data) = _split(raw), _split(other)
-    if r.random() < 0.5:
-        return _join(other_head, data) if r.random() < 0.5 else _join(head, other_data)
-    a, b, n = r.randrange(len(raw)), r.randrange(len(raw)), r.randrange(1, 200)
+    if rng.random() < 0.5:
+        return _join(other_head, data) if rng.random() < 0.5 else _join(head, other_data)
+    a, b, n = rng.randrange(len(raw)), rng.randrange(len(raw)), rng.randrange(1, 200)
     changed = bytearray(raw)
     changed[a : a + n], changed[b : b + n] = raw[b : b + n], raw[a : a + n]
     return bytes(changed[: len(raw)])
 
 
-def hostile(raw: bytes, other: bytes, r: random.Random) -> bytes:
-    """Puts other values anywhere in the header, or in the description of the network; it stays valid JSON."""
+def edit_header(raw: bytes, other: bytes, rng: random.Random) -> bytes:
+    """Replaces values anywhere in the header, or in the description of the network; it stays valid JSON."""
     head, data = _split(raw)
     header = json.loads(head)
-    inner = r.random() < 0.6
+    inner = rng.random() < 0.6
     target = json.loads(header["__metadata__"]["cnnzoo"]) if inner else header
-    for _ in range(r.choice((1, 1, 1, 3))):
-        _change(target, r)
+    for _ in range(rng.choice((1, 1, 1, 3))):
+        _change(target, rng)
     if inner:
         header["__metadata__"]["cnnzoo"] = json.dumps(target)
     text = json.dumps(header)
-    if r.random() < 0.1:
-        depth = r.choice((10, 1000, 100_000))
-        text = text.replace(str(r.randrange(10)), "[" * depth + "]" * depth, 1)
+    if rng.random() < 0.1:
+        depth = rng.choice((10, 1000, 100_000))
+        text = text.replace(str(rng.randrange(10)), "[" * depth + "]" * depth, 1)
     return _join(text.encode(), data)
 
 
-def _change(value: object, r: random.Random) -> None:
+def _change(value: object, rng: random.Random) -> None:
     """Changes a value somewhere in nested JSON."""
     while isinstance(value, (dict, list)) and value:
-        key = r.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
         child = value[key]  # type: ignore[call-overload, index]
-        if not isinstance(child, (dict, list)) or not child or r.random() < 0.15:
-            action = r.random()
+        if not isinstance(child, (dict, list)) or not child or rng.random() < 0.15:
+            action = rng.random()
             if action < 0.15:
                 del value[key]  # type: ignore[attr-defined]
             elif action < 0.25 and isinstance(value, dict):
-                value[r.choice(("", "../x", "extra", "block", "x" * 1000))] = child
+                value[rng.choice(("", "../x", "extra", "block", "x" * 1000))] = child
             elif action < 0.35 and isinstance(value, list):
-                value *= r.choice((2, 50))
-            elif type(child) is int and r.random() < 0.5:
-                value[key] = child + r.choice((-1, 1, 8, -8))  # type: ignore[index]
+                value *= rng.choice((2, 50))
+            elif type(child) is int and rng.random() < 0.5:
+                value[key] = child + rng.choice((-1, 1, 8, -8))  # type: ignore[index]
             else:
-                value[key] = r.choice(VALUES)  # type: ignore[index]
+                value[key] = rng.choice(VALUES)  # type: ignore[index]
             return
         value = child
 
 
-MUTATIONS = (flip, truncate, swap, hostile)
+MUTATIONS = (flip, truncate, swap, edit_header)
 
 
 def fuzz(files: int, seed: int, folder: Path) -> Counter[str]:
@@ -118,15 +118,15 @@ def fuzz(files: int, seed: int, folder: Path) -> Counter[str]:
         model = cnnzoo.create(name, pretrained=True)
         originals.append(cnnzoo.save(model, folder / f"{name}.safetensors").read_bytes())
     originals.append(cnnzoo.save(cnnzoo.create("lenet", seed=1), folder / "other.safetensors").read_bytes())
-    r = random.Random(seed)
+    rng = random.Random(seed)
     outcomes: Counter[str] = Counter()
     path = folder / "damaged.safetensors"
     peak = 0
     for number in range(files):
-        raw = r.choice(originals)
-        damaged = r.choice(MUTATIONS)(raw, r.choice(originals), r)
+        raw = rng.choice(originals)
+        damaged = rng.choice(MUTATIONS)(raw, rng.choice(originals), rng)
         path.write_bytes(damaged)
-        if number == 50:  # by now everything is imported, and has run once
+        if number == 50:  # everything is imported by now, and has run once
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         start = time.process_time()
         try:

@@ -14,10 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 OWNER = "ann"
 TOKEN = "hf_ann_may_write"
-READ = "hf_guest_may_read"
+READ_TOKEN = "hf_guest_may_read"
 
 
-def _id_of(number: int) -> str:
+def _commit_hash(number: int) -> str:
     return hashlib.sha1(str(number).encode()).hexdigest()
 
 
@@ -37,7 +37,7 @@ class Repo:
 
 
 class LocalHub:
-    """The server; a context manager.
+    """A local server that answers like the Hub; a context manager.
 
     Attributes:
         mode: How files are uploaded: ``"lfs"`` or ``"regular"``.
@@ -77,7 +77,7 @@ class LocalHub:
                 tree.pop(path, None)
             else:
                 tree[path] = self.store(content)
-        commit = _id_of(sum(len(r.commits) for r in self.repos.values()))
+        commit = _commit_hash(sum(len(r.commits) for r in self.repos.values()))
         repo.commits[commit] = tree
         repo.branches[branch] = commit
         repo.messages.append(message)
@@ -98,7 +98,7 @@ def _git_sha1(content: bytes) -> str:
 
 
 class _Stop(Exception):
-    """The response is sent."""
+    """The end of a request, raised when the response is sent."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
 
     def _repo(self, id: str, write: bool = False) -> Repo:
-        if self._token not in ("", TOKEN, READ):
+        if self._token not in ("", TOKEN, READ_TOKEN):
             self._send(401, b'{"error": "Invalid credentials in Authorization header"}')
         repo = self.hub.repos.get(id)
         if repo is None or (repo.private and self._token != TOKEN):
@@ -216,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         tree = repo.commits[self._commit_of(repo, revision)]
         files = []
         for file in json.loads(body)["files"]:
-            lfs = self.hub.mode == "lfs" and file["path"].endswith((".safetensors", ".png"))
+            lfs = self._is_lfs(file["path"])
             digest = tree.get(file["path"])
             oid = digest and (digest if lfs else _git_sha1(self.hub.blobs[digest]))
             files.append(
@@ -287,14 +287,11 @@ class _Handler(BaseHTTPRequestHandler):
         for path, digest in repo.commits[self._commit_of(repo, revision)].items():
             content = self.hub.blobs[digest]
             size, oid = len(content), _git_sha1(content)
-            lfs = {"lfs": {"oid": digest, "size": size, "pointerSize": 130}} if self._lfs(path) else {}
+            lfs = {"lfs": {"oid": digest, "size": size, "pointerSize": 130}} if self._is_lfs(path) else {}
             entries.append({"type": "file", "path": path, "oid": oid, "size": size, **lfs})
         self._json(entries)
 
-    def paths(self, body: bytes, id: str, revision: str) -> None:
-        self.tree(body, id, revision)
-
-    def _lfs(self, path: str) -> bool:
+    def _is_lfs(self, path: str) -> bool:
         return self.hub.mode == "lfs" and path.endswith((".safetensors", ".png"))
 
     def refs(self, body: bytes, id: str) -> None:
@@ -330,9 +327,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "EntryNotFound", f"{path} does not exist")
         digest = repo.commits[commit][path]
         content = self.hub.blobs[digest]
-        etag = digest if self._lfs(path) else _git_sha1(content)
+        etag = digest if self._is_lfs(path) else _git_sha1(content)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
-        if self._lfs(path):
+        if self._is_lfs(path):
             headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content))}
         if "corrupt" in self.hub.faults and path.endswith(".safetensors"):
             content = content[:-4] + bytes(4)

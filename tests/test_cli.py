@@ -93,7 +93,7 @@ def test_timeline(run, few_models: None) -> None:
     assert "2015   resnet50" in run("timeline", "resnet*").stdout
     assert run("timeline", "lenet").exit_code == 1
     alone = run("timeline", "lenet5*", "-o", "l.png")
-    assert alone.exit_code == 1 and "no ImageNet accuracy was published of lenet5_1998" in alone.stderr
+    assert alone.exit_code == 1 and "no ImageNet accuracy was published for lenet5_1998" in alone.stderr
 
 
 def test_diff(run) -> None:

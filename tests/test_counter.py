@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
-from zoo import FAMILIES, small_knobs
+from zoo import MODEL_PARAMS, small_knobs
 
 import cnnzoo
 from cnnzoo.blocks import TableConv
@@ -60,7 +60,7 @@ def half_frozen() -> nn.Module:
     return net
 
 
-q = lambda *shape: torch.zeros(shape, requires_grad=True)  # noqa: E731
+with_grad = lambda *shape: torch.zeros(shape, requires_grad=True)  # noqa: E731
 
 # name: (module, input shape or inputs, parameters, MACs, backward MACs, bias adds)
 CASES = {
@@ -83,7 +83,7 @@ CASES = {
         (1, 3, 8, 8), 112, 27 * 4 * 36, 27 * 4 * 36, 0,
     ),
     "@": (Calls(lambda s, x: x @ x.transpose(-1, -2)), (2, 3, 4, 5), 0, 6 * 16 * 5, 0, 0),
-    "@ with a gradient": (Calls(lambda s, x: x @ x), (q(4, 4),), 0, 64, 128, 0),
+    "@ with a gradient": (Calls(lambda s, x: x @ x), (with_grad(4, 4),), 0, 64, 128, 0),
     "@ of a vector": (Calls(lambda s, x: x @ torch.ones(4)), (3, 4), 0, 12, 0, 0),
     "bmm": (Calls(lambda s, x: torch.bmm(x, x)), (2, 4, 4), 0, 128, 0, 0),
     "einsum": (Calls(lambda s, x: torch.einsum("bij,bjk->bik", x, x)), (2, 4, 4), 0, 128, 0, 0),
@@ -102,7 +102,8 @@ CASES = {
         14 * 4 * 64 + 2 * 784, 14 * 3 * 64 + 2 * 14 * 64 + 4 * 784, 14 * 32,
     ),
     "fused attention": (
-        Calls(lambda s, *x: functional.scaled_dot_product_attention(*x)), (q(2, 4, 7, 8), q(2, 4, 7, 8), q(2, 4, 7, 8)),
+        Calls(lambda s, *x: functional.scaled_dot_product_attention(*x)),
+        tuple(with_grad(2, 4, 7, 8) for _ in range(3)),
         0, 2 * 8 * 49 * 8, 4 * 8 * 49 * 8, 0,
     ),
     # sharing and freezing
@@ -149,9 +150,9 @@ def test_cases(case: str, meta: bool) -> None:
     assert _same(before, _state(module))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODEL_PARAMS)
 def test_forward_and_backward_equal_a_real_run(name: str) -> None:
-    """Against torch's own counter (whose backward is wrong for groups) on a forward and backward that are computed."""
+    """Compares with torch's own counter (whose backward is wrong for groups) on a real forward and backward."""
     if any(getattr(b, "groups", 1) > 1 or isinstance(b, TableConv) for _, b in cnnzoo.get_spec(name).blocks()):
         pytest.skip("groups")
     model = cnnzoo.create(name, **small_knobs(name))
@@ -165,7 +166,7 @@ def test_forward_and_backward_equal_a_real_run(name: str) -> None:
     "name", ["densenet121", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16", "convnext_tiny", "shufflenet_v2_x1_0"]
 )
 def test_nets_that_are_not_ours(name: str) -> None:
-    """Against the GMACs (there called GFLOPS) that torchvision publishes with its weights."""
+    """Compares with the GMACs (there called GFLOPS) that torchvision publishes with its weights."""
     import torchvision
 
     weights = torchvision.models.get_model_weights(name).DEFAULT
@@ -180,7 +181,7 @@ def test_nets_that_are_not_ours(name: str) -> None:
 # --- the other columns ---
 
 
-def test_activations_of_the_referees() -> None:
+def test_saved_and_peak_bytes() -> None:
     import torchvision
 
     lenet, alexnet = cnnzoo.count("lenet"), cnnzoo.count("alexnet")
@@ -413,7 +414,7 @@ def test_control_flow_that_depends_on_values() -> None:
     assert cnnzoo.count(module, (2, 4), meta=False).macs == 32
     assert cnnzoo.count(module, inputs=-torch.ones(2, 4), meta=False).macs == 0
     outside = torch.ones(4)
-    with pytest.raises(InputError, match="a tensor that is no part of the module"):
+    with pytest.raises(InputError, match="a tensor that is not part of the module"):
         cnnzoo.count(Calls(lambda s, x: x * outside), (2, 4))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from hub import READ, TOKEN, LocalHub
+from hub import READ_TOKEN, TOKEN, LocalHub
 
 import cnnzoo
 from cnnzoo.cli import main
@@ -190,7 +190,7 @@ def test_branches_and_tags(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -
         pull(f"{REPO}@{'0' * 40}")
 
 
-def test_a_name_without_a_user_is_in_the_own_account(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
+def test_a_name_without_a_user(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
     push, pull = connect(one_hub, tmp_path)
     commit = push(net, "tiny-net")
     assert pull(REPO).name == commit
@@ -200,7 +200,7 @@ def test_private(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
     push, pull = connect(hub, tmp_path)
     commit = push(net, REPO, private=True)
     assert hub.repos[REPO].private
-    for token in (False, READ):
+    for token in (False, READ_TOKEN):
         with pytest.raises(HubError, match=r"has no model ann/tiny-net, or it is private; check the spelling, and if"):
             pull(REPO, token=token)
     assert pull(REPO).name == commit
@@ -215,14 +215,14 @@ def test_gated(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
     push(net, REPO)
     one_hub.repos[REPO].gated = True
     with pytest.raises(HubError, match=rf"is gated: request access at {one_hub.url}/ann/tiny-net, then log in"):
-        pull(REPO, token=READ)
+        pull(REPO, token=READ_TOKEN)
     assert pull(REPO)
 
 
 def test_push_without_permission(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
     push, _ = connect(one_hub, tmp_path)
     push(net, REPO)
-    for repo, token in ((REPO, READ), (REPO, False), ("bob/net", TOKEN)):
+    for repo, token in ((REPO, READ_TOKEN), (REPO, False), ("bob/net", TOKEN)):
         with pytest.raises(HubError, match="denies access: .*; log in"):
             push(net, repo, token=token)
     assert len(one_hub.repos[REPO].commits) == 2
@@ -329,7 +329,7 @@ def test_repositories_without_a_cnnzoo_model(one_hub: LocalHub, net: cnnzoo.CNN,
         pull("ann/mixed")
 
 
-def test_names(net: cnnzoo.CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repository_names(net: cnnzoo.CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for verb in (cnnzoo.create, cnnzoo.load, cnnzoo.count, partial(cnnzoo.predict, images="x.png")):
         with pytest.raises(InputError) as error:
@@ -396,9 +396,7 @@ def test_environment_variables(one_hub: LocalHub, tmp_path: Path) -> None:
     pushed, again, other = offline
     assert pushed == "cannot upload hf://ann/tiny-net with HF_HUB_OFFLINE=1; unset it"
     assert again == folder
-    assert other.startswith(
-        "hf://ann/other is not in the cache, and HF_HUB_OFFLINE=1 forbids to download it; unset it; or"
-    )
+    assert other.startswith("hf://ann/other is not in the cache, and HF_HUB_OFFLINE=1 forbids a download; unset it; or")
     assert one_hub.requests[-1] == "GET /marker"  # the second process sends none
 
 

@@ -175,7 +175,7 @@ def test_a_compiled_network_counts() -> None:
 def test_compare_refuses() -> None:
     with pytest.raises(InputError, match="at least two networks, not 1"):
         cnnzoo.compare("lenet")
-    with pytest.raises(InputError, match="baseline=5 is none of 2 networks"):
+    with pytest.raises(InputError, match="baseline must be an index of one of 2 networks, not 5"):
         cnnzoo.compare("lenet", "alexnet", baseline=5)
     with pytest.raises(InputError, match="out= is for training; give a data set in train="):
         cnnzoo.compare("lenet", "alexnet", out="runs")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
-from zoo import FAMILIES, NAMES, has_fixed_width, small_knobs
+from zoo import MODEL_PARAMS, NAMES, has_fixed_width, small_knobs
 
 import cnnzoo
 from cnnzoo.data import resize
@@ -85,7 +85,7 @@ def test_small_images(name: str) -> None:
     assert model(torch.empty(2, *model.spec.input, device="meta")).shape == (2, model.spec.num_classes)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODEL_PARAMS)
 def test_too_small_images_are_accepted_or_the_minimum_is_named(name: str) -> None:
     try:
         cnnzoo.create(name, image_size=4, device="meta")
@@ -93,7 +93,7 @@ def test_too_small_images_are_accepted_or_the_minimum_is_named(name: str) -> Non
         assert "needs images of at least" in str(error)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODEL_PARAMS)
 def test_trains_on_real_images(name: str) -> None:
     """Trains on the bundled sample: every parameter gets a gradient, and the loss falls."""
     data = cnnzoo.load_data("fashion_mnist_sample").train
@@ -112,7 +112,7 @@ def test_trains_on_real_images(name: str) -> None:
     assert min(losses[-3:]) < 0.995 * losses[0]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODEL_PARAMS)
 def test_tracing_export_and_compiling(name: str) -> None:
     model = cnnzoo.create(name, seed=0, **small_knobs(name)).eval()
     x = torch.randn(1, *model.spec.input)
@@ -161,7 +161,7 @@ def test_onnx(name: str, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODEL_PARAMS)
 def test_features_of_every_block(name: str) -> None:
     """Compares the outputs of blocks, also inside branches, with the shapes in the count."""
     model = cnnzoo.create(name, seed=0, **small_knobs(name)).eval()

@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "measure": {"modules"},
     "data": set(),
     "train": {"data", "device", "fields", "files", "initializers", "measure", "modules", "serialization"},
-    "html_report": {"files", "measure", "modules", "serialization", "train"},
+    "html_report": {"fields", "files", "measure", "modules", "serialization", "train"},
     "diff": {"blocks", "measure", "network", "spec"},
     "verify": {"measure", "network", "published", "registry", "spec"},
     "timeline": {"measure", "network", "published", "registry"},

@@ -75,8 +75,8 @@ def test_networks_without_shipped_weights() -> None:
     with pytest.raises(InputError) as error:
         cnnzoo.create("alexnet_owt", pretrained=True)
     assert str(error.value) == (
-        "no weights of alexnet_owt ship with cnnzoo, only those of lenet, lenet5_1998. Pass create a file, a folder "
-        "or a repository instead, such as create('runs/alexnet_owt') or create('hf://user/alexnet_owt'), or "
+        "no weights of alexnet_owt ship with cnnzoo, only those of lenet, lenet5_1998. Pass a file, a folder or a "
+        "repository to create() instead, such as create('runs/alexnet_owt') or create('hf://user/alexnet_owt'), or "
         "pretrained='torchvision'"
     )
     with pytest.raises(InputError, match=r"no weights of alexnet ship .*create\('hf://user/alexnet'\)$"):

@@ -234,9 +234,9 @@ def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
         cnnzoo.evaluate(cnnzoo.create("lenet", device="meta"), tiny_data)
     with pytest.raises(InputError, match="batch_size must be an integer from 1"):
         cnnzoo.evaluate(cnnzoo.create("lenet", num_classes=3), tiny_data, batch_size=0)
-    with pytest.raises(InputError, match="lenet has 10 classes, and tiny has 3"):
+    with pytest.raises(InputError, match="lenet has 10 classes, but tiny has 3"):
         cnnzoo.evaluate(cnnzoo.create("lenet"), tiny_data)
-    with pytest.raises(InputError, match="lenet expects images with 3 channels, and tiny has 1"):
+    with pytest.raises(InputError, match="lenet expects images with 3 channels, but tiny has 1"):
         cnnzoo.evaluate(cnnzoo.create("lenet", in_channels=3), tiny_data)
 
 
@@ -464,10 +464,10 @@ def test_other_types_of_weights_train(tiny_data: ImageData, dtype: torch.dtype) 
 
 def test_data_that_does_not_fit_the_model(tiny_data: ImageData) -> None:
     with pytest.raises(
-        InputError, match="lenet expects images with 3 channels, and tiny has 1; build it with in_channels=1"
+        InputError, match="lenet expects images with 3 channels, but tiny has 1; build it with in_channels=1"
     ):
         cnnzoo.Trainer(cnnzoo.create("lenet", in_channels=3, num_classes=3), tiny_data)
-    with pytest.raises(InputError, match="lenet has 10 classes, and tiny has 3; build it with num_classes=3"):
+    with pytest.raises(InputError, match="lenet has 10 classes, but tiny has 3; build it with num_classes=3"):
         cnnzoo.Trainer(cnnzoo.create("lenet"), tiny_data)
 
 

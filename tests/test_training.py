@@ -335,16 +335,16 @@ def test_training_on_ready_made_batches(tmp_path: Path, tiny_data: ImageData) ->
     rest = cnnzoo.Trainer.resume(tmp_path / "b", model=plain_model(), data=data, show=False).fit()
     assert torch.equal(parameters(rest.model), parameters(whole.model))
     for changes, message in (
-        ({"flip": True}, "used unchanged; augmentation and crop_mode='center' need images of uint8"),
+        ({"flip": True}, "used unchanged; augmentation and crop_mode='center' need uint8 images"),
         (
             {"accumulation_steps": 2},
-            "yields batches, which cannot be shared among 1 processes or split into 2 micro-batches",
+            r"nor be split into micro-batches \(processes=1, accumulation_steps=2\)",
         ),
         ({"val_size": 3}, "yields batches, from which no samples can be selected"),
     ):
         with pytest.raises(InputError, match=message):
             cnnzoo.Trainer(plain_model(), data, PLAIN.replace(**changes))
-    with pytest.raises(InputError, match="lenet expects images of 28x28 px, and ready has 8x8"):
+    with pytest.raises(InputError, match="lenet expects images of 28x28 px, but ready has 8x8"):
         cnnzoo.Trainer(cnnzoo.create("lenet", num_classes=3), data, PLAIN)
 
 

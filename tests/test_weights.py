@@ -18,7 +18,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from zoo import FAMILIES, small_knobs
+from zoo import MODEL_PARAMS, small_knobs
 
 import cnnzoo
 from cnnzoo.blocks import Block, Conv, Flatten, Logits, register_block
@@ -31,7 +31,7 @@ def net(tiny_spec: cnnzoo.Spec) -> cnnzoo.CNN:
     return cnnzoo.create(tiny_spec, seed=0)
 
 
-# Runs code in another process, which imports cnnzoo once for all tests; the code leaves its answer in ``result``.
+# Runs code in another process, which imports cnnzoo once for all tests; the code assigns its result to ``result``.
 WORKER = """
 import json, os, resource, signal, sys, time
 import cnnzoo, cnnzoo.api, safetensors
@@ -76,8 +76,8 @@ def test_round_trip(tmp_path: Path, net: cnnzoo.CNN, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_model_comes_back(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", MODEL_PARAMS)
+def test_round_trip_of_every_model(tmp_path: Path, name: str) -> None:
     model = cnnzoo.create(name, seed=0, **small_knobs(name)).eval()
     cnnzoo.save(model, tmp_path / "m")
     x = torch.randn(1, *model.spec.input)

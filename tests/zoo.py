@@ -1,4 +1,4 @@
-"""The models that the tests cover: all in fast tests, one per lineage in others (the rest are marked slow)."""
+"""The models for parametrized tests: NAMES for fast tests, MODEL_PARAMS (most of them marked slow) for others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _fast_names() -> set[str]:
 
 
 _FAST = _fast_names()
-FAMILIES = [pytest.param(name, marks=() if name in _FAST else pytest.mark.slow) for name in NAMES]
+MODEL_PARAMS = [pytest.param(name, marks=() if name in _FAST else pytest.mark.slow) for name in NAMES]
 
 
 def has_fixed_width(name: str) -> bool:

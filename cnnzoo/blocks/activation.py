@@ -1,4 +1,4 @@
-"""Activations by name, and an activation as a block of its own."""
+"""Activations by name, and the activation block."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ ACTIVATIONS: Registry[Callable[[], nn.Module]] = Registry(
 def register_activation(name: str, factory: Callable[[], nn.Module] | None = None) -> Any:
     """Registers an activation, for ``activation=`` of every block and network.
 
-    Use it as ``register_activation("mish", nn.Mish)``, or as the decorator ``@register_activation("mine")`` of a module
-    class or a function without arguments.
+    Use it as ``register_activation("mish", nn.Mish)``, or as the decorator ``@register_activation("mine")`` above a
+    module class or a function without arguments.
 
     Args:
         name: The name.
-        factory: Returns the module.
+        factory: A class or function without arguments that returns the module.
 
     Raises:
         InputError: If the name is taken, or is not an identifier.
@@ -61,12 +61,12 @@ def register_activation(name: str, factory: Callable[[], nn.Module] | None = Non
 
 
 def activation_field(default: str | None = None, *, optional: bool = True) -> Any:
-    """Returns a field of the name of an activation."""
+    """Returns a field for the name of an activation."""
     return choice_field(default, ACTIVATIONS, optional=optional)
 
 
 def make_activation(name: str) -> nn.Module:
-    """Builds the activation in place: its input has no other consumer."""
+    """Builds an activation, in place if possible: only for inputs that have no other consumer."""
     module = ACTIVATIONS[name]()
     if hasattr(module, "inplace"):
         module.inplace = True  # type: ignore[assignment]

@@ -1,7 +1,7 @@
-"""What a block is: one line of a paper's table, as a frozen value that builds its torch modules.
+"""The base class of blocks, the lines of a paper's table, and the registry of their kinds.
 
-A block does not store how many channels it takes or how large a flattened map is: it is built for a given input shape,
-and ``cnnzoo.blocks.build`` gets that shape by running each module on the meta device.
+A block stores neither its number of input channels nor the size of a flattened map: it is built for a given input
+shape, which ``cnnzoo.blocks.build`` infers by running the modules on the meta device.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from cnnzoo import fields
 from cnnzoo.errors import SpecError
 from cnnzoo.plugins import Registry
 
-Shape = tuple[int, ...]  # one sample, no batch: (C, H, W) or (C,)
+Shape = tuple[int, ...]  # of one sample, without the batch dimension: (C, H, W) or (C,)
 
-MAX_VALUE = 2**24  # no classic CNN needs a larger integer in a block; a file that claims one is broken or hostile
+MAX_VALUE = 2**24  # no classic CNN needs a larger integer in a block; a file with one is broken or hostile
 
 
 def int_field(default: Any = fields.MISSING, **limits: Any) -> Any:
@@ -33,13 +33,13 @@ class Block:
     A subclass is a frozen dataclass that builds its modules in ``build``, and is registered with ``register_block``.
 
     Attributes:
-        label: The block's name, unique in its Spec; the Spec fills it in where it is empty.
+        label: The block's name, unique in its Spec; the Spec fills in empty ones.
     """
 
     label: str = field(default="", kw_only=True)
 
     label_prefix: ClassVar[str] = "block"  # "conv" in conv1
-    has_weights: ClassVar[bool] = False  # whether the number in labels counts this block, as in conv1, conv2, fc3
+    has_weights: ClassVar[bool] = False  # whether the numbers in labels count this block: conv1, conv2, fc3
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -80,7 +80,7 @@ class Block:
         raise NotImplementedError(f"{type(self).__name__} has branches, and must implement with_branches")
 
     def scale_width(self, factor: float, multiple: int) -> Block:
-        """Returns this block with its hidden width scaled and rounded to a multiple; most blocks have no width.
+        """Returns this block with its width scaled by ``factor`` and rounded to a multiple; most blocks have no width.
 
         Raises:
             SpecError: If the block has a width that cannot be scaled.
@@ -102,12 +102,12 @@ BLOCKS: Registry[type[Block]] = Registry("block")
 
 
 def register_block(cls: BlockType) -> BlockType:
-    """Registers a kind of block under its class name, so that JSON can hold it.
+    """Registers a kind of block under its class name, so that it can be stored as JSON.
 
     Use it as ``@register_block`` above ``@dataclass(frozen=True, repr=False)``.
 
     Raises:
-        SpecError: If a field has a name that JSON uses for something else.
+        SpecError: If a field has the name ``block``, which in JSON is the kind of block.
         InputError: If the class name is taken.
     """
     if "block" in {item.name for item in dataclasses.fields(cls)}:

@@ -1,4 +1,4 @@
-"""The block of parallel paths: Inception modules, residual and dense connections."""
+"""The block with parallel paths: Inception modules, residual and dense connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnzoo.fields import MISSING, Mismatch, checked_field, choice_field
 
 
 class Branches(nn.ModuleList):
-    """Runs each of its paths on the same input and merges the outputs.
+    """Parallel paths that take the same input, and whose outputs are merged.
 
     Args:
         paths: The paths; an empty one is the identity.
@@ -29,7 +29,7 @@ class Branches(nn.ModuleList):
         self.merge = merge
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (N, C, H, W) through every path."""
+        """Returns the merged outputs of the paths for an input (N, C, H, W)."""
         outs: list[torch.Tensor] = [path(x) if len(path) else x for path in self]  # type: ignore[arg-type]
         if self.merge == "concat":
             return torch.cat(outs, dim=1)
@@ -39,7 +39,7 @@ class Branches(nn.ModuleList):
         return total
 
     def extra_repr(self) -> str:
-        """Returns how the paths are merged, for ``print(model)``."""
+        """Returns the kind of merge, for ``print(model)``."""
         return f"merge={self.merge!r}"
 
 
@@ -56,10 +56,10 @@ def _check_paths(paths: object) -> object:
 @register_block
 @dataclass(frozen=True, repr=False)
 class Parallel(Block):
-    """Parallel paths: an Inception module concatenates them; a residual block adds them, then activates.
+    """Parallel paths, concatenated as in an Inception module, or added as in a residual block.
 
     Attributes:
-        paths: Each path a tuple of blocks; an empty path is the identity.
+        paths: The paths, each a tuple of blocks; an empty path is the identity.
         merge: ``"concat"`` or ``"add"``.
         activation: The activation after the merge, a key of ``ACTIVATIONS``, or None.
     """
@@ -83,7 +83,7 @@ class Parallel(Block):
             )
         modules: list[nn.Module] = [Branches(paths, self.merge)]
         if self.activation is not None:
-            # a single empty path returns its input itself, which an activation must not overwrite
+            # a single empty path returns its input, which an activation must not overwrite
             make: Callable[[str], nn.Module] = (
                 make_activation if len(self.paths) > 1 else lambda name: ACTIVATIONS[name]()
             )

@@ -1,4 +1,4 @@
-"""From blocks to modules: builds blocks in sequence, and infers the shape between them on the meta device."""
+"""Blocks to modules: builds blocks in sequence, and infers the shapes between them on the meta device."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class BuiltBlock:
     shape: Shape
 
 
-_shapes: dict[Any, Shape] = {}  # a block without its label, and the shape of its input -> the shape of its output
+_shapes: dict[Any, Shape] = {}  # (block without its label, input shape) -> output shape
 _MAX_SHAPES = 100_000
 
 
 def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[BuiltBlock]:
     """Builds blocks in sequence, each for the output shape of the one before.
 
-    The modules are made on torch's current default device. Each module carries the label of its block as the plain
-    attribute ``label``, by which the counter and the feature extractor find it.
+    The modules are created on torch's current default device. Each has the label of its block as the plain attribute
+    ``label``, which counts and ``cnnzoo.features`` read.
 
     Args:
         blocks: The blocks in order.
         shape: Shape of the input, one sample: (C, H, W).
-        place: Where the blocks stand, for errors: ``"features"``.
+        place: Where the blocks are, for error messages: ``"features"``.
 
     Raises:
         BlockError: If a block cannot take the shape of its input; the message names the block and the shape.
@@ -61,16 +61,16 @@ def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[Buil
         in_shape = shape
         try:
             shape, modules = infer_shape(block, in_shape)
-        except BlockError:  # a block inside this one, which is named already
+        except BlockError:  # of a block inside this one, which the error names
             raise
-        except Exception as error:  # a block of a user's own may raise anything
+        except Exception as error:  # a user's block may raise anything
             reason = next(iter(str(error).strip().splitlines()), "")
             if not isinstance(error, (RuntimeError, ValueError)) or not reason:
                 reason = f"{type(error).__name__}: {reason}"
             where = f"{block.label!r} ({_ordinal(number)} of {place})" if block.label else f"{number} of {place}"
             raise BlockError(f"block {where}, {block!r}, cannot take {in_shape}", reason) from error
         if modules is None or not on_meta:
-            modules = block.build(in_shape)  # again, on the device where the network is to be
+            modules = block.build(in_shape)  # on the default device
         for module in modules:
             object.__setattr__(module, "label", block.label)  # plain text: nn.Module need not track it
         built.append(BuiltBlock(block, modules, shape))
@@ -78,17 +78,20 @@ def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[Buil
 
 
 def infer_shape(block: Block, shape: Shape) -> tuple[Shape, list[nn.Module] | None]:
-    """Runs a block on the meta device.
+    """Runs a block on the meta device, unless the result is memoized.
 
     Returns:
         The shape of its output, and its modules on the meta device; None instead of modules if the shape was memoized.
+
+    Raises:
+        SpecError: If the block cannot take the shape; a user's block may raise any exception.
     """
     values = tuple(getattr(block, item.name) for item in dataclasses.fields(block) if item.name != "label")
     try:
         key = (type(block), values, shape)
         if (known := _shapes.get(key)) is not None:
             return known, None
-    except TypeError:  # a block of a user's own with a value that is not hashable
+    except TypeError:  # a user's block with a value that is not hashable
         key = None
     with torch.device("meta"), torch.no_grad():
         modules = block.build(shape)

@@ -23,8 +23,8 @@ class Conv(Block):
         out_channels: Number of output maps.
         kernel_size: Side of the window, or (height, width).
         stride: Step of the window.
-        padding: Zeros added at each side.
-        dilation: Distance between neighboring taps of the window.
+        padding: Number of zeros added on each side.
+        dilation: Distance between neighboring positions of the window.
         groups: Number of groups of maps that are convolved separately (the two towers of AlexNet 2012).
         bias: Whether each map has a bias.
         norm: The normalization before the activation, see ``make_norm``, or None.

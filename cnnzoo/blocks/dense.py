@@ -17,7 +17,7 @@ from cnnzoo.fields import bool_field, float_field
 @register_block
 @dataclass(frozen=True, repr=False)
 class Flatten(Block):
-    """Flattens maps (C, H, W) to a vector (C * H * W,)."""
+    """Flattening of maps (C, H, W) to a vector (C * H * W,)."""
 
     label_prefix = "flatten"
 
@@ -62,7 +62,7 @@ class Dense(Block):
 @register_block
 @dataclass(frozen=True, repr=False)
 class Dropout(Block):
-    """Dropout; a block of its own, because its position decides the state-dict keys.
+    """Dropout; a separate block, because its position affects the state-dict keys.
 
     Attributes:
         p: Probability that a value is zeroed in training.

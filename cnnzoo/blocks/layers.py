@@ -1,4 +1,4 @@
-"""The modules that several blocks build: a layer with its initial weights, then norm and activation."""
+"""Helpers that several blocks share: a layer with its initial weights, followed by norm and activation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cnnzoo.initializers import make_initializer
 
 
 def init_field() -> Any:
-    """Returns a field of the name of an initializer (see ``cnnzoo.initializers``); None keeps torch's weights."""
+    """Returns a field for the name of an initializer (see ``cnnzoo.initializers``); None keeps torch's weights."""
     return parsed_field(None, make_initializer, "the name of an initializer, such as 'xavier_uniform'", optional=True)
 
 
 def bias_init_field() -> Any:
-    """Returns a field of the initial value of biases; None keeps torch's."""
+    """Returns a field for the initial value of biases; None keeps torch's."""
     return float_field(None, optional=True)
 
 
@@ -50,6 +50,6 @@ def make_layer(
 def with_norm_and_activation(
     module: nn.Module, channels: int, norm: str | None, activation: str | None
 ) -> list[nn.Module]:
-    """Returns a module followed by the norm and the activation of its block, where it has them."""
+    """Returns a module followed by the norm and the activation of its block, if it has them."""
     modules = [module] if norm is None else [module, make_norm(norm)(channels)]
     return modules if activation is None else [*modules, make_activation(activation)]

@@ -1,4 +1,4 @@
-"""Normalizations by name, and normalizations as blocks of their own."""
+"""Normalizations by name, and the normalization blocks."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def register_norm(name: str, factory: NormFactory | None = None, *, default: flo
 
     Args:
         name: The name.
-        factory: Takes the number of channels and the number that may be written behind the name; returns the module.
-        default: The number where none is written.
+        factory: Takes the number of channels and the number after the colon; returns the module.
+        default: The number if none is written.
 
     Raises:
         InputError: If the name is taken, or is not an identifier.
@@ -65,8 +65,8 @@ def make_norm(text: str) -> Callable[[int], nn.Module]:
     """Returns the function that builds a normalization for a number of channels.
 
     Args:
-        text: A registered name, with its number behind a colon where one is wanted: ``"batch"``, ``"batch:0.001"``
-            (eps), ``"group:8"`` (number of groups).
+        text: A registered name, optionally with its number after a colon: ``"batch"``, ``"batch:0.001"`` (eps),
+            ``"group:8"`` (number of groups).
 
     Raises:
         UnknownNameError: If the name is not registered.
@@ -76,14 +76,14 @@ def make_norm(text: str) -> Callable[[int], nn.Module]:
 
 
 def norm_field(default: str | None = None, *, optional: bool = True) -> Any:
-    """Returns a field of the name of a normalization (see ``make_norm``)."""
+    """Returns a field for the name of a normalization (see ``make_norm``)."""
     return parsed_field(default, make_norm, "the name of a norm, such as 'batch'", optional=optional)
 
 
 @register_block
 @dataclass(frozen=True, repr=False)
 class Norm(Block):
-    """A normalization as a block of its own, with an activation after it where one is given.
+    """A normalization, optionally followed by an activation.
 
     Attributes:
         norm: ``"batch"``, ``"instance"``, ``"group"`` or ``"layer"``, see ``make_norm``.
@@ -113,7 +113,7 @@ class LRN(Block):
         size: Number of neighboring maps, n in the paper.
         alpha: Factor of the sum.
         beta: The exponent.
-        k: The summand.
+        k: The constant term.
         mean: Whether S is divided by ``size`` (torch and Caffe divide, the paper does not).
     """
 

@@ -19,13 +19,13 @@ from cnnzoo.initializers import make_initializer
 
 
 class TableConv2d(nn.Module):
-    """A convolution whose output maps each see only some of the input maps.
+    """A convolution with a connection table: each output map is connected to some of the input maps.
 
-    Output maps that see equally many input maps are one grouped convolution over gathered maps, so that nothing is
-    computed (and no weight is stored) for a connection that does not exist.
+    Output maps with the same number of connections are computed by one grouped convolution over gathered input maps, so
+    that nothing is computed (and no weight is stored) for a connection that does not exist.
 
     Args:
-        table: For each output map, the numbers of the input maps that it sees.
+        table: For each output map, the indices of its input maps.
         init: The initializer of the weights, see ``cnnzoo.initializers``; None keeps torch's.
         bias_init: Initial value of the biases; None keeps torch's.
         **settings: Arguments of ``nn.Conv2d`` from ``kernel_size`` on.
@@ -68,19 +68,19 @@ def _check_table(table: object) -> object:
 
     if isinstance(table, tuple) and table and all(map(is_valid, table)):
         return table
-    raise Mismatch("a tuple with, for each output map, a tuple of the numbers of the input maps that it sees")
+    raise Mismatch("a tuple with, for each output map, a tuple of the indices of its input maps")
 
 
 @register_block
 @dataclass(frozen=True, repr=False)
 class TableConv(Block):
-    """A convolution with a connection table: each output map sees some of the input maps (C3 of LeNet-5).
+    """A convolution with a connection table: each output map is connected to some input maps (C3 of LeNet-5).
 
     Attributes:
-        table: For each output map, the numbers of the input maps that it sees, from 0.
+        table: For each output map, the indices of its input maps, from 0.
         kernel_size: Side of the window, or (height, width).
         stride: Step of the window.
-        padding: Zeros added at each side.
+        padding: Number of zeros added on each side.
         bias: Whether each map has a bias.
         norm: The normalization before the activation, see ``make_norm``, or None.
         activation: A key of ``ACTIVATIONS``, or None.
@@ -126,7 +126,7 @@ class TableConv(Block):
 
 
 class Subsampling(nn.Module):
-    """The sum of each window, times one coefficient per map, plus one bias per map.
+    """Trainable pooling: the sum of each window, times one coefficient per map, plus one bias per map.
 
     Args:
         channels: Number of maps.
@@ -157,11 +157,11 @@ class Subsample(Block):
     """Trainable pooling: the window's sum times a coefficient, plus a bias, then the activation (S2 of LeNet-5).
 
     Attributes:
-        kernel_size: Window and step, one side or (height, width).
+        kernel_size: Side of the window and stride, or (height, width); windows do not overlap.
         activation: A key of ``ACTIVATIONS``, or None.
         init: The initializer of the coefficients, see ``cnnzoo.initializers`` (the fan-in of a unit is its window);
-            None starts from the mean.
-        bias_init: Initial value of the biases.
+            None starts from the mean of the window.
+        bias_init: Initial value of the biases; None is 0.
     """
 
     kernel_size: int | tuple[int, int] = int_field(pair=True)
@@ -186,7 +186,7 @@ class Subsample(Block):
 
 
 class RBFUnits(nn.Module):
-    """Scores vectors by their distance to fixed codes: minus half the squared Euclidean distance.
+    """Euclidean radial basis units: a score is minus half the squared distance between a vector and a fixed code.
 
     Args:
         codes: One code per class, (num_classes, units).
@@ -199,7 +199,7 @@ class RBFUnits(nn.Module):
         self.register_buffer("codes", codes, persistent=False)  # part of the Spec, not of the weights
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Vectors (N, units) to scores (N, num_classes)."""
+        """Returns the scores (N, num_classes) of vectors (N, units)."""
         # -|x - c|^2 / 2 = x.c - |x|^2 / 2 - |c|^2 / 2: one matrix product
         return x @ self.codes.T - x.square().sum(1, keepdim=True) / 2 - self.codes.square().sum(1) / 2
 
@@ -220,9 +220,8 @@ def _check_codes(codes: object) -> object:
 class RBF(Block):
     """Euclidean radial basis units with fixed codes, one per class (the output of LeNet-5).
 
-    The score of a class is minus half the squared distance between the input and its code, so that softmax and
-    cross-entropy take the scores as they take logits: up to a constant, they are log-likelihoods of unit Gaussians
-    around the codes.
+    The score of a class is minus half the squared distance between the input and its code. Up to a constant, it is the
+    log-likelihood of a unit Gaussian around the code, so softmax and cross-entropy take the scores as logits.
 
     Attributes:
         codes: For each class a string of ``+`` (1) and ``-`` (-1), as long as the input vector.

@@ -13,13 +13,13 @@ from cnnzoo.fields import bool_field
 @register_block
 @dataclass(frozen=True, repr=False)
 class MaxPool(Block):
-    """The largest value of each window.
+    """Max pooling: the largest value of each window.
 
     Attributes:
         kernel_size: Side of the window, or (height, width).
-        stride: Step of the window; None is the window itself.
-        padding: Lines and columns added at each side; they are never the largest.
-        ceil_mode: Whether a window that extends past the edge counts (Caffe's rounding).
+        stride: Step of the window; None is ``kernel_size``.
+        padding: Number of rows and columns of minus infinity added on each side.
+        ceil_mode: Whether output sizes are rounded up, as in Caffe.
     """
 
     kernel_size: int | tuple[int, int] = int_field(pair=True)
@@ -37,13 +37,13 @@ class MaxPool(Block):
 @register_block
 @dataclass(frozen=True, repr=False)
 class AvgPool(Block):
-    """The mean of each window.
+    """Average pooling: the mean of each window.
 
     Attributes:
         kernel_size: Side of the window, or (height, width).
-        stride: Step of the window; None is the window itself.
-        padding: Zeros added at each side.
-        ceil_mode: Whether a window that extends past the edge counts (Caffe's rounding).
+        stride: Step of the window; None is ``kernel_size``.
+        padding: Number of zeros added on each side.
+        ceil_mode: Whether output sizes are rounded up, as in Caffe.
     """
 
     kernel_size: int | tuple[int, int] = int_field(pair=True)

@@ -1,6 +1,7 @@
-"""Augmentation of a whole batch at once, with other random parameters for each image, on the device of the images.
+"""Augmentation of a whole batch at once, with different random parameters for each image, on the images' device.
 
-Images are augmented as stored, before they are resized for the network: 28 px have a sixty-fourth of the pixels of 224.
+Stored images are augmented before they are resized for the network, since there are fewer pixels: for 28 px, a
+sixty-fourth of those for 224 px.
 The random parameters depend on a seed and on the position of an image in its batch, so that they are the same
 whichever process augments which images of the batch.
 """
@@ -21,7 +22,7 @@ _ERASED_ASPECT = (0.3, 3.3)  # height over width
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The settings of augmentation; ``Augmentation()`` leaves images unchanged, and is false.
+    """The settings of augmentation; ``Augmentation()`` leaves images unchanged, and is falsy.
 
     Attributes:
         flip: Whether images are flipped horizontally with probability 0.5.
@@ -50,9 +51,9 @@ class AugmentParams:
         translate: int64 (N, 2): down and right, px.
         erase_box: float (N, 4): top, left, height and width of the erased rectangle, as fractions of the image.
         mixup_weight: float (N,): weight of the image itself in the mixture with its partner.
-        pca_lighting: float (N, C): what is added along each principal component.
+        pca_lighting: float (N, C): coefficient of each principal component.
         crop_positions: float (N, 2): where each image is cropped with ``crop_mode="center"``.
-        noise: uint8 (N, C, H, W): what fills an erased rectangle, the same for all images of a batch.
+        noise: uint8 (N, C, H, W): fills erased rectangles; the same for all images of a batch.
     """
 
     flip: torch.Tensor
@@ -69,7 +70,7 @@ class AugmentParams:
 
 
 def sample_params(augmentation: Augmentation, n: int, shape: Sequence[int], seed: int) -> AugmentParams:
-    """Samples the parameters of a batch, on the CPU: they do not depend on the device.
+    """Samples the parameters of a batch, on the CPU, so that they do not depend on the device.
 
     Args:
         augmentation: The settings.
@@ -79,8 +80,8 @@ def sample_params(augmentation: Augmentation, n: int, shape: Sequence[int], seed
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def uniform(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator)
+    def uniform(*size: int) -> torch.Tensor:
+        return torch.rand(*size, generator=generator)
 
     minimum, maximum = _ERASED_AREA
     area = minimum + (maximum - minimum) * uniform(n)

@@ -127,19 +127,19 @@ class ImageData:
 
         Args:
             n: Number of training images to hold out.
-            seed: Seed of their choice.
+            seed: Seed of the random selection.
 
         Raises:
             InputError: If there are not more than ``n`` training images.
         """
-        order = _shuffle(self, n, seed)
+        order = _hold_out_order(self, n, seed)
         return dataclasses.replace(self, train=self.train[order[n:]], test=self.train[order[:n]])
 
     def subset(self, indices: torch.Tensor) -> ImageData:
         """Returns the data set with some of its training images as both the training and the test images.
 
         Args:
-            indices: int64 (N,): their indices.
+            indices: int64 (N,): indices of these images.
         """
         return dataclasses.replace(self, train=self.train[indices], test=self.train[indices])
 
@@ -158,8 +158,8 @@ class StreamData:
         test: Images to evaluate on.
         classes: Name of each class.
         mean: Mean of each channel, values in [0, 1]; by default estimated from about 1000 training images.
-        std: Standard deviation of each channel, likewise.
-        sha256: A checksum, if there is one: a run is only resumed on data with the same.
+        std: Standard deviation of each channel, by default estimated likewise.
+        sha256: A checksum, if there is one; a run can be resumed only on data with the same checksum.
 
     Raises:
         DataError: If ``train`` or ``test`` has no length, or no images.
@@ -196,7 +196,7 @@ class StreamData:
 
     @cached_property
     def _statistics_images(self) -> torch.Tensor:
-        """Training images at equal distances, or the first batch, (N, C, H, W)."""
+        """Evenly spaced training images, or the first batch, (N, C, H, W)."""
         if isinstance(self.train, torch.utils.data.Dataset):
             n = len(self.train)  # type: ignore[arg-type]
             samples = [self.train[i] for i in range(0, n, max(1, n // _STATISTICS_IMAGES))]
@@ -212,25 +212,25 @@ class StreamData:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the images' values."""
+        """The dtype of the images."""
         return self._statistics_images.dtype
 
     @property
     def color_components(self) -> torch.Tensor:
-        """As in ``ImageData``, estimated from the images that mean and standard deviation are estimated from."""
+        """Principal components of color as in ``ImageData``, estimated from the same images as ``mean`` and ``std``."""
         return compute_color_components(self._statistics_images)
 
     def hold_out(self, n: int, seed: int = 0) -> StreamData:
-        """As in ``ImageData``, for a Dataset of samples.
+        """Returns the data set with ``n`` of its training images as the test images, as in ``ImageData``.
 
         Raises:
             InputError: If there are not more than ``n`` training images, or they come in batches.
         """
-        order = _shuffle(self, n, seed)
+        order = _hold_out_order(self, n, seed)
         return dataclasses.replace(self, train=self._select(order[n:]), test=self._select(order[:n]))
 
     def subset(self, indices: torch.Tensor) -> StreamData:
-        """As in ``ImageData``, for a Dataset of samples.
+        """Returns the data set with some of its training images as both splits, as in ``ImageData``.
 
         Raises:
             InputError: If the training images come in batches.
@@ -248,8 +248,8 @@ class StreamData:
 Data = ImageData | StreamData
 
 
-def _shuffle(data: Data, n: int, seed: int) -> torch.Tensor:
-    """Returns the indices of the training images in random order, the ``n`` to hold out first."""
+def _hold_out_order(data: Data, n: int, seed: int) -> torch.Tensor:
+    """Returns the indices of the training images in random order, of which the first ``n`` are held out."""
     if not 0 < n < len(data.train):
         raise InputError(f"{data.name} has {len(data.train):,} training images; {n:,} cannot be held out")
     return torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))

@@ -82,12 +82,13 @@ def _split_files(path: Path) -> tuple[ClassFiles, ClassFiles]:
 
 
 def _checksum(path: Path, files: Sequence[tuple[Path, int]], image_size: int | None) -> str:
-    """Returns a checksum of the names and sizes of the files: to read them all would take too long."""
+    """Returns a checksum of the names and sizes of the files, since reading them all would take too long."""
     names_and_sizes = [(str(file.relative_to(path)), file.stat().st_size) for file, _ in files]
     return hashlib.sha256(repr((names_and_sizes, image_size)).encode()).hexdigest()
 
 
 def _read_all(path: Path, images: ImageFiles) -> Split:
+    """Returns all images of a split, read into memory."""
     tensors = [images[i][0] for i in range(len(images))]
     sizes = {tuple(image.shape[1:]) for image in tensors}
     if len(sizes) > 1:
@@ -119,6 +120,7 @@ class ImageFiles(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 
 def _list_images(path: Path) -> ClassFiles:
+    """Returns the image files in each subfolder, without hidden ones."""
     class_files = {
         folder.name: sorted(file for file in folder.rglob("*") if _is_image(file.relative_to(folder), file))
         for folder in _subfolders(path)
@@ -143,7 +145,7 @@ def _subfolders(path: Path) -> list[Path]:
 
 @contextmanager
 def _open_image(file: Path) -> Iterator[Any]:
-    """Opens a file as a PIL image; raises DataError for what PIL raises while it is read."""
+    """Opens a file as a PIL image; raises DataError if PIL cannot read it."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -76,12 +76,12 @@ def read_idx(path: Path, dims: int) -> torch.Tensor:
 
 
 def write_idx_folder(data: ImageData, folder: Path, compresslevel: int = 9) -> None:
-    """Writes a data set of images of one channel as the four files ``IDX_FILES``, gzipped, the same bytes each time.
+    """Writes a data set of images of one channel as the four files ``IDX_FILES``, gzipped reproducibly.
 
     Args:
         data: The data set.
         folder: The folder, which is created if necessary.
-        compresslevel: gzip's, from 0 to 9.
+        compresslevel: Compression level of gzip, from 0 to 9.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = (data.train.images.squeeze(1), data.train.labels, data.test.images.squeeze(1), data.test.labels)

@@ -27,14 +27,14 @@ def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
 
 
 class Loader(Protocol):
-    """Yields batches of stored images and labels, on a device."""
+    """A source of batches of stored images and labels, on a device."""
 
     def batches(self, indices: Iterable[torch.Tensor], seed: int) -> Iterator[Batch]:
         """Yields images and labels, batch by batch.
 
         Args:
             indices: int64 (N,) for each batch: the indices of its samples.
-            seed: Seed of the random draws of a Dataset.
+            seed: Seed of the random augmentation or order of a Dataset or DataLoader.
 
         Raises:
             DataError: If samples or batches have the wrong type or shape, or a label is out of range.
@@ -42,7 +42,7 @@ class Loader(Protocol):
 
 
 class TensorLoader:
-    """A loader of samples that are kept on the device."""
+    """A loader of samples in memory, which it keeps on the device."""
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self._images, self._labels = split.images.to(device), split.labels.to(device)
@@ -50,15 +50,15 @@ class TensorLoader:
     def batches(self, indices: Iterable[torch.Tensor], seed: int) -> Iterator[Batch]:
         """See ``Loader``."""
         for batch_indices in indices:
-            on_device = batch_indices.to(self._labels.device, non_blocking=True)
-            yield self._images[on_device], self._labels[on_device]
+            device_indices = batch_indices.to(self._labels.device, non_blocking=True)
+            yield self._images[device_indices], self._labels[device_indices]
 
 
 class DatasetLoader:
-    """A loader of the samples of a Dataset, which worker processes read ahead.
+    """A loader of the samples of a Dataset, which worker processes prefetch.
 
-    A Dataset that draws from the global random state of torch or Python draws for each sample from (seed, index)
-    alone: the sample depends neither on the workers nor on where a run was resumed.
+    The global random states of torch and Python are seeded with (seed, index) for each sample, so that a random
+    sample depends neither on the number of workers nor on where a run was resumed.
     """
 
     def __init__(self, dataset: Any, num_classes: int, device: torch.device, workers: int) -> None:
@@ -89,9 +89,9 @@ class BatchLoader:
         self._batches, self._num_classes, self._device = batches, num_classes, device
 
     def batches(self, indices: Iterable[torch.Tensor], seed: int) -> Iterator[Batch]:
-        """Yields the last batches, one for each element of ``indices``, whose values are ignored.
+        """Yields the last batches, as many as ``indices`` has elements, whose values are ignored.
 
-        The batches before these were used before a run was resumed.
+        The earlier batches were used before the run was resumed.
         """
         skipped = len(self._batches) - len(list(indices))  # type: ignore[arg-type]
         torch.default_generator.manual_seed(seed)  # a DataLoader with shuffle=True draws its order from it
@@ -103,7 +103,7 @@ class BatchLoader:
 
 
 class _SeededDataset(torch.utils.data.Dataset[Batch]):
-    """A Dataset that draws each sample with its own seed; an index is (index, seed)."""
+    """A Dataset that seeds the global random states before each sample; its keys are (index, seed)."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset

@@ -28,9 +28,9 @@ def draw_sample(full: Data) -> ImageData:
         generator = torch.Generator().manual_seed(SEED)
         indices = []
         for label in range(len(full.classes)):
-            of_class = (split.labels == label).nonzero().flatten()
-            order = torch.randperm(len(of_class), generator=generator)
-            indices.append(of_class[order[: IMAGES_PER_CLASS[name]]])
+            members = (split.labels == label).nonzero().flatten()
+            order = torch.randperm(len(members), generator=generator)
+            indices.append(members[order[: IMAGES_PER_CLASS[name]]])
         return split[torch.cat(indices).sort().values]
 
     return ImageData("fashion_mnist_sample", sample_split("train"), sample_split("test"), FASHION_MNIST_CLASSES)

@@ -1,4 +1,4 @@
-"""Data sets by name: where their files are searched for, and their download by torchvision."""
+"""Data sets by name: the search for their files, and their download by torchvision."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 @dataclass(frozen=True)
 class IdxSource:
-    """Where the IDX files of a data set are found.
+    """The places where the IDX files of a data set are found.
 
     Attributes:
         classes: Name of each class.
-        torchvision_class: The class of torchvision that downloads it.
+        torchvision_class: Class of ``torchvision.datasets`` that downloads it.
         folders: Names of its folder within a data folder.
-        system_folders: Where packages of the system install it.
-        debian_package: Debian's package.
+        system_folders: Folders where system packages install it.
+        debian_package: Name of the Debian package; empty if there is none.
     """
 
     classes: tuple[str, ...]
@@ -67,7 +67,7 @@ def load_data(
     """Loads a data set by name.
 
     The files of a named data set are searched for in ``root``, in the folder that the environment variable
-    ``CNNZOO_DATA`` names, in the cache (``~/.cache/cnnzoo``) and where packages of the system install them. If they are
+    ``CNNZOO_DATA`` names, in the cache (``~/.cache/cnnzoo``) and where system packages install them. If they are
     in none of these, torchvision downloads them into the first.
 
     Args:

@@ -51,7 +51,7 @@ def normalize(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns factor and summand of each channel, (1, C, 1, 1)."""
+    """Returns the scale and shift of each channel, (1, C, 1, 1) each."""
     scale = torch.tensor([1 / (255 * s) for s in std], device=device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
     return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
@@ -87,8 +87,8 @@ def resize_and_crop(
     down, right = images.shape[-2] - height, images.shape[-1] - width
     if crop_positions is None:
         return images[..., down // 2 : down // 2 + height, right // 2 : right // 2 + width]
-    largest = torch.tensor([down, right], device=images.device)
-    corners = (crop_positions.to(images.device) * (largest + 1)).floor().long().minimum(largest)  # (N, 2)
+    max_corner = torch.tensor([down, right], device=images.device)
+    corners = (crop_positions.to(images.device) * (max_corner + 1)).floor().long().minimum(max_corner)  # (N, 2)
     rows = corners[:, :1] + torch.arange(height, device=images.device)  # (N, height)
     columns = corners[:, 1:] + torch.arange(width, device=images.device)
     return gather_windows(images, rows, columns)
@@ -110,7 +110,7 @@ def gather_windows(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tens
 
 
 def _resize_with_margin(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Returns the center of 8/7 of a size, of images resized to cover it with their aspect ratio kept."""
+    """Returns images resized to cover 8/7 of a size, aspect ratio kept, and cropped to exactly that at the center."""
     target = [round(side * _MARGIN) for side in size]
     factor = max(new / old for new, old in zip(target, images.shape[-2:], strict=True))
     resized = resize(

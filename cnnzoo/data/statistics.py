@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-_CHUNK = 4096  # images in double precision at a time
+_CHUNK = 4096  # images converted to float64 at a time
 
 
 def compute_mean_std(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -20,7 +20,7 @@ def compute_mean_std(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[flo
         frequencies = counts / counts.sum()
         mean.append(float((frequencies * values).sum()))
         mean_square.append(float((frequencies * values**2).sum()))
-    # 1 for a constant channel, which could not be divided by its deviation
+    # 1 for a constant channel, so that normalization does not divide by 0
     std = [max(s - m * m, 0.0) ** 0.5 or 1.0 for m, s in zip(mean, mean_square, strict=True)]
     return tuple(round(m, 6) for m in mean), tuple(round(s, 6) for s in std)
 

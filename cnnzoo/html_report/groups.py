@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from cnnzoo.html_report.run_reader import RunReader, is_number
+from cnnzoo.fields import is_number
+from cnnzoo.html_report.run_reader import RunReader
 from cnnzoo.measure.figures import COLORS
 
 
@@ -30,7 +31,7 @@ class RunGroup:
 
     @property
     def first(self) -> RunReader:
-        """The run to read what all runs have in common from."""
+        """The first run, from which the page reads what all runs have in common."""
         return next(iter(self.runs.values()))
 
     def values(self, key: str) -> list[float]:
@@ -70,7 +71,7 @@ def group_runs(runs: Sequence[RunReader]) -> list[RunGroup]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Returns the last parts of each path, as many as make it differ from the other paths."""
+    """Returns the shortest end of each path that no other path has."""
     parts = [path.resolve().parts for path in paths]
     names = []
     for own in parts:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from cnnzoo.errors import FileError, InputError
 from cnnzoo.files import atomic_write, exists
 from cnnzoo.html_report.groups import RunGroup, group_runs
-from cnnzoo.html_report.run_reader import Build, RunReader, find_runs
+from cnnzoo.html_report.run_reader import BuildModel, RunReader, find_runs
 from cnnzoo.html_report.sections.confusion import build_confusion
-from cnnzoo.html_report.sections.counts import Diff, build_counts
+from cnnzoo.html_report.sections.counts import DiffModules, build_counts
 from cnnzoo.html_report.sections.curves import build_curves
 from cnnzoo.html_report.sections.filters import build_filters
 from cnnzoo.html_report.sections.provenance import build_provenance
@@ -28,13 +28,13 @@ TEMPLATE_FILE = "template.html"
 
 
 def report(
-    folders: Sequence[Path], out: Path | None = None, *, build: Build, diff: Diff, overwrite: bool = False
+    folders: Sequence[Path], out: Path | None = None, *, build: BuildModel, diff: DiffModules, overwrite: bool = False
 ) -> Path:
     """Writes the page of some training runs.
 
     Args:
         folders: Run folders, or folders that hold run folders.
-        out: The file; by default ``report.html`` in a single folder, else in the current one.
+        out: The file; by default ``report.html``, in the folder if there is one, else in the current folder.
         build: Builds the module from the description in config.json.
         diff: Compares two modules; returns None if it cannot.
         overwrite: Whether an existing file is replaced.
@@ -60,7 +60,7 @@ def report(
     return target
 
 
-def render_page(runs: Sequence[RunReader], diff: Diff) -> str:
+def render_page(runs: Sequence[RunReader], diff: DiffModules) -> str:
     """Returns the page as HTML."""
     groups = group_runs(runs)
     sections = {
@@ -72,8 +72,9 @@ def render_page(runs: Sequence[RunReader], diff: Diff) -> str:
         "settings": build_settings(groups),
         "provenance": build_provenance(groups),
     }
-    notes = dict.fromkeys(note for run in runs for note in run.notes)  # complete once the sections are built
-    return _template().render(title=_title(groups), notes=notes, **sections)
+    # after the sections, which read files while they are built
+    problems = dict.fromkeys(problem for run in runs for problem in run.problems)
+    return _template().render(title=_title(groups), problems=problems, **sections)
 
 
 @cache

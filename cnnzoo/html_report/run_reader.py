@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import CnnzooError, FileError
+from cnnzoo.fields import is_number
 from cnnzoo.files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -33,11 +34,10 @@ from cnnzoo.serialization import METADATA_KEY, TensorInfo, iter_tensors, read_al
 from cnnzoo.train.metrics import summarize_history
 from cnnzoo.train.run_dir import MAX_METRICS_BYTES, RunDir
 
-MAX_FILTER_SIZE = 64  # px; a 4-D tensor with larger kernels is not shown as filters
-MAX_NUMBER = 1e300  # larger values are treated as infinite
+MAX_FILTER_SIZE = 64  # px; larger kernels are not shown
 
 T = TypeVar("T")
-Build = Callable[[Mapping[str, Any]], nn.Module]
+BuildModel = Callable[[Mapping[str, Any]], nn.Module]
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -59,20 +59,15 @@ def find_runs(path: Path) -> list[Path]:
     return sorted(folders, key=lambda folder: _natural_key(folder.name))
 
 
-def is_number(value: object) -> bool:
-    """Returns whether a value is a finite int or float."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
-
-
 class Checksum(NamedTuple):
-    """SHA-256 of the weights, and whether it was checked; both empty if the run has no weights."""
+    """The SHA-256 of the weights and the result of its check; both empty if the run has no weights."""
 
     sha256: str
     status: str
 
 
 class Filters(NamedTuple):
-    """Name and weights (N, C, height, width) of a convolution."""
+    """The name and weights (N, C, height, width) of a convolution."""
 
     layer: str
     weights: torch.Tensor
@@ -80,7 +75,7 @@ class Filters(NamedTuple):
 
 class _WeightsFile(NamedTuple):
     path: Path
-    prefix: str  # of the names of the weights: a checkpoint holds other tensors too
+    prefix: str  # of the names of the weights in a checkpoint, which holds other tensors too
     tensors: dict[str, TensorInfo]
     description: dict[str, Any]
 
@@ -92,7 +87,7 @@ class RunReader:
     Attributes:
         path: The folder.
         build: Builds the module from the description in config.json.
-        notes: Error messages about files that could not be read.
+        problems: Error messages about files that could not be read.
         info: Contents of train.json.
         description: Contents of config.json: the description of the module.
         history: One mapping per epoch; only finite numbers are kept.
@@ -101,8 +96,8 @@ class RunReader:
     """
 
     path: Path
-    build: Build
-    notes: list[str] = field(default_factory=list)
+    build: BuildModel
+    problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.info = RunDir.open(self.path).info
@@ -116,7 +111,7 @@ class RunReader:
         try:
             return read()
         except CnnzooError as error:
-            self.notes.append(str(error))
+            self.problems.append(str(error))
             return default
 
     def _try_read_json(self, name: str, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, Any]:
@@ -129,7 +124,7 @@ class RunReader:
         try:
             lines = [json.loads(line) for line in file.read_text().splitlines()] if exists(file) else []
         except (OSError, ValueError, RecursionError) as error:
-            self.notes.append(f"{file} cannot be read: {error}")
+            self.problems.append(f"{file} cannot be read: {error}")
             return []
         entries = [{key: v for key, v in line.items() if is_number(v)} for line in lines if isinstance(line, dict)]
         return [{"epoch": epoch, **entry} for epoch, entry in enumerate(entries, 1)]

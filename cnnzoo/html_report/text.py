@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
-from cnnzoo.html_report.run_reader import is_number
+from cnnzoo.fields import is_number
 
 
 def format_value(value: object) -> str:
@@ -14,16 +15,16 @@ def format_value(value: object) -> str:
         return "none"
     if isinstance(value, list):
         return ", ".join(map(format_value, value))
-    if isinstance(value, float) and value == value:
+    if isinstance(value, float) and not math.isnan(value):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def format_metric(value: object, spec: str) -> str:
+def format_metric(value: object, format_spec: str) -> str:
     """Returns a number in a format (``".4f"``), any other value as it is, None as ``""``."""
     if value is None:
         return ""
-    return f"{value:{spec}}" if is_number(value) and spec else format_value(value)
+    return f"{value:{format_spec}}" if is_number(value) and format_spec else format_value(value)
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The accuracy of networks against their MACs, with their numbers of parameters as discs."""
+"""A scatter plot of networks: accuracy against MACs, with the number of parameters as the area of a marker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """One network of the picture.
+    """One network in the plot.
 
     Attributes:
         name: Its name.
@@ -27,7 +27,7 @@ class Point:
         year: The year of publication.
         params: Its number of parameters.
         macs: MACs of one image.
-        accuracy: In per cent; None if none was published: such a network is listed in a corner instead.
+        accuracy: In percent; None if none was published: the network is listed in a corner instead.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Point:
 
 
 def plot_accuracy(points: Sequence[Point], path: str | PathLike[str], title: str) -> None:
-    """Draws accuracy against MACs; the area of a disc is the number of parameters.
+    """Draws accuracy against MACs; the area of a marker grows with the number of parameters.
 
     Args:
         points: The networks.
@@ -52,7 +52,7 @@ def plot_accuracy(points: Sequence[Point], path: str | PathLike[str], title: str
     """
     if all(point.accuracy is None for point in points):
         names = ", ".join(point.name for point in points)
-        raise InputError(f"there is nothing to draw: no ImageNet accuracy was published of {names}")
+        raise InputError(f"there is nothing to draw: no ImageNet accuracy was published for {names}")
     figure = new_figure(11, 6.6)
     axis = figure.add_subplot()
     families = sorted(
@@ -64,7 +64,7 @@ def plot_accuracy(points: Sequence[Point], path: str | PathLike[str], title: str
         members = [point for point in plotted if point.family == family]
         x, y = [p.macs for p in members], [p.accuracy or 0.0 for p in members]
         axis.plot(x, y, color=color, linewidth=0.9, alpha=0.45, zorder=1)
-        axis.scatter(x, y, s=[_disc_area(p.params) for p in members], color=color, alpha=0.35, linewidth=0, zorder=2)
+        axis.scatter(x, y, s=[_marker_area(p.params) for p in members], color=color, alpha=0.35, linewidth=0, zorder=2)
         axis.scatter(x, y, s=7, color=color, zorder=3)
     axis.set_xscale("log")
     axis.margins(x=0.12, y=0.08)
@@ -74,13 +74,13 @@ def plot_accuracy(points: Sequence[Point], path: str | PathLike[str], title: str
     axis.set_ylabel("ImageNet accuracy as published, top 1, %", fontsize=9.5, color=INK)
     axis.set_title(title, fontsize=12.5, color=INK, loc="left", fontweight="bold")
     for params in (1_000_000, 25_000_000, 140_000_000):
-        axis.scatter([], [], s=_disc_area(params), color="#9a9aa5", alpha=0.5, linewidth=0, label=human(params))
+        axis.scatter([], [], s=_marker_area(params), color="#9a9aa5", alpha=0.5, linewidth=0, label=human(params))
     axis.legend(
         title="parameters", frameon=False, fontsize=8.5, title_fontsize=8.5, labelspacing=1.6, handletextpad=1.4,
         loc="upper left", borderpad=1.2,
     )  # fmt: skip
     unplotted = [
-        f"{_name(p)}: {human(p.macs)} multiply-adds, {human(p.params)} parameters" for p in points if not p.accuracy
+        f"{_name(p)}: {human(p.macs)} multiply-adds, {human(p.params)} parameters" for p in points if p.accuracy is None
     ]
     if unplotted:
         unplotted.insert(0, "before ImageNet, and so off the picture:")
@@ -98,8 +98,8 @@ def plot_accuracy(points: Sequence[Point], path: str | PathLike[str], title: str
     save_figure(figure, path)
 
 
-def _disc_area(params: int) -> float:
-    """Returns the area in square points."""
+def _marker_area(params: int) -> float:
+    """Returns the area of a marker in square points, as ``scatter`` takes it."""
     return params / 1.2e5 + 12
 
 
@@ -121,7 +121,7 @@ def _write_name(axis: Axes, point: Point, color: str, occupied: Sequence[Bbox]) 
     text = axis.annotate(
         literal(_name(point)), position, xytext=(0, 0), textcoords="offset points", fontsize=8, color=color
     )
-    radius = math.sqrt(_disc_area(point.params)) / 2
+    radius = math.sqrt(_marker_area(point.params)) / 2
     best = None
     for distance in (radius + 2, radius + 9, radius + 18):
         for dx, dy in ((1, 0), (-1, 0), (0.7, 1), (0.7, -1), (-0.7, 1), (-0.7, -1), (0, 1), (0, -1)):

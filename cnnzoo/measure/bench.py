@@ -32,7 +32,7 @@ class Timing:
     Attributes:
         name: Name of the module.
         input_size: Shape of the input, batch included.
-        train: Whether a call is a forward and a backward, else a forward.
+        train: Whether a call is a forward and a backward, instead of a forward alone.
         seconds: Median time of a call.
         quartiles: First and third quartile of the times.
         calls: The number of timed calls.
@@ -146,7 +146,8 @@ def bench(
 
     Args:
         modules: Name, module and input size (N, C, H, W) of each; the modules are moved to the device and dtype.
-        train: Whether a call is a forward and a backward in train mode, else a forward in eval and inference mode.
+        train: Whether a call is a forward and a backward in train mode, instead of a forward in eval mode under
+            ``torch.inference_mode``.
         device: The device; by default the CPU.
         precision: ``"fp32"`` or ``"bf16"``: the dtype of weights and input.
         seconds: About how long each module is timed.
@@ -214,7 +215,7 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _time_calls(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Returns the seconds of each call after a warm-up, for about so many seconds in all."""
+    """Returns the seconds of each call after a warm-up; the calls take about ``seconds`` in all."""
     begin = time.perf_counter()
     while time.perf_counter() - begin < WARM_UP:
         call()
@@ -238,8 +239,8 @@ def _peak_flops_per_sec(device: torch.device, dtype: torch.dtype) -> float:
 def measure_peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     """Returns the most memory of one call beyond that in use before; None if it cannot be measured.
 
-    On a CPU it is the resident memory of the process, which Linux reports; freed memory is first returned to the
-    system (glibc), since a call could take it again without a trace.
+    On a CPU it is the resident memory of the process, which Linux reports. Freed memory is returned to the system first
+    (glibc), since a call that reuses it would not raise the peak.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -19,7 +19,7 @@ _COUNTS: tuple[tuple[str, Callable[[CountReport], int]], ...] = (
     ("FLOPs (2 x MACs)", lambda report: report.flops),
     ("MACs of a training step", lambda report: report.train_macs),
     ("bytes saved for the backward", lambda report: report.saved_bytes),
-    ("bytes at once in inference", lambda report: report.peak_bytes),
+    ("peak bytes in inference", lambda report: report.peak_bytes),
 )
 _RESULTS = (
     ("epochs", "epochs"),
@@ -45,6 +45,9 @@ class Comparison(Printable):
             ``examples_per_sec``, ``wall_examples_per_sec``, ``history`` (a mapping per epoch); an empty mapping for a
             network that was not trained. Empty if none was.
         trained_on: The data set that they were trained on.
+
+    Raises:
+        InputError: If there are fewer than two reports, or the baseline is not the index of one.
     """
 
     reports: Sequence[CountReport]
@@ -57,7 +60,7 @@ class Comparison(Printable):
         if len(self.reports) < 2:
             raise InputError(f"compare needs at least two networks, not {len(self.reports)}")
         if not -len(self.reports) <= self.baseline < len(self.reports):
-            raise InputError(f"baseline={self.baseline} is none of {len(self.reports)} networks")
+            raise InputError(f"baseline must be an index of one of {len(self.reports)} networks, not {self.baseline}")
 
     def ratios(self, value: Callable[[CountReport], int]) -> list[float]:
         """Returns a value of each report over that of the baseline; NaN if the latter is 0."""

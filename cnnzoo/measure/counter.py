@@ -21,7 +21,7 @@ from cnnzoo.measure.operator_counter import ModuleCall, OperatorCounter
 from cnnzoo.measure.report import CountReport, LayerCount, Params
 from cnnzoo.modules import eval_mode, unwrap
 
-_ONE_VALUE = "Expected more than 1 value per channel"  # torch's message for batch norm in train mode
+_BATCH_NORM_ERROR = "Expected more than 1 value per channel"  # torch's message in train mode
 
 
 def count(
@@ -42,8 +42,8 @@ def count(
         model: Any module.
         input_size: Shape of the input, batch included: (N, C, H, W). All counts but parameters and receptive
             field scale with N.
-        inputs: The input itself instead: a tensor, a tuple of the arguments or a mapping of them by name; only
-            their shapes and dtypes are used (their values too with ``meta=False``).
+        inputs: The input itself, in place of ``input_size``: a tensor, a tuple of the arguments or a mapping of them by
+            name; only their shapes and dtypes are used (their values too with ``meta=False``).
         name: The module's name in the report; by default its class.
         meta: If False, the forward computes, on copies of the weights and, without ``inputs``, on random input: for
             modules whose control flow depends on values.
@@ -80,11 +80,15 @@ def count(
 
 
 def count_image(model: nn.Module, size: Sequence[int], name: str) -> CountReport:
-    """Counts one image (C, H, W) in the module's own mode, or in eval mode if batch norm refuses a single image."""
+    """Counts one image (C, H, W) in the module's own mode, or in eval mode if batch norm refuses a single image.
+
+    Raises:
+        InputError: If the module cannot run on the image.
+    """
     try:
         return count(model, (1, *size), name=name)
     except InputError as error:
-        if _ONE_VALUE not in str(error):
+        if _BATCH_NORM_ERROR not in str(error):
             raise
     with eval_mode(model):
         return count(model, (1, *size), name=name)
@@ -112,7 +116,7 @@ def _arguments(
 
 
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> None:
-    """Runs the forward under the counter; the result is dropped."""
+    """Runs the forward under the counter."""
     with ExitStack() as stack:
         for register, hook in (
             (register_module_forward_pre_hook, counter.enter_module),
@@ -127,7 +131,7 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counte
 
 
 def _refuse_backward(saved: None) -> torch.Tensor:
-    raise InputError("a forward that calls backward on itself cannot be counted")
+    raise InputError("count cannot run a forward that calls backward()")
 
 
 def _run_error(name: str, inputs: list[torch.Tensor], meta: bool, error: Exception) -> InputError:
@@ -137,9 +141,9 @@ def _run_error(name: str, inputs: list[torch.Tensor], meta: bool, error: Excepti
     if meta and ("meta" in str(error) or "item()" in str(error) or "data-dependent" in str(error)):
         message += (
             "; it needs values, which the meta device does not have (control flow that depends on them, or a tensor "
-            "that is no part of the module): count(..., meta=False) computes them"
+            "that is not part of the module): count(..., meta=False) computes them"
         )
-    elif _ONE_VALUE in str(error):
+    elif _BATCH_NORM_ERROR in str(error):
         message += "; batch norm in train mode needs more: count two images (N=2), or call model.eval() first"
     return InputError(message)
 
@@ -167,7 +171,7 @@ def _layer_counts(calls: list[ModuleCall]) -> tuple[LayerCount, ...]:
         for source in calls[index].sources:
             if source in positions:
                 yield positions[source]
-            elif source not in path:  # a call that is no layer (a sum between layers): its sources instead
+            elif source not in path:  # not a layer (a sum between layers): use its sources
                 yield from source_layers(source, path | {source})
 
     return tuple(

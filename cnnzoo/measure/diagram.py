@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cnnzoo.errors import InputError
 from cnnzoo.measure.figures import INK, literal, new_figure, save_figure
 from cnnzoo.measure.report import CountReport
+from cnnzoo.measure.tables import shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ class Step:
         """Its shape as text: ``96 @ 54x54`` or ``4096``."""
         if len(self.shape) == 1:
             return f"{self.shape[0]}"
-        return f"{self.shape[0]} @ {'x'.join(map(str, self.shape[1:]))}"
+        return f"{self.shape[0]} @ {shape_text(self.shape[1:])}"
 
 
 def draw(report: CountReport, path: str | PathLike[str]) -> None:

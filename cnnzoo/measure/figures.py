@@ -1,4 +1,4 @@
-"""What all pictures share: colors, text, axes and how they are written."""
+"""Helpers of all pictures: colors, text, axes and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaves no trace of a forward: substitutes for a module's tensors, and its state restored at the end."""
+"""Isolates a forward: substitutes replace the module's tensors, and the module is restored at the end."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def substitute(tensor: torch.Tensor, meta: bool) -> torch.Tensor:
 
 @contextmanager
 def isolated(model: nn.Module, meta: bool) -> Iterator[set[int]]:
-    """Puts substitutes in place of all tensors of a module, and restores everything at the end, by identity.
+    """Replaces all tensors of a module with substitutes, and puts the same tensors back at the end.
 
-    Also undone is what a forward sets on its modules (a counter, batch-norm statistics, a cache) and what it draws
-    from random generators.
+    What a forward sets on its modules (a counter, batch-norm statistics, a cache) is undone too, and the random
+    generators are restored.
 
     Args:
         model: Any module.
@@ -46,16 +46,19 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[set[int]]:
 
     Yields:
         The keys of the substitutes' storages (``storage._cdata``).
+
+    Raises:
+        InputError: If the module has lazy parameters.
     """
     attributes = [vars(module) for module in dict.fromkeys(model.modules())]
-    originals = [dict(own) for own in attributes]
+    originals = [dict(namespace) for namespace in attributes]
     # containers among the attributes, which include the dictionaries of parameters and buffers
-    containers = [value for own in attributes for value in own.values() if type(value) in _CONTAINERS]
+    containers = [value for namespace in attributes for value in namespace.values() if type(value) in _CONTAINERS]
     contents = [dict(container) if isinstance(container, dict) else list(container) for container in containers]
     substitutes: dict[int, torch.Tensor] = {}  # by id: a shared tensor has one substitute
     with _preserved_random_state():
         try:
-            for holder in (*attributes, *(one for one in containers if not isinstance(one, set))):
+            for holder in (*attributes, *(container for container in containers if not isinstance(container, set))):
                 items = enumerate(holder) if isinstance(holder, (list, deque)) else list(holder.items())
                 for key, value in items:
                     if isinstance(value, torch.Tensor):
@@ -64,9 +67,9 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[set[int]]:
                         holder[key] = substitutes[id(value)]
             yield {tensor.untyped_storage()._cdata for tensor in substitutes.values()}
         finally:
-            for own, original in zip(attributes, originals, strict=True):
-                own.clear()
-                own.update(original)
+            for namespace, original in zip(attributes, originals, strict=True):
+                namespace.clear()
+                namespace.update(original)
             for container, content in zip(containers, contents, strict=True):
                 container.clear()
                 container.extend(content) if isinstance(container, (list, deque)) else container.update(content)

@@ -97,7 +97,7 @@ def draw_accuracies(axis: Axes, networks: Sequence[tuple[str, str, History]]) ->
 
     Args:
         axis: Where to draw.
-        networks: Legend, color and history of each; a network without test accuracies has no place in the legend.
+        networks: Legend, color and history of each; a network without test accuracies is not in the legend.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -35,7 +35,7 @@ def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
 
 
 class _UncacheableError(Exception):
-    """An argument is no key of the cache."""
+    """An argument that cannot be part of a key of the cache."""
 
 
 @lru_cache(maxsize=1024)

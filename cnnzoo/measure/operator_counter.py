@@ -6,7 +6,7 @@ The same forward gives everything:
   ``@`` or a subclass counts as a layer does;
 - backward MACs: each matrix that requires a gradient costs one more product of the same size;
 - saved bytes: the distinct storages that autograd saves for the backward, weights not included;
-- peak bytes: the storages that are alive at once. Autograd saves nothing here, so that they die as in inference;
+- peak bytes: the storages that are alive at once. Autograd keeps none of them here, so they are freed as in inference;
 - receptive fields and the inputs of each layer: recorded for each storage.
 """
 
@@ -43,6 +43,8 @@ class ModuleCall:
         sources: Indices of the calls whose results it reads, in order.
         receptive_field: Of its output, along the longer side.
         average_pooling: Values that the windows of average pools read; part of ``pooling``.
+
+    The other counts are those of ``LayerCount``.
     """
 
     module: nn.Module
@@ -65,13 +67,13 @@ class ModuleCall:
 
 @dataclass(eq=False, slots=True)
 class StorageInfo:
-    """What the counter knows of a storage.
+    """What the counter knows about a storage.
 
     Attributes:
         from_input: Whether its values depend on the input.
         call: Index of the call that wrote or last returned it; -1 for the input.
-        receptive_field: That of one position.
-        maps: Shape (N, C, H, W) of the maps whose values it holds, also once they are flattened; else empty.
+        receptive_field: Receptive field of one position.
+        maps: Shape (N, C, H, W) of the feature maps whose values it holds, kept when they are flattened; else empty.
     """
 
     from_input: bool = False
@@ -106,7 +108,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- module calls ---
 
     def enter_module(self, module: nn.Module, args: Any) -> None:
-        """Forward pre-hook of all modules."""
+        """Starts the record of a module call; a global forward pre-hook."""
         if threading.get_ident() != self.thread:  # the hooks are global: other threads may run modules too
             return
         outer_label = self.calls[self.running[-1]].label if self.running else ""
@@ -119,7 +121,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls.append(call)
 
     def leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
-        """Forward hook of all modules."""
+        """Completes the record of a module call; a global forward hook."""
         if threading.get_ident() != self.thread:
             return
         index = self.running.pop()
@@ -175,7 +177,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if key not in self.weights and key not in self.saved_storages:
             self.saved_storages.add(key)
             self.calls[self.running[-1] if self.running else 0].saved_bytes += storage.nbytes()
-            # a new storage at the same address is another one
+            # a later storage may have the same address
             weakref.finalize(storage, self.saved_storages.discard, key)
 
     def _register_output(self, tensor: torch.Tensor, info: StorageInfo) -> None:

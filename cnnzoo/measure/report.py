@@ -33,7 +33,7 @@ class Params:
 
 @dataclass(frozen=True)
 class LayerCount:
-    """One call of one layer.
+    """The counts of one call of one layer.
 
     Attributes:
         name: The module's name in the model: ``features.0``.
@@ -90,8 +90,8 @@ class CountReport(Printable):
         input_size: Shape of the input, batch included; a tuple of shapes if there are several inputs.
         params: Numbers of parameters.
         layers: One ``LayerCount`` per call of a layer, in order.
-        peak_bytes: The most bytes of activations that are alive at once in inference, pooling indices included,
-            weights and input not.
+        peak_bytes: Maximum of the bytes of activations that exist at once in inference; pooling indices are included,
+            weights and input are not.
         unknown_ops: Operators without a rule, which are not part of the counts.
     """
 
@@ -166,7 +166,7 @@ class CountReport(Printable):
         Args:
             key: ``"label"`` (blocks; the module where there is no label), ``"kind"`` (classes) or ``"module"``
                 (subtrees of the model, named by the first ``depth`` parts of their names).
-            depth: The number of parts of a name that name a subtree.
+            depth: For ``"module"``: the number of parts.
 
         Returns:
             Group -> column -> sum.
@@ -236,8 +236,8 @@ class CountReport(Printable):
     @property
     def input_text(self) -> str:
         """The shape of the input as printed: ``1x3x224x224``."""
-        is_several = bool(self.input_size) and isinstance(self.input_size[0], tuple)
-        return ", ".join(map(shape_text, self.input_size)) if is_several else shape_text(self.input_size)
+        has_several_inputs = bool(self.input_size) and isinstance(self.input_size[0], tuple)
+        return ", ".join(map(shape_text, self.input_size)) if has_several_inputs else shape_text(self.input_size)
 
     def tables(self) -> Sequence[Table]:
         """Returns the one table."""

@@ -53,7 +53,7 @@ def _packets(names: str) -> frozenset[Any]:
     return frozenset(getattr(aten, name) for name in names.split() if hasattr(aten, name))
 
 
-# Count one per output value, like the operators with torch.Tag.pointwise, which these lack.
+# Count one per output value, as pointwise operators do; torch does not tag these as pointwise.
 ELEMENTWISE = _packets(
     """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional
     _native_batch_norm_legit_no_training cudnn_batch_norm _batch_norm_with_update native_layer_norm native_group_norm
@@ -132,7 +132,7 @@ def convolution_field(args: tuple[Any, ...], field: ReceptiveField) -> Receptive
 
 
 def pool_window(op: Any, args: tuple[Any, ...], out: torch.Tensor) -> tuple[list[int], list[int]]:
-    """Returns window and stride of a pool, per axis; those of an adaptive pool are about in / out."""
+    """Returns window and stride of a pool, per axis; those of an adaptive pool are approximately in / out."""
     if op in ADAPTIVE_POOLS:
         n = len(args[1])
         sizes = list(zip(args[0].shape[-n:], out.shape[-n:], strict=True))
@@ -149,7 +149,7 @@ def _dilate(kernel_size: Sequence[int], dilation: Sequence[int]) -> list[int]:
 
 
 def reduction_field(before: torch.Size, after: torch.Size, field: ReceptiveField) -> ReceptiveField:
-    """Returns the field after a reduction: all positions of the axes that it reduces (a written-out global pool).
+    """Returns the field after a reduction such as ``x.mean((2, 3))``: all positions of the axes that it reduces.
 
     Args:
         before: Shape of the input, (N, C, ...).

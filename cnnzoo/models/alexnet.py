@@ -11,6 +11,7 @@ from cnnzoo.published import (
     TOP1_ERROR,
     TOP5,
     TOP5_ERROR,
+    TRAINING_RUN,
     Deviation,
     Published,
     Twin,
@@ -28,11 +29,10 @@ HAN_2015 = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Ef
 RGB = {"in_channels": 3}
 BODY = ("conv*", "fc6", "fc7")  # all but the output layer
 HIDDEN = ("fc6", "fc7")
-TRAINING_RUN = "a training run"
 
 
 def _slide(what: str, printed: str, quantity: str, blocks: tuple[str, ...], note: str) -> Published:
-    """Returns a figure of the lecture's slide; those of the whole network, without its output layer, are headlines."""
+    """Returns a figure of the lecture's slide; those of the network without its output layer are headlines."""
     return Published(what, printed, D2L_SLIDE, quantity, blocks, RGB, note=note, headline=blocks == BODY)
 
 
@@ -110,7 +110,7 @@ def _slide(what: str, printed: str, quantity: str, blocks: tuple[str, ...], note
     ),
 )
 def alexnet(num_classes: int = 10, in_channels: int = 1, image_size: int = 224) -> Spec:
-    """AlexNet as taught in Dive into Deep Learning: one column, no LRN, 224 px with padding 1."""
+    """AlexNet as taught in Dive into Deep Learning: one tower, no LRN, 224 px with padding 1."""
     return Spec(
         name="alexnet",
         input=(in_channels, image_size, image_size),
@@ -175,11 +175,11 @@ _NEURONS_NOTES = {"conv1": "55 x 48 x 96; the 96 maps of 55x55 in the text have 
         Published("ILSVRC-2010 test error, top 5, %", "17.0", KRIZHEVSKY_2012, note=TRAINING_RUN),
         Published("the same, abstract page of the proceedings, top 1, %", "39.7", KRIZHEVSKY_2012, note=TRAINING_RUN),
         Published("the same, abstract page of the proceedings, top 5, %", "18.9", KRIZHEVSKY_2012, note=TRAINING_RUN),
-        Published(TOP1_ERROR, "40.7", KRIZHEVSKY_2012, note="a training run; mean of ten crops"),
-        Published(TOP5_ERROR, "18.2", KRIZHEVSKY_2012, note="a training run; mean of ten crops"),
+        Published(TOP1_ERROR, "40.7", KRIZHEVSKY_2012, note=f"{TRAINING_RUN}; mean of ten crops"),
+        Published(TOP5_ERROR, "18.2", KRIZHEVSKY_2012, note=f"{TRAINING_RUN}; mean of ten crops"),
     ),
     deviations=(
-        Deviation("input", "224 px", "227 px", "the maps of 55x55 that the paper prints need it"),
+        Deviation("input", "224 px", "227 px", "required for the 55x55 maps that the paper prints"),
         Deviation(
             "conv2, conv4, conv5", "two GPUs that exchange maps before conv3", "groups of 2", "the same arithmetic"
         ),
@@ -225,13 +225,13 @@ def alexnet_2012(num_classes: int = 1000, in_channels: int = 3, image_size: int 
         Published(TOP5, "80.4", CAFFENET_README, note=TRAINING_RUN),
     ),
     deviations=(
-        Deviation("norm1, norm2", "before the pool", "after the pool", "as Caffe has it; its readme says so"),
+        Deviation("norm1, norm2", "before the pool", "after the pool", "as in Caffe, whose readme names the change"),
         Deviation("norm1, norm2", "k = 2, the sum of squares", "k = 1, their mean", "Caffe's defaults"),
-        Deviation("fc6, fc7", "initial weights N(0, 0.01)", "N(0, 0.005)", "as Caffe has it"),
+        Deviation("fc6, fc7", "initial weights N(0, 0.01)", "N(0, 0.005)", "as in Caffe"),
     ),
 )
 def caffenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 227) -> Spec:
-    """Caffe's AlexNet: pools before LRN, and LRN with Caffe's constants."""
+    """CaffeNet, Caffe's variant of AlexNet: pools before LRN, and LRN with Caffe's constants."""
     zeros: dict[str, Any] = {"init": "normal:0.01", "bias_init": 0.0}
     ones: dict[str, Any] = {"init": "normal:0.01", "bias_init": 1.0}
     dense: dict[str, Any] = {"init": "normal:0.005", "bias_init": 1.0}
@@ -269,20 +269,18 @@ def caffenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     year=2014,
     published=torchvision_figures("61,100,840", "0.714", "56.522", "79.066", min_size="63"),
     deviations=(
-        Deviation("conv4", "384 maps (Krizhevsky 2014, probably)", "256 maps", "as torchvision has it"),
+        Deviation("conv4", "384 maps (Krizhevsky 2014, probably)", "256 maps", "as in torchvision"),
         Deviation(
             "drop5, drop6",
             "2012: after the hidden dense layers",
             "before them",
-            "as torchvision has it; required for its keys",
+            "as in torchvision; required for its keys",
         ),
-        Deviation(
-            "pool5b", "none: images of one size", "maps pooled to 6x6", "as torchvision has it, for any image size"
-        ),
+        Deviation("pool5b", "none: images of one size", "maps pooled to 6x6", "as in torchvision, for any image size"),
     ),
 )
 def alexnet_owt(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """AlexNet as one tower ("One weird trick for parallelizing convolutional neural networks", 2014), torchvision's."""
+    """AlexNet of torchvision: one tower ("One weird trick for parallelizing convolutional neural networks", 2014)."""
     return Spec(
         name="alexnet_owt",
         input=(in_channels, image_size, image_size),

@@ -24,7 +24,7 @@ KEYS = {
 
 
 def _layer(growth: int, label: str) -> Parallel:
-    """Returns a block that appends ``growth`` maps to its input: 1x1 to four times as many, then 3x3."""
+    """Returns a layer that appends ``growth`` maps to its input, by a 1x1 and a 3x3 convolution."""
     new_maps = (
         Norm("batch", activation="relu", label="norm1"),
         Conv(4 * growth, kernel_size=1, bias=False, norm="batch", init=INIT, label="conv1"),
@@ -71,7 +71,7 @@ def _densenet(
     published=torchvision_figures("7,978,856", "2.834", "74.434", "91.972", min_size="29"),
 )
 def densenet121(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """DenseNet with 121 layers of weights, growth 32."""
+    """DenseNet with 121 weight layers and growth rate 32."""
     return _densenet("densenet121", 32, 64, (6, 12, 24, 16), num_classes, in_channels, image_size)
 
 
@@ -81,7 +81,7 @@ def densenet121(num_classes: int = 1000, in_channels: int = 3, image_size: int =
     published=torchvision_figures("28,681,000", "7.728", "77.138", "93.560", min_size="29"),
 )
 def densenet161(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """DenseNet with 161 layers of weights, growth 48."""
+    """DenseNet with 161 weight layers and growth rate 48."""
     return _densenet("densenet161", 48, 96, (6, 12, 36, 24), num_classes, in_channels, image_size)
 
 
@@ -91,7 +91,7 @@ def densenet161(num_classes: int = 1000, in_channels: int = 3, image_size: int =
     published=torchvision_figures("14,149,480", "3.360", "75.600", "92.806", min_size="29"),
 )
 def densenet169(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """DenseNet with 169 layers of weights, growth 32."""
+    """DenseNet with 169 weight layers and growth rate 32."""
     return _densenet("densenet169", 32, 64, (6, 12, 32, 32), num_classes, in_channels, image_size)
 
 
@@ -101,7 +101,7 @@ def densenet169(num_classes: int = 1000, in_channels: int = 3, image_size: int =
     published=torchvision_figures("20,013,928", "4.291", "76.896", "93.370", min_size="29"),
 )
 def densenet201(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """DenseNet with 201 layers of weights, growth 32."""
+    """DenseNet with 201 weight layers and growth rate 32."""
     return _densenet("densenet201", 32, 64, (6, 12, 48, 32), num_classes, in_channels, image_size)
 
 
@@ -117,12 +117,12 @@ def _transition_d2l(maps: int) -> tuple[Block, ...]:
 @register(
     deviations=(
         TEACHING,
-        Deviation("block*", "a 1x1 convolution before each 3x3", "none", "as the textbook has it"),
-        Deviation("block*", "6, 12, 24 and 16 layers", "four times 4", "as the textbook has it"),
+        Deviation("block*", "a 1x1 convolution before each 3x3", "none", "as in the textbook"),
+        Deviation("block*", "6, 12, 24 and 16 layers", "four times 4", "as in the textbook"),
     ),
 )
 def densenet_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 96) -> Spec:
-    """DenseNet as taught in Dive into Deep Learning: four blocks of four 3x3 convolutions, growth 32, 96 px."""
+    """DenseNet as taught in Dive into Deep Learning: four blocks of four 3x3 convolutions, growth rate 32, 96 px."""
     return Spec(
         name="densenet_d2l",
         input=(in_channels, image_size, image_size),

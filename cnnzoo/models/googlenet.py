@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cnnzoo.blocks import LRN, AdaptiveAvgPool, Block, Conv, Dropout, Flatten, Logits, MaxPool, Parallel
-from cnnzoo.published import TEACHING, TOP1, TOP5, Deviation, Published, Twin, torchvision_figures
+from cnnzoo.published import TEACHING, TOP1, TOP5, TRAINING_RUN, Deviation, Published, Twin, torchvision_figures
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -75,11 +75,11 @@ def _inceptions(stage: int, kernel_size_5x5: int, ceil_mode: bool, shared: Setti
         "6,624,904", "1.498", "69.778", "89.530", min_size="15", min_size_note="without the auxiliary heads"
     ),
     deviations=(
-        Deviation("inception*/5x5", "5x5", "3x3", "as torchvision has it, where it is a known error"),
-        Deviation("conv*, inception*", "no batch norm (it came in 2015)", "batch norm", "as torchvision has it"),
-        Deviation("norm1, norm2", "local response normalization", "none", "as torchvision has it"),
-        Deviation("drop5", "dropout 0.4", "0.2", "as torchvision has it"),
-        Deviation("pool4", "3x3", "2x2", "as torchvision has it"),
+        Deviation("inception*/5x5", "5x5", "3x3", "as in torchvision, where it is a known error"),
+        Deviation("conv*, inception*", "no batch norm (it came in 2015)", "batch norm", "as in torchvision"),
+        Deviation("norm1, norm2", "local response normalization", "none", "as in torchvision"),
+        Deviation("drop5", "dropout 0.4", "0.2", "as in torchvision"),
+        Deviation("pool4", "3x3", "2x2", "as in torchvision"),
         Deviation(
             "inception4a, inception4d",
             "auxiliary heads in training",
@@ -89,7 +89,7 @@ def _inceptions(stage: int, kernel_size_5x5: int, ceil_mode: bool, shared: Setti
     ),
 )
 def googlenet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """GoogLeNet as torchvision has it, without the auxiliary heads: batch norm, 3x3 instead of 5x5."""
+    """GoogLeNet as in torchvision, without auxiliary heads: batch norm, 3x3 instead of 5x5 convolutions."""
     shared: Settings = {"bias": False, "norm": "batch:0.001", "init": "normal:0.01"}
     return Spec(
         name="googlenet",
@@ -139,8 +139,8 @@ _OPS_NOTES = {
             )
             for blocks, printed in _OPS.items()
         ),
-        Published(TOP1, "68.7", CAFFE_README, note="a training run"),
-        Published(TOP5, "88.9", CAFFE_README, note="a training run"),
+        Published(TOP1, "68.7", CAFFE_README, note=TRAINING_RUN),
+        Published(TOP5, "88.9", CAFFE_README, note=TRAINING_RUN),
     ),
     deviations=(
         Deviation(
@@ -185,8 +185,8 @@ def googlenet_2014(num_classes: int = 1000, in_channels: int = 3, image_size: in
 @register(
     deviations=(
         TEACHING,
-        Deviation("norm1, norm2, drop5", "local response normalization and dropout", "none", "as the textbook has it"),
-        Deviation("pool*", "output sizes rounded up", "padding 1", "as the textbook has it"),
+        Deviation("norm1, norm2, drop5", "local response normalization and dropout", "none", "as in the textbook"),
+        Deviation("pool*", "output sizes rounded up", "padding 1", "as in the textbook"),
     ),
 )
 def googlenet_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 96) -> Spec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cnnzoo.blocks import RBF, AvgPool, Conv, Dense, Flatten, Logits, MaxPool, Subsample, TableConv
-from cnnzoo.published import D2L_SLIDE, Deviation, Published
+from cnnzoo.published import D2L_SLIDE, TRAINING_RUN, Deviation, Published
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -39,16 +39,14 @@ TEN_TIMES = "ten times too large"
     ),
     deviations=(
         Deviation("input", "1x32x32", "1x28x28, and padding 2 in conv1", "the same maps without larger images"),
-        Deviation("conv1 ... fc4", "1.7159 tanh(2x/3)", "sigmoid", "as the textbook has it"),
-        Deviation(
-            "pool1, pool2", "trainable coefficient and bias, then squashing", "the mean", "as the textbook has it"
-        ),
-        Deviation("conv2", "a connection table: 60 of 96 pairs of maps", "all pairs", "as the textbook has it"),
+        Deviation("conv1 ... fc4", "1.7159 tanh(2x/3)", "sigmoid", "as in the textbook"),
+        Deviation("pool1, pool2", "trainable coefficient and bias, then squashing", "the mean", "as in the textbook"),
+        Deviation("conv2", "a connection table: 60 of 96 pairs of maps", "all pairs", "as in the textbook"),
         Deviation(
             "fc5",
             "Euclidean RBF units with fixed codes",
             "a dense layer",
-            "as the textbook has it, which says that this is the only difference; there are the four above, too",
+            "as in the textbook, which calls this the only difference; the four above are differences too",
         ),
     ),
 )
@@ -82,7 +80,7 @@ C3_TABLE = (
     (0, 1, 2, 3, 4, 5),
 )  # fmt: skip
 
-# ten digits of 7x12 dots, drawn anew after the bitmaps in the paper's figure 3
+# ten digits of 7x12 dots, redrawn from the bitmaps in the paper's figure 3
 _DOTS = """
 .#####. ...#... .#####. .#####. ....##. ####### ..####. ####### .#####. .#####.
 ##...## ..##... ##...## ##...## ...###. ##..... .##.... ##...## ##...## ##...##
@@ -125,14 +123,14 @@ def _printed_1998(block: str, parameters: str, connections: str) -> tuple[Publis
         *_printed_1998("F6", "10,164", ""),
         Published("connections", "340,908", LECUN_1998, "connections"),
         Published("trainable parameters", "60,000", LECUN_1998, "parameters"),
-        Published("MNIST test error, %", "0.95", LECUN_1998, note="a training run"),
-        Published("MNIST test error with distortions, %", "0.8", LECUN_1998, note="a training run"),
+        Published("MNIST test error, %", "0.95", LECUN_1998, note=TRAINING_RUN),
+        Published("MNIST test error with distortions, %", "0.8", LECUN_1998, note=TRAINING_RUN),
     ),
     deviations=(
         Deviation(
             "output",
             "codes drawn as in figure 3",
-            "ten digits of 7x12 dots drawn anew",
+            "ten digits of 7x12 dots, redrawn",
             "the paper prints them as pictures only",
         ),
         Deviation(
@@ -168,7 +166,7 @@ def lenet5_1998(in_channels: int = 1, image_size: int = 32) -> Spec:
 
 
 @register(
-    published=(Published("MNIST test accuracy", "0.9897", CAFFE_MNIST, note="a training run"),),
+    published=(Published("MNIST test accuracy", "0.9897", CAFFE_MNIST, note=TRAINING_RUN),),
     deviations=(
         Deviation(
             "conv1, conv2",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnzoo.blocks import Activation, AdaptiveAvgPool, Block, Conv, Dropout, Flatten, Logits, MaxPool
-from cnnzoo.published import TEACHING, TOP1, Deviation, Published
+from cnnzoo.published import TEACHING, TOP1, TRAINING_RUN, Deviation, Published
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -21,7 +21,7 @@ def _mlpconv(number: int, maps: int, kernel_size: int, stride: int = 1, padding:
 
 @register(
     year=2013,
-    published=(Published(TOP1, "59.36", MODEL_ZOO, note="a training run"),),
+    published=(Published(TOP1, "59.36", MODEL_ZOO, note=TRAINING_RUN),),
     deviations=(
         Deviation("conv*", "networks for CIFAR and MNIST only", "the authors' network for ImageNet", "as in Caffe"),
     ),
@@ -54,7 +54,7 @@ def nin(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) ->
 @register(
     deviations=(
         TEACHING,
-        Deviation("conv4, cccp7", "1024 maps", "as many as classes", "as the textbook has it"),
+        Deviation("conv4, cccp7", "1024 maps", "as many as classes", "as in the textbook"),
     ),
 )
 def nin_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 224) -> Spec:

@@ -99,7 +99,7 @@ IN_3X3 = (
         "layer[234].0",
         "stride in the first 1x1 convolution",
         "in the 3x3 convolution",
-        "as torchvision has it; stride_in_1x1=True gives the paper's",
+        "as in torchvision; stride_in_1x1=True gives the paper's",
     ),
 )
 
@@ -113,7 +113,7 @@ IN_3X3 = (
     ),
 )
 def resnet18(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """ResNet with 18 layers of weights: two basic blocks per stage."""
+    """ResNet with 18 weight layers: two basic blocks per stage."""
     return _resnet("resnet18", (2, 2, 2, 2), num_classes, in_channels, image_size)
 
 
@@ -126,7 +126,7 @@ def resnet18(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     ),
 )
 def resnet34(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """ResNet with 34 layers of weights: 3, 4, 6 and 3 basic blocks."""
+    """ResNet with 34 weight layers: 3, 4, 6 and 3 basic blocks."""
     return _resnet("resnet34", (3, 4, 6, 3), num_classes, in_channels, image_size)
 
 
@@ -140,7 +140,7 @@ def resnet34(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     deviations=IN_3X3,
 )
 def resnet50(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, stride_in_1x1: bool = False) -> Spec:
-    """ResNet with 50 layers of weights: 3, 4, 6 and 3 bottlenecks."""
+    """ResNet with 50 weight layers: 3, 4, 6 and 3 bottlenecks."""
     return _resnet("resnet50", (3, 4, 6, 3), num_classes, in_channels, image_size, True, stride_in_1x1)
 
 
@@ -156,7 +156,7 @@ def resnet50(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
 def resnet101(
     num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, stride_in_1x1: bool = False
 ) -> Spec:
-    """ResNet with 101 layers of weights: 3, 4, 23 and 3 bottlenecks."""
+    """ResNet with 101 weight layers: 3, 4, 23 and 3 bottlenecks."""
     return _resnet("resnet101", (3, 4, 23, 3), num_classes, in_channels, image_size, True, stride_in_1x1)
 
 
@@ -172,7 +172,7 @@ def resnet101(
 def resnet152(
     num_classes: int = 1000, in_channels: int = 3, image_size: int = 224, stride_in_1x1: bool = False
 ) -> Spec:
-    """ResNet with 152 layers of weights: 3, 8, 36 and 3 bottlenecks."""
+    """ResNet with 152 weight layers: 3, 8, 36 and 3 bottlenecks."""
     return _resnet("resnet152", (3, 8, 36, 3), num_classes, in_channels, image_size, True, stride_in_1x1)
 
 
@@ -189,8 +189,8 @@ def _residual_d2l(maps: int, stride: int, project: bool) -> Parallel:
 @register(
     deviations=(
         TEACHING,
-        Deviation("conv*, block*", "convolutions without biases", "with biases", "as the textbook has it"),
-        Deviation("block*", "batch norm on the projecting shortcuts", "none", "as the textbook has it"),
+        Deviation("conv*, block*", "convolutions without biases", "with biases", "as in the textbook"),
+        Deviation("block*", "batch norm on the projecting shortcuts", "none", "as in the textbook"),
     ),
 )
 def resnet18_d2l(num_classes: int = 10, in_channels: int = 1, image_size: int = 96) -> Spec:

@@ -58,7 +58,7 @@ def _classifier(num_classes: int) -> tuple[Block, ...]:
         Published("parameters", "1,248,424", IANDOLA_2016, "parameters"),
         *torchvision_figures("1,248,424", "0.819", "58.092", "80.420", min_size="21"),
     ),
-    deviations=(Deviation("input", "maps of 111x111 after conv1", "109x109", "as torchvision has it"),),
+    deviations=(Deviation("input", "maps of 111x111 after conv1", "109x109", "as in torchvision"),),
 )
 def squeezenet1_0(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
     """SqueezeNet 1.0: fire modules, and no dense layer."""

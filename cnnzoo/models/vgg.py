@@ -9,16 +9,16 @@ from cnnzoo.spec import Spec
 
 SIMONYAN_2014 = "Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014, table 2"
 
-# convolutions of 64, 128, 256, 512 and 512 maps, each group followed by a pool: the columns A, B, D and E
+# columns A, B, D and E: numbers of convolutions with 64, 128, 256, 512 and 512 maps, each group followed by a pool
 A, B, D, E = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
 
 DEVIATIONS = (
-    Deviation("pool5b", "none: images of one size", "maps pooled to 7x7", "as torchvision has it, for any image size"),
+    Deviation("pool5b", "none: images of one size", "maps pooled to 7x7", "as in torchvision, for any image size"),
     Deviation(
         "conv*, fc*",
         "initial weights N(0, 0.01), deep networks initialized from column A",
-        "He's for convolutions, N(0, 0.01) for dense layers",
-        "as torchvision has it; trains deep networks from scratch",
+        "Kaiming initialization of convolutions, N(0, 0.01) for dense layers",
+        "as in torchvision; trains deep networks from scratch",
     ),
 )
 
@@ -77,7 +77,7 @@ def _printed(column: str, parameters: str, note: str = "") -> Published:
     deviations=DEVIATIONS,
 )
 def vgg11(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """VGG with 11 layers of weights (column A)."""
+    """VGG with 11 weight layers (column A)."""
     return _vgg("vgg11", A, num_classes, in_channels, image_size)
 
 
@@ -91,7 +91,7 @@ def vgg11(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
     deviations=DEVIATIONS,
 )
 def vgg13(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """VGG with 13 layers of weights (column B)."""
+    """VGG with 13 weight layers (column B)."""
     return _vgg("vgg13", B, num_classes, in_channels, image_size)
 
 
@@ -105,7 +105,7 @@ def vgg13(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
     deviations=DEVIATIONS,
 )
 def vgg16(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """VGG with 16 layers of weights (column D)."""
+    """VGG with 16 weight layers (column D)."""
     return _vgg("vgg16", D, num_classes, in_channels, image_size)
 
 
@@ -119,11 +119,11 @@ def vgg16(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) 
     deviations=DEVIATIONS,
 )
 def vgg19(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """VGG with 19 layers of weights (column E)."""
+    """VGG with 19 weight layers (column E)."""
     return _vgg("vgg19", E, num_classes, in_channels, image_size)
 
 
-BN = (*DEVIATIONS, Deviation("conv*", "no batch norm (it came in 2015)", "batch norm", "as torchvision has it"))
+BN = (*DEVIATIONS, Deviation("conv*", "no batch norm (it came in 2015)", "batch norm", "as in torchvision"))
 
 
 @register(
@@ -132,7 +132,7 @@ BN = (*DEVIATIONS, Deviation("conv*", "no batch norm (it came in 2015)", "batch 
     deviations=BN,
 )
 def vgg11_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """VGG with 11 layers of weights and batch norm."""
+    """VGG with 11 weight layers and batch norm."""
     return _vgg("vgg11_bn", A, num_classes, in_channels, image_size, norm="batch")
 
 
@@ -142,7 +142,7 @@ def vgg11_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     deviations=BN,
 )
 def vgg13_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """VGG with 13 layers of weights and batch norm."""
+    """VGG with 13 weight layers and batch norm."""
     return _vgg("vgg13_bn", B, num_classes, in_channels, image_size, norm="batch")
 
 
@@ -152,7 +152,7 @@ def vgg13_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     deviations=BN,
 )
 def vgg16_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """VGG with 16 layers of weights and batch norm."""
+    """VGG with 16 weight layers and batch norm."""
     return _vgg("vgg16_bn", D, num_classes, in_channels, image_size, norm="batch")
 
 
@@ -162,7 +162,7 @@ def vgg16_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 22
     deviations=BN,
 )
 def vgg19_bn(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """VGG with 19 layers of weights and batch norm."""
+    """VGG with 19 weight layers and batch norm."""
     return _vgg("vgg19_bn", E, num_classes, in_channels, image_size, norm="batch")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cnnzoo.blocks import LRN, Conv, Dense, Dropout, Flatten, Logits, MaxPool
-from cnnzoo.published import TOP1_ERROR, TOP5_ERROR, Deviation, Published
+from cnnzoo.published import TOP1_ERROR, TOP5_ERROR, TRAINING_RUN, Deviation, Published
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
@@ -15,17 +15,19 @@ ZEILER_2013 = "Zeiler, Fergus: Visualizing and Understanding Convolutional Netwo
 @register(
     year=2013,
     published=(
-        Published(TOP1_ERROR, "38.4", ZEILER_2013, note="a training run"),
-        Published(TOP5_ERROR, "16.5", ZEILER_2013, note="a training run"),
+        Published(TOP1_ERROR, "38.4", ZEILER_2013, note=TRAINING_RUN),
+        Published(TOP5_ERROR, "16.5", ZEILER_2013, note=TRAINING_RUN),
     ),
     deviations=(
-        Deviation("conv1", "no padding printed", "padding 1", "figure 3: 110x110 needs it"),
-        Deviation("pool1, pool2", "no rounding printed", "up", "figure 3: 55x55 and 13x13 need it"),
-        Deviation("norm1, norm2", "contrast normalization", "LRN as in AlexNet", "no constants are printed"),
+        Deviation("conv1", "padding not printed", "padding 1", "required for the 110x110 maps of figure 3"),
+        Deviation(
+            "pool1, pool2", "rounding not printed", "rounded up", "required for the 55x55 and 13x13 maps of figure 3"
+        ),
+        Deviation("norm1, norm2", "contrast normalization", "LRN as in AlexNet", "the constants are not printed"),
     ),
 )
 def zfnet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """ZFNet: AlexNet in one tower with a first layer of 7x7 and stride 2."""
+    """ZFNet: AlexNet with one tower, and a first layer of 7x7 filters with stride 2."""
     small: dict[str, Any] = {"init": "normal:0.01", "bias_init": 0.0}
     return Spec(
         name="zfnet",

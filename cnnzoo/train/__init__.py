@@ -1,7 +1,7 @@
 """Training of any ``nn.Module`` on images; nothing here imports the zoo."""
 
 from cnnzoo.train.callbacks import TensorBoard
-from cnnzoo.train.checks import require_type
+from cnnzoo.train.checks import require_matching, require_type
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.evaluation import Evaluation, evaluate
 from cnnzoo.train.lr_finder import LRFinderResult, lr_find
@@ -26,6 +26,7 @@ __all__ = [
     "lr_find",
     "recipe",
     "record",
+    "require_matching",
     "require_type",
     "seed_sweep",
 ]

@@ -1,4 +1,4 @@
-"""From a training set to what a step takes: which images, in which order, augmented, resized and normalized."""
+"""The batches of a training run: order of the images, micro-batches, augmentation, resizing and normalization."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MicroBatch(NamedTuple):
 
 
 class PreparedBatch(NamedTuple):
-    """A micro-batch as the network takes it.
+    """A micro-batch, ready for the network.
 
     Attributes:
         x: float (N, C, H, W).
@@ -56,7 +56,7 @@ def select_data(data: Data, config: TrainConfig) -> tuple[Data, Data]:
     The test split of the latter is evaluated during training: the images held out by ``val_size``, if any.
 
     Raises:
-        InputError: If images are to be held out that the data cannot give.
+        InputError: If there are too few images to hold out, or they come in batches.
     """
     if config.overfit_batches:
         first = epoch_order(len(data.train), config.seed, 0)[: config.overfit_batches * config.batch_size]
@@ -77,7 +77,7 @@ class TrainBatches:
     Order, augmentation and micro-batches of a step follow from the config and the number of the step alone.
 
     Args:
-        data: The data that is trained on.
+        data: The data to train on.
         config: The settings.
         size: (height, width) of the network's input.
         mean: Mean of each channel, values in [0, 1].
@@ -144,11 +144,11 @@ class TrainBatches:
             ]
 
     def _prepare(self, micro_batch: MicroBatch, batch: Batch, step: int) -> PreparedBatch:
-        """Returns a micro-batch as the network takes it.
+        """Returns a micro-batch, ready for the network.
 
         Args:
-            micro_batch: Which images these are.
-            batch: The images as they are stored, and their labels.
+            micro_batch: Where the images belong in the batch of the step.
+            batch: The stored images, and their labels.
             step: Number of the step, which seeds the augmentation.
         """
         x, labels = batch

@@ -44,7 +44,7 @@ def run_callbacks(callbacks: Iterable[object], hook: str, trainer: Trainer, *arg
 
 
 class TensorBoard(Callback):
-    """A callback that writes each epoch's figures for TensorBoard, which must be installed.
+    """A callback that writes each epoch's metrics for TensorBoard, which must be installed.
 
     Args:
         folder: The log directory, for ``tensorboard --logdir``.
@@ -61,7 +61,7 @@ class TensorBoard(Callback):
         self._writer = SummaryWriter(str(folder))
 
     def on_epoch(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
-        """Writes the epoch's figures under their names."""
+        """Writes the epoch's metrics under their names."""
         for name, value in entry.items():
             if name not in ("epoch", "step"):
                 self._writer.add_scalar(name, value, entry["step"])

@@ -1,4 +1,4 @@
-"""The state of a run as tensors and plain values, and back: all that a step changes and the next step needs."""
+"""The state of a run, saved to and restored from a checkpoint: all that a step changes and the next step needs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cnnzoo.train.metrics import EpochMetrics
 
 @dataclass(frozen=True, eq=False)
 class TrainState:
-    """What a step changes, except ``step`` and ``history``.
+    """Everything that a step changes, except ``step`` and ``history``.
 
     Random state is not part of it: every random draw of a step is seeded by its number.
 
     Attributes:
         model: The module.
         optimizer: Its optimizer.
-        scaler: The scaler of the loss, for fp16.
+        scaler: The gradient scaler, enabled for fp16.
         ema: The moving average of the weights, if there is one.
         metrics: Sums and times of the epoch.
     """

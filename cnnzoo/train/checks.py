@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.optim import frozen_parameters
 from cnnzoo.train.run_dir import RunDir
 
-# argument -> its type in words, its type, how to get one of a name
+# argument -> (type in words, type, how to get one by its name)
 _ARGUMENT_TYPES: dict[str, tuple[str, Any, str]] = {
     "model": ("an nn.Module", nn.Module, "cnnzoo.create({!r}) builds one"),
     "data": ("an ImageData or StreamData", (ImageData, StreamData), "cnnzoo.load_data({!r}) loads one"),
@@ -39,7 +39,7 @@ def require_type(argument: str, value: object) -> None:
 
 
 def require_trainable(model: nn.Module, config: TrainConfig) -> None:
-    """Raises InputError if a module has no weights, or the config leaves no parameter to train.
+    """Raises InputError if a module is compiled, has no weights, or has no parameter left to train.
 
     Raises:
         UnknownNameError: If a pattern of ``config.freeze`` matches no parameter.
@@ -54,23 +54,23 @@ def require_trainable(model: nn.Module, config: TrainConfig) -> None:
         raise InputError(f"freeze={list(config.freeze)} leaves nothing to train")
 
 
-def require_matching(description: Mapping[str, Any], name: str, data: Data) -> None:
+def require_matching(name: str, in_channels: int | None, num_classes: int | None, data: Data) -> None:
     """Raises InputError if a network has another number of channels or classes than the data.
 
     Args:
-        description: What ``cnnzoo.modules.describe`` returns.
         name: Name of the network.
+        in_channels: Its number of channels; None if it is not known.
+        num_classes: Its number of classes; None if it is not known.
         data: The data set.
     """
-    in_channels, channels = description.get("in_channels"), data.shape[0]
+    channels, n = data.shape[0], len(data.classes)
     if in_channels is not None and in_channels != channels:
         raise InputError(
-            f"{name} expects images with {in_channels} channels, and {data.name} has {channels}; "
+            f"{name} expects images with {in_channels} channels, but {data.name} has {channels}; "
             f"build it with in_channels={channels}"
         )
-    num_classes, n = description.get("num_classes"), len(data.classes)
     if num_classes is not None and num_classes != n:
-        raise InputError(f"{name} has {num_classes} classes, and {data.name} has {n}; build it with num_classes={n}")
+        raise InputError(f"{name} has {num_classes} classes, but {data.name} has {n}; build it with num_classes={n}")
 
 
 def require_supported(data: Data, config: TrainConfig, *, name: str, size: tuple[int, int], processes: int) -> None:
@@ -87,17 +87,18 @@ def require_supported(data: Data, config: TrainConfig, *, name: str, size: tuple
     if dtype != torch.uint8 and (config.augmentation or config.crop_mode == "center"):
         raise InputError(
             f"{data.name} has images of {dtype}, which are used unchanged; augmentation and crop_mode='center' need "
-            "images of uint8"
+            "uint8 images"
         )
     if dtype != torch.uint8 and data.shape[1:] != size:
         raise InputError(
-            f"{name} expects images of {size[0]}x{size[1]} px, and {data.name} has {data.shape[1]}x{data.shape[2]} "
+            f"{name} expects images of {size[0]}x{size[1]} px, but {data.name} has {data.shape[1]}x{data.shape[2]} "
             f"({dtype}, which are used unchanged)"
         )
     if not has_samples(data.train) and (processes > 1 or config.accumulation_steps > 1):
         raise InputError(
-            f"{data.name} yields batches, which cannot be shared among {processes} processes or split into "
-            f"{config.accumulation_steps} micro-batches; give a Dataset of samples"
+            f"{data.name} yields batches, which can neither be shared by several processes nor be split into "
+            f"micro-batches (processes={processes}, accumulation_steps={config.accumulation_steps}); give a Dataset of "
+            "samples"
         )
 
 
@@ -124,7 +125,7 @@ def require_finite_loss(loss: float, name: str, step: int, lr: float, log_every:
 
 
 def require_finite_weights(model: nn.Module, name: str, step: int, lr: float) -> None:
-    """Raises TrainingError if a weight or buffer is infinite or NaN; the arguments are those of the loss check."""
+    """Raises TrainingError if a weight or buffer is infinite or NaN; for the arguments, see ``require_finite_loss``."""
     for key, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise TrainingError(

@@ -37,9 +37,9 @@ class TrainConfig:
     )
     optimizer: str = choice_field("sgd", ("sgd", "adamw"), help="'sgd' or 'adamw'")
     lr: float = float_field(0.01, minimum=0, help="learning rate; its peak if there is a schedule")
-    momentum: float = float_field(0.0, minimum=0, below=1, help="momentum of sgd")
-    nesterov: bool = bool_field(False, help="whether sgd uses Nesterov momentum")
-    weight_decay: float = float_field(0.0, minimum=0, help="weight decay; not of biases and normalizations")
+    momentum: float = float_field(0.0, minimum=0, below=1, help="momentum of SGD")
+    nesterov: bool = bool_field(False, help="whether SGD uses Nesterov momentum")
+    weight_decay: float = float_field(0.0, minimum=0, help="weight decay; not applied to biases and normalizations")
     schedule: str = choice_field(
         "constant",
         SCHEDULES,

@@ -38,7 +38,7 @@ class DistributedContext:
         return cls(rank, size, local_rank)
 
     def resolve_device(self, name: str) -> torch.device:
-        """Returns the device of a name; for ``"cuda"``, each of several processes has its own GPU.
+        """Returns the device of a name; for ``"cuda"``, each of several processes gets its own GPU.
 
         Raises:
             InputError: If there is no such device, or it is the meta device, which holds no values to train.
@@ -46,13 +46,13 @@ class DistributedContext:
         device = resolve_device(name)
         if device.type == "meta":
             raise InputError("nothing can be trained on the meta device; use device='auto'")
-        is_shared = str(device) == "cuda" and self.size > 1
-        return torch.device("cuda", self.local_rank) if is_shared else device
+        needs_index = str(device) == "cuda" and self.size > 1
+        return torch.device("cuda", self.local_rank) if needs_index else device
 
     def join(self, device: torch.device) -> None:
-        """Initializes the process group, unless there is one; it lasts until the process ends.
+        """Initializes the process group, unless there is one; it is destroyed when the process exits.
 
-        A group that is destroyed and initialized again can wait forever at the address of the previous one.
+        Destroying it earlier is not safe: a second group at the same address can wait forever.
         """
         if self.size > 1 and not distributed.is_initialized():
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -17,7 +17,7 @@ class ModelEMA:
         decay: Decay per step; smaller in the first steps, so that the initial weights are soon forgotten.
 
     Attributes:
-        values: State-dict name -> average; -> weight, while the average is applied.
+        values: State-dict name -> average; while the average is applied, -> weight.
         is_applied: Whether the module holds the average instead of its weights.
     """
 
@@ -30,17 +30,17 @@ class ModelEMA:
         return {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_floating_point()}
 
     def update(self, step: int) -> None:
-        """Adds the weights after a step, counted from 0, to the average."""
+        """Updates the average with the weights after a step, counted from 0."""
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.values.values()), list(self._tensors().values()), 1 - decay)
 
     def apply(self) -> None:
-        """Puts the average into the module, in place of its weights."""
+        """Swaps the average into the module, unless it is applied already."""
         if not self.is_applied:
             self._swap()
 
     def restore(self) -> None:
-        """Puts the weights back into the module."""
+        """Swaps the weights back into the module, if the average is applied."""
         if self.is_applied:
             self._swap()
 
@@ -54,7 +54,7 @@ class ModelEMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Puts the average into the module for the duration of a ``with`` statement."""
+        """Applies the average within a ``with`` statement."""
         self.apply()
         try:
             yield
@@ -62,6 +62,6 @@ class ModelEMA:
             self.restore()
 
     def load(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Copies the averages of a checkpoint."""
+        """Copies the averages from a checkpoint."""
         for name, tensor in self.values.items():
             tensor.copy_(values[name])

@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnzoo.data import has_samples, make_loader, make_views, normalize
 from cnnzoo.data.preprocess import CROP_MODES, VIEWS
-from cnnzoo.device import cpu_info
+from cnnzoo.device import cpu_bf16_flag
 from cnnzoo.errors import InputError, unknown
 from cnnzoo.modules import eval_mode
 from cnnzoo.train.distributed import DistributedContext
@@ -22,8 +22,8 @@ class Evaluation:
     """The result of an evaluation.
 
     Attributes:
-        top1: Share of images whose class has the highest score.
-        top5: Share of images whose class is among the five highest scores (all, with fewer than five classes).
+        top1: Fraction of images whose class has the highest score.
+        top5: Fraction of images whose class is among the five highest scores (all, with fewer than five classes).
         loss: Mean cross-entropy, in nats.
         confusion: int64 (classes, classes): a row per true class, a column per predicted class.
         n: Number of images, each counted once.
@@ -60,8 +60,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device.type == "cpu":  # torch reports AVX512 with and without bf16
-        return "bf16" if {"amx_bf16", "avx512_bf16"} & set(cpu_info().get("flags", "").split()) else "fp32"
+    if device.type == "cpu":  # get_cpu_capability() does not say whether AVX512 includes bf16
+        return "bf16" if cpu_bf16_flag() else "fp32"
     return "fp32"
 
 
@@ -117,7 +117,7 @@ def evaluate(
     Args:
         model: Any module that returns class scores (N, classes).
         split: The images and labels: a Split, a Dataset of samples, or an iterable of batches.
-        num_classes: Number of classes.
+        num_classes: Number of classes of the data.
         size: (height, width) of the network's input.
         mean: Mean of each channel, values in [0, 1].
         std: Standard deviation of each channel, values in [0, 1].
@@ -131,12 +131,14 @@ def evaluate(
 
     Raises:
         UnknownNameError: If ``crop_mode`` or ``views`` is not known.
+        InputError: If the module does not return a score for each class.
+        DataError: If samples or batches have the wrong type or shape, or a label is out of range.
     """
     for argument, name, known in (("crop_mode", crop_mode, CROP_MODES), ("views", views, VIEWS)):
         if name not in known:
             raise unknown(argument, name, known)
     images_per_batch = max(batch_size // VIEWS[views], 1)
-    # batches as they come cannot be sharded: each process evaluates all of them
+    # ready-made batches cannot be sharded: each process evaluates all of them
     distributed = distributed if distributed is not None and has_samples(split) else DistributedContext()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     precision = resolve_precision(precision, device)

@@ -66,14 +66,16 @@ def lr_find(
     high: float = 10.0,
     steps: int = 100,
 ) -> LRFinderResult:
-    """Returns the loss over a rising learning rate (Smith 2017, "Cyclical Learning Rates"), and the rate it suggests.
+    """Runs a learning-rate range test (Smith 2017, "Cyclical Learning Rates").
+
+    The learning rate rises exponentially from ``low`` to ``high``; the suggestion is where the loss falls fastest.
 
     Args:
         model: The module; a copy of it is trained.
         data: The data set.
-        config: The other settings.
+        config: The other settings; by default ``TrainConfig()``.
         low: The first learning rate.
-        high: The last learning rate; the test ends before, once the loss is four times the lowest.
+        high: The last learning rate; the test ends earlier once the loss exceeds four times the lowest.
         steps: Maximum number of steps.
 
     Raises:
@@ -97,11 +99,11 @@ def lr_find(
 
 
 class _Done(Exception):
-    """Ends the training of ``lr_find``."""
+    """The exception that ends the training of ``lr_find``."""
 
 
 class _LossRecorder(Callback):
-    """Records the smoothed loss of each step, until it is four times the lowest or there were enough steps."""
+    """A callback that records the smoothed loss, and ends the test when it diverges or all steps are done."""
 
     def __init__(self, steps: int) -> None:
         self.losses: list[float] = []

@@ -1,4 +1,4 @@
-"""Figures of a run: sums and times of an epoch, what a history amounts to, confidence intervals."""
+"""Metrics of a run: sums and times of an epoch, the summary of a history, confidence intervals."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class EpochMetrics:
 
     Attributes:
         sums: Loss and number of correct predictions of this process, on the device.
-        samples_seen: Number of images, over all processes.
-        seconds: Seconds in steps, seconds spent waiting for data, seconds in all; see ``read_clock``.
+        samples_seen: Number of images in the sums, over all processes.
+        seconds: (in steps, waiting for data, in total), updated by ``read_clock``.
     """
 
     def __init__(self, device: torch.device, distributed: DistributedContext) -> None:
@@ -36,7 +36,7 @@ class EpochMetrics:
         self.seconds = (0.0, 0.0, 0.0)
         self._distributed = distributed
         self._step_clock = StepClock(device)
-        self._waited = 0.0
+        self._wait_seconds = 0.0
         self._start = time.perf_counter()
 
     @torch.no_grad()
@@ -73,15 +73,15 @@ class EpochMetrics:
 
     def throughput(self) -> dict[str, float]:
         """Returns images per second, in steps and by wall clock, and the share of the time spent waiting for data."""
-        steps, waited, wall = self.seconds
+        steps, waiting, wall = self.seconds
         return {
             "examples_per_sec": self.samples_seen / steps,
             "wall_examples_per_sec": self.samples_seen / wall,
-            "data_share": waited / wall,
+            "data_share": waiting / wall,
         }
 
     def reset(self) -> None:
-        """Starts another epoch."""
+        """Sets sums and times to zero, for the next epoch."""
         self.seconds, self.samples_seen = (0.0, 0.0, 0.0), 0
         for value in self.sums.values():
             value.zero_()
@@ -95,17 +95,17 @@ class EpochMetrics:
     def read_clock(self) -> None:
         """Adds the time since the clock was started or read to ``seconds``; the device must have finished."""
         now = time.perf_counter()
-        passed = self._step_clock.read(), self._waited, now - self._start
-        steps, waited, wall = (total + new for total, new in zip(self.seconds, passed, strict=True))
-        self.seconds = steps, waited, wall
-        self._start, self._waited = now, 0.0
+        elapsed = self._step_clock.read(), self._wait_seconds, now - self._start
+        steps, waiting, wall = (total + new for total, new in zip(self.seconds, elapsed, strict=True))
+        self.seconds = steps, waiting, wall
+        self._start, self._wait_seconds = now, 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Counts the time within a ``with`` statement as waiting for data."""
         start = time.perf_counter()
         yield
-        self._waited += time.perf_counter() - start
+        self._wait_seconds += time.perf_counter() - start
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
@@ -116,7 +116,7 @@ class EpochMetrics:
 
 
 class StepClock:
-    """Seconds between start and stop, measured by CUDA events on a GPU so that no step waits for the device."""
+    """A clock of the time in steps, which uses CUDA events on a GPU so that no step waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._is_cuda = device.type == "cuda"
@@ -148,7 +148,7 @@ class StepClock:
 
 
 def summarize_history(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns loss and accuracies of the last epoch, and rates and share of waiting over all epochs."""
+    """Returns loss and accuracies of the last epoch, and throughput over all epochs."""
     last = history[-1] if history else {}
     summary = {key: last[key] for key in last if key == "loss" or "_acc" in key}
     for key in ("examples_per_sec", "wall_examples_per_sec"):

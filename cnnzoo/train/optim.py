@@ -1,4 +1,4 @@
-"""The optimizer of a config: parameter groups with a learning rate and weight decay each, and frozen parameters."""
+"""The optimizer of a config: parameter groups with their learning rate and weight decay, and frozen parameters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def parameter_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def _matching_parameters(model: nn.Module, pattern: str) -> set[str]:
-    """Returns the state-dict names of the parameters that a pattern matches."""
+    """Returns the state-dict names of the parameters that a pattern matches.
+
+    Raises:
+        UnknownNameError: If there are none.
+    """
     names = parameter_names(model)
     matches = {name for name, aliases in names.items() if any(fnmatchcase(alias, pattern) for alias in aliases)}
     if not matches:
@@ -56,7 +60,7 @@ def freeze_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Paramete
     """Freezes the parameters that the config names, and sets modules whose own parameters are all frozen to eval mode.
 
     Returns:
-        The parameters that required a gradient before.
+        The newly frozen parameters, without those that were frozen before.
     """
     names = frozen_parameters(model, config)
     parameters = [p for name, p in model.named_parameters() if name in names and p.requires_grad]
@@ -70,9 +74,9 @@ def freeze_parameters(model: nn.Module, config: TrainConfig) -> list[nn.Paramete
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Returns the optimizer of the parameters that require a gradient.
+    """Returns the optimizer for the parameters that require a gradient.
 
-    Each of its groups holds its ``lr_multiplier`` beside torch's own settings. Biases and normalizations have groups
+    Each parameter group has an ``lr_multiplier`` besides torch's own settings. Biases and normalizations have groups
     without weight decay.
 
     Raises:

@@ -35,7 +35,7 @@ class ProgressDisplay(Callback):
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._output: Any = None  # of the notebook cell
+        self._output: Any = None  # the figure in the notebook cell
 
     def on_start(self, trainer: Trainer) -> None:
         """Opens the bar, on a terminal."""

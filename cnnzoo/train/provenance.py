@@ -1,4 +1,4 @@
-"""What trained weights carry to be used alone: class names, preprocessing, and where they come from."""
+"""The notes that are saved with trained weights, so that they can be used alone: classes, preprocessing, provenance."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def training_provenance(
         data_name: Name of the data; local paths are removed from it.
         data_sha256: Checksum of the data.
         steps: Number of steps done.
-        metrics: Figures of the run, of which loss and accuracies are included.
+        metrics: Metrics of the run, of which loss and accuracies are included.
         initial: Provenance of the initial weights, None if they were random.
     """
     provenance: dict[str, Any] = {
@@ -60,14 +60,14 @@ def write_notes(
     crop_mode: str,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Enters class names, preprocessing and provenance in the notes of a module, if it has notes."""
+    """Adds class names, preprocessing and provenance to the notes of a module, if it has notes."""
     if (notes := get_notes(model)) is not None:
         notes["label_names"] = [str(name) for name in classes]
         notes["mean"], notes["std"], notes["crop_mode"] = list(mean), list(std), crop_mode
         notes["provenance"] = provenance
 
 
-def warn_about_drawn_weights(name: str, init: str) -> None:
+def warn_about_replaced_weights(name: str, init: str) -> None:
     """Warns that ``init`` replaces weights that were trained before."""
     warnings.warn(
         f"{name}: init={init!r} draws new weights, so that its trained weights are not used; "
@@ -77,12 +77,12 @@ def warn_about_drawn_weights(name: str, init: str) -> None:
 
 
 def warn_about_other_classes(model: nn.Module, name: str, classes: Sequence[object], data_name: str) -> None:
-    """Warns if the last layer was trained for other classes than those of the data, which it fits by number only."""
+    """Warns if the last layer was trained for other classes than those of the data."""
     trained, current = (get_notes(model) or {}).get("label_names"), [str(label) for label in classes]
     if trained and list(trained) != current:
         warnings.warn(
             f"{name}: the last layer was trained for other classes ({', '.join(trained[:3])}, ...) than those of "
             f"{data_name} ({', '.join(current[:3])}, ...), and training continues from its weights; to start from "
-            "random ones, call its reset_parameters() before",
+            "random weights, call the layer's reset_parameters() first",
             stacklevel=4,
         )

@@ -19,7 +19,7 @@ _RECIPES = {
         epochs=10, batch_size=256, lr=0.9, init="xavier_uniform", precision="fp32", channels_last=False,
         normalize=False,
     ),
-    # Ours, for the same layers. AlexNet overfits unless its training images change from epoch to epoch.
+    # Our own settings for the same networks. AlexNet overfits unless its training images change from epoch to epoch.
     "fast/alexnet": TrainConfig(
         epochs=10, batch_size=128, lr=0.06, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="one_cycle",
         warmup=1.0, clip_norm=1.0, init="kaiming_normal", label_smoothing=0.05, ema=0.999, flip=True,

@@ -23,9 +23,9 @@ class Run:
             if nothing was written.
         history: One mapping per epoch: ``epoch, step, lr, loss, train_acc, test_acc`` (or ``val_acc``),
             ``examples_per_sec, wall_examples_per_sec, data_share``.
-        metrics: The final figures: ``epochs, loss, train_acc, test_acc`` (and ``test_acc_ten_crop``, ... if the config
-            has other ``views``), ``examples_per_sec`` (training steps only, as in the textbook),
-            ``wall_examples_per_sec`` (with the loading of batches), ``data_share`` (share of the time spent waiting
+        metrics: The final metrics: ``epochs, loss, train_acc, test_acc`` (and ``test_acc_ten_crop``, ... if the config
+            has other ``views``), ``examples_per_sec`` (training steps only, as in Dive into Deep Learning),
+            ``wall_examples_per_sec`` (including data loading), ``data_share`` (share of the time spent waiting
             for data), ``device``, ``precision``, ``processes``.
         interrupted: Whether the run was stopped before its last epoch.
         model: The trained module.

@@ -37,8 +37,17 @@ from cnnzoo.serialization import METADATA_KEY, load_tensors, read_header, save_m
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.metrics import interval_95
 
-MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: the confusion matrix of a thousand classes has 14 MB
-FILES = (CONFIG_FILE, WEIGHTS_FILE, BEST_FILE, TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE, CHECKPOINT_FILE)
+MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
+RUN_DIR_FILES = (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    BEST_FILE,
+    TRAIN_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    CURVES_FILE,
+    CHECKPOINT_FILE,
+)
 
 
 class RunDir:
@@ -80,7 +89,7 @@ class RunDir:
         """Raises FileError if the folder holds a run, unless it may be overwritten."""
         if exists(self.path) and not self.path.is_dir():
             raise FileError(f"out={str(self.path)!r} is a file; name a folder")
-        files = [name for name in FILES if (self.path / name).exists()]
+        files = [name for name in RUN_DIR_FILES if (self.path / name).exists()]
         if files and not overwrite:
             raise FileError(
                 f"{self.path} holds a run already ({', '.join(files)}); resume it, name another folder, or pass "
@@ -102,7 +111,7 @@ class RunDir:
             description: What ``cnnzoo.modules.describe`` returns of the model.
             initial_provenance: Where the initial weights come from, None if they are random.
         """
-        for name in FILES:
+        for name in RUN_DIR_FILES:
             remove_file(self.path / name)
         self.info = {"config": config.to_dict(), "data": dict(data), "sessions": [_session(0)]}
         if initial_provenance is not None:
@@ -136,7 +145,7 @@ class RunDir:
         Args:
             state: The weights.
             description: What ``cnnzoo.modules.describe`` returns of the model.
-            metrics: The final figures; None if the run was interrupted.
+            metrics: The final metrics; None if the run was interrupted.
         """
         checksum = save_model(self.path, state, description)
         if metrics is not None:
@@ -158,7 +167,7 @@ class RunDir:
             config: The config that is expected, if any.
 
         Raises:
-            FileError: If there is no checkpoint, or the file is something else.
+            FileError: If there is no checkpoint, or the file is not one.
             InputError: If its config is neither that of train.json nor the expected one.
         """
         if not self.has_checkpoint():
@@ -183,7 +192,7 @@ class RunDir:
         """Returns the model that config.json describes.
 
         Raises:
-            InputError: If there is no ``build_model``.
+            InputError: If ``build_model`` is None.
         """
         if build_model is None:
             raise InputError(f"the model of {self.path} cannot be built from its files alone; pass model=")
@@ -200,7 +209,7 @@ class RunDir:
 
 
 def _session(step: int) -> dict[str, Any]:
-    """Returns the entry of a session that starts at a step now."""
+    """Returns the entry in train.json of a session that starts now, at ``step``."""
     return {"step": step, "command": _command(), "machine": machine_info()}
 
 
@@ -230,7 +239,7 @@ def record(folders: Sequence[Path], path: Path) -> None:
         {"seed": run["config"]["seed"], "metrics": run["metrics"], "history": run["history"]} for run in runs
     ]
     for run, entry in zip(runs[1:], content["runs"][1:], strict=True):
-        if len(run["sessions"]) > 1:  # resumed; the sessions of the first run stand above
+        if len(run["sessions"]) > 1:  # resumed; the sessions of the first run are in ``content``
             entry["sessions"] = run["sessions"]
     accuracies = [run["metrics"]["test_acc"] for run in runs]
     content["test_acc"] = statistics.fmean(accuracies)
@@ -241,7 +250,7 @@ def record(folders: Sequence[Path], path: Path) -> None:
 
 
 def _read_finished(folder: Path) -> dict[str, Any]:
-    """Returns train.json of a finished run, its architecture and number of parameters, metrics and history."""
+    """Returns train.json of a finished run, and its architecture, number of parameters, metrics and history."""
     info = RunDir.open(folder).info
     if not exists(folder / METRICS_FILE):
         raise FileError(f"the run in {folder} is not finished: there is no {METRICS_FILE} in it")

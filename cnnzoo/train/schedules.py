@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "step")
 
-_ONE_CYCLE_RISE = 0.3  # fraction of a one-cycle run in which the learning rate rises, where no warmup is given
+_ONE_CYCLE_RISE = 0.3  # fraction of a one-cycle run in which the learning rate rises if warmup is 0
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:

@@ -1,4 +1,4 @@
-"""Stopping at the end of a step instead of in its middle."""
+"""Signals that stop a run at the end of a step, not in its middle."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 class DeferredInterrupt:
     """Defers the first SIGINT or SIGTERM to the end of the step; a second one stops at once.
 
-    A context manager: outside of it, and in other threads than the main one, signals act as before.
+    A context manager; it does nothing in threads other than the main one, and restores the handlers at the end.
 
     Attributes:
-        requested: Whether a signal came.
+        requested: Whether a signal arrived.
     """
 
     def __init__(self) -> None:

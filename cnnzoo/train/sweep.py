@@ -1,4 +1,4 @@
-"""The same training with several seeds."""
+"""Training runs that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SWEEP_FILE = "sweep.json"
 
 @dataclass(frozen=True)
 class SeedSweep(Printable):
-    """The results of the same training with several seeds.
+    """The results of training runs that differ only in their seed.
 
     Attributes:
         name: Name of the network.
@@ -96,14 +96,14 @@ def seed_sweep(
     Args:
         build: Builds the module for a seed.
         data: The data set.
-        config: The settings; the seed is replaced.
+        config: The settings, by default ``TrainConfig()``; the seed is replaced.
         seeds: The seeds, or their number: 0, 1, 2, ...
         out: A folder for the runs, ``seed-0``, ``seed-1``, ..., and ``sweep.json``.
         overwrite: Whether existing runs may be replaced.
         show: Whether progress is shown on standard error.
 
     Raises:
-        InputError: If there are no seeds, or data and module do not fit.
+        InputError: If there are no seeds or equal ones, or model and data do not match.
         FileError: If ``out`` holds runs already, or cannot be written.
     """
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)

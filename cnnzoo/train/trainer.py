@@ -1,7 +1,7 @@
 """The training loop, for any ``nn.Module``.
 
-The order of the images is a function of (seed, epoch), augmentation and dropout of (seed, step), the learning rate of
-the step: a checkpoint holds weights, optimizer state and sums, and needs neither random state nor replay.
+The order of the images depends on (seed, epoch) alone, augmentation and dropout on (seed, step), the learning rate on
+the step. So a checkpoint holds weights, optimizer state and sums, but no random state, and no step is replayed.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 class Trainer:
     """Trains a module on a data set and leaves a run folder.
 
-    Of a ``cnnzoo.modules.DescribedModule`` the description goes into the files of the folder, and class names,
-    preprocessing and provenance are entered in its notes, so that the weights can be used alone.
+    The description of a ``cnnzoo.modules.DescribedModule`` is written to the folder; class names, preprocessing and
+    provenance are added to its notes, so that the weights can be used alone.
 
     The processes of torchrun train one network together: each takes its share of every batch, and rank 0 writes.
 
     Args:
-        model: Any module that returns class scores (N, classes) of images (N, C, H, W).
-        data: The data set; its images are resized to the input of the module.
+        model: Any module that returns class scores (N, classes) for images (N, C, H, W).
+        data: The data set; its images are resized to the network's input.
         config: The settings; by default ``TrainConfig()``.
         out: The run folder; None writes nothing.
         overwrite: Whether a run in the folder may be replaced.
@@ -64,9 +64,11 @@ class Trainer:
         step: Number of steps done.
         total_steps: Number of steps of the whole run.
         steps_per_epoch: Number of steps of an epoch.
-        history: One mapping per epoch done.
+        history: One mapping per completed epoch.
         last_loss: Loss of the last micro-batch, on the device.
         lr_at: Returns the learning rate of a step; by default that of the config.
+        device: Device of the network.
+        precision: ``"bf16"``, ``"fp16"`` or ``"fp32"``.
         size: (height, width) of the network's input.
         mean: Subtracted from each channel of the images, values in [0, 1].
         std: Divisor of each channel.
@@ -74,15 +76,17 @@ class Trainer:
         run_dir: The run folder, if there is one.
 
     Raises:
-        InputError: If data and module do not fit.
+        InputError: If model and data do not match, or the config asks for what they do not support.
+        UnknownNameError: If a pattern of ``config.freeze`` matches no parameter.
         FileError: If the folder holds another run, or cannot be written.
     """
 
     # builds the module that a config.json describes, for resume(); None: model= must be passed
     build_model: ClassVar[staticmethod[[Mapping[str, Any]], nn.Module] | None] = None
 
-    _state: TrainState  # since the first fit()
-    _network: Any  # the model as it is called: wrapped for several processes, compiled
+    # set by the first fit()
+    _state: TrainState
+    _network: Any  # the model, wrapped in DistributedDataParallel and compiled where the run needs it
     _batches: TrainBatches
 
     def __init__(
@@ -113,7 +117,7 @@ class Trainer:
 
         description = describe(model)
         self.name = description.get("architecture", type(model).__name__)
-        checks.require_matching(description, self.name, data)
+        checks.require_matching(self.name, description.get("in_channels"), description.get("num_classes"), data)
         input_size = description.get("pretrained_cfg", {}).get("input_size") or data.shape
         self.size = int(input_size[1]), int(input_size[2])
         identity = (0.0,) * data.shape[0], (1.0,) * data.shape[0]
@@ -140,7 +144,7 @@ class Trainer:
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> Self:
-        """Returns a trainer that continues an interrupted run, to the same bytes as without the interruption.
+        """Returns a trainer that continues an interrupted run, with bitwise the same results as without interruption.
 
         Args:
             out: The run folder.
@@ -166,12 +170,13 @@ class Trainer:
         return trainer
 
     def fit(self) -> Run:
-        """Trains to the last epoch, or until Ctrl-C; then the step is finished and everything saved.
+        """Trains to the last epoch, or until Ctrl-C, which finishes the current step and saves everything.
 
         Called again after an interruption, it continues. The caller's random state is restored.
 
         Raises:
             TrainingError: If the loss becomes infinite or NaN.
+            UnknownNameError: If a pattern of ``config.lr_multipliers`` matches no parameter.
         """
         self.distributed.join(self.device)
         with (
@@ -190,7 +195,7 @@ class Trainer:
             try:
                 while self.step < self.total_steps and not self._should_stop and not self._stop_requested(interrupt):
                     self._run_epoch(interrupt)
-                if self.step == 0:  # interrupted before the first step: the run can be resumed all the same
+                if self.step == 0:  # interrupted before the first step; resuming needs a checkpoint
                     self._save_checkpoint()
                 run = self._finish(interrupted=self.step < self.total_steps and not self._should_stop)
             finally:
@@ -217,7 +222,7 @@ class Trainer:
             self.step += 1
             run_callbacks(self.callbacks, "on_step", self)
             is_log_step = self.step % config.log_every == 0
-            # several processes have to agree, which costs a message: they do so less often
+            # several processes agree by an all-reduce, so they check less often
             stop = (is_log_step or self.distributed.size == 1) and self._stop_requested(interrupt)
             if is_log_step or stop:
                 self._require_finite_loss()
@@ -241,7 +246,7 @@ class Trainer:
         config, state = self.config, self._state
         optimizer, scaler = state.optimizer, state.scaler
         rank = [self.distributed.rank] if self.distributed.rank else []
-        seed(self.device, derive_seed("step", config.seed, self.step, *rank))  # of dropout
+        seed(self.device, derive_seed("step", config.seed, self.step, *rank))  # for dropout
         set_learning_rate(optimizer, self.lr_at(self.step))
         optimizer.zero_grad(set_to_none=True)
         for i, batch in enumerate(micro_batches, 1):
@@ -281,7 +286,10 @@ class Trainer:
     # --- before the first step ---
 
     def _prepare_model(self) -> None:
-        """Moves the model to the device, sets it to train mode and freezes parameters; ``_finish`` reverts that."""
+        """Moves the model to the device, sets it to train mode and freezes parameters.
+
+        If ``fit`` is called again, the weights replace their average, which ``_finish`` left in the model.
+        """
         memory_format = torch.channels_last if self.config.channels_last else torch.contiguous_format
         self.model.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.model.train()
@@ -290,11 +298,11 @@ class Trainer:
             self._state.ema.restore()
 
     def _initialize(self) -> None:
-        """Draws initial weights, builds the optimizer, restores the checkpoint."""
+        """Initializes the weights, builds optimizer and batches, restores the checkpoint."""
         config, device = self.config, self.device
         if config.init is not None and self._checkpoint is None:
             if provenance.initial_provenance(self.model) is not None:
-                provenance.warn_about_drawn_weights(self.name, config.init)
+                provenance.warn_about_replaced_weights(self.name, config.init)
             seed(device, derive_seed("init", config.seed))
             initialize(self.model, config.init)
         elif self._initial_provenance is not None and self._checkpoint is None:
@@ -329,7 +337,7 @@ class Trainer:
     # --- the end of an epoch and of the run ---
 
     def _end_epoch(self) -> None:
-        """Evaluates where the config asks for it, and adds the epoch to the history."""
+        """Evaluates if an evaluation is due, and adds the epoch to the history."""
         config, ema, metrics = self.config, self._state.ema, self._state.metrics
         epoch = self.step // self.steps_per_epoch
         entry: dict[str, Any] = {"epoch": epoch, "step": self.step, "lr": self.lr_at(self.step - 1)}
@@ -371,8 +379,8 @@ class Trainer:
         return evaluation
 
     def _update_best(self, entry: Mapping[str, Any]) -> None:
-        """Saves the weights if their validation accuracy is the best; ends the run if the best is too long ago."""
-        accuracies = [each.get("val_acc", 0) for each in (*self.history, entry)]
+        """Saves the weights if they are the best so far; stops after ``patience`` epochs without a better accuracy."""
+        accuracies = [epoch.get("val_acc", 0) for epoch in (*self.history, entry)]
         best, last = accuracies.index(max(accuracies)), len(accuracies) - 1
         if self.config.save_best and best == last and (run_dir := self._writable_run_dir) is not None:
             self._write_notes(entry)
@@ -381,7 +389,7 @@ class Trainer:
             self._should_stop = True
 
     def _finish(self, interrupted: bool) -> Run:
-        """Evaluates if no epoch did, restores the state of the model, and writes the results."""
+        """Runs missing evaluations, unfreezes parameters, restores the memory format, and writes the results."""
         metrics: dict[str, Any] = {"epochs": len(self.history), "device": device_name(self.device)}
         metrics |= {"precision": self.precision, "processes": self.distributed.size}
         metrics |= summarize_history(self.history)
@@ -413,7 +421,7 @@ class Trainer:
         return self.run_dir if self.distributed.rank == 0 else None
 
     def _write_run_info(self) -> None:
-        """Writes train.json: what the run is, or that it is resumed."""
+        """Writes train.json and the history; for a resumed run, adds a session to train.json."""
         if (run_dir := self._writable_run_dir) is None:
             return
         if self._checkpoint is None:

@@ -1,4 +1,4 @@
-"""From the description that a file holds of its network to the network, without weights."""
+"""Builds a network from the description in a file, without the weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _read_notes(description: Mapping[str, Any], channels: int) -> dict[str, Any]
     config = config if isinstance(config, dict) else {}
     for name in ("mean", "std"):
         values = config.get(name)
-        is_valid = isinstance(values, list) and len(values) == channels and all(_is_moment(v, name) for v in values)
+        is_valid = isinstance(values, list) and len(values) == channels and all(_is_statistic(v, name) for v in values)
         if values is not None and not is_valid:
             kind = "positive number" if name == "std" else "number"
             raise WeightsError(f"{name} must be a list with a {kind} for each channel ({channels}), not {values!r}")
@@ -76,7 +76,7 @@ def _read_notes(description: Mapping[str, Any], channels: int) -> dict[str, Any]
     return {name: value for name, value in notes.items() if value is not None}
 
 
-def _is_moment(value: object, name: str) -> bool:
+def _is_statistic(value: object, name: str) -> bool:
     """Returns whether a value is a plausible mean, or a plausible standard deviation."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False

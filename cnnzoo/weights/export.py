@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cnnzoo.errors import FileError, InputError, WeightsError
-from cnnzoo.files import exists
+from cnnzoo.files import exists, os_reason
 from cnnzoo.modules import eval_mode, require_weights
 from cnnzoo.network import CNN
 
@@ -39,7 +39,8 @@ def export(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) ->
         The path.
 
     Raises:
-        InputError: If the model is not a cnnzoo network, the suffix is not known, or a package is missing.
+        InputError: If the model is not a cnnzoo network or has no weights, the suffix is not known, or a package is
+            missing.
         FileError: If the file exists already or cannot be written.
         WeightsError: If the exported network gives other scores.
     """
@@ -66,12 +67,12 @@ def export(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) ->
                         _require_same_scores(model, run, target, batch_size)
                 os.replace(file, target)
     except OSError as error:
-        raise FileError(f"{target} cannot be written: {error.strerror or error}") from None
+        raise FileError(f"{target} cannot be written: {os_reason(error)}") from None
     return target
 
 
 def _make_images(model: CNN, n: int) -> torch.Tensor:
-    """Returns fixed random images (n, C, H, W), with the device and type of the weights."""
+    """Returns fixed random images (n, C, H, W), with the device and dtype of the weights."""
     noise = torch.randn(n, *model.spec.input, generator=torch.Generator().manual_seed(n))
     return noise.to(next(model.parameters()))
 
@@ -89,6 +90,7 @@ def _require_same_scores(model: CNN, run: Runner, target: Path, batch_size: int)
 
 
 def _any_batch_size() -> Any:
+    """Returns ``dynamic_shapes`` of the one input."""
     return ({0: torch.export.Dim("batch")},)
 
 

@@ -1,4 +1,4 @@
-"""Saves a network as a file or a folder, and reads it back from nothing else."""
+"""Saves a network as a file or a folder that describes itself, and reads it back."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 
 from cnnzoo.device import resolve_device
 from cnnzoo.errors import FileError, InputError, WeightsError
-from cnnzoo.files import CONFIG_FILE, WEIGHTS_FILE, atomic_write, exists, read_json
+from cnnzoo.files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, atomic_write, exists, read_json
 from cnnzoo.network import CNN
 from cnnzoo.serialization import TensorInfo, iter_tensors, read_aliases, read_header, save_model, weights_sha256
 from cnnzoo.spec import Spec
 from cnnzoo.weights.description import build_from_description, stored_checksum
-from cnnzoo.weights.model_card import CARD_FILE, make_card
+from cnnzoo.weights.model_card import make_card
 from cnnzoo.weights.state_dict import assign_state_dict, require_compatible, tensor_infos
 
 
@@ -37,6 +37,7 @@ def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False, read
     Raises:
         InputError: If the model is not a cnnzoo network, or its modules were changed by hand.
         FileError: If a file exists already or cannot be written.
+        WeightsError: If the network is on the meta device, or its notes cannot be stored as JSON.
     """
     if not isinstance(model, CNN):
         raise InputError(f"save expects a cnnzoo network, not {type(model).__name__}; build it with cnnzoo.create")
@@ -63,7 +64,7 @@ def read_model(
     verify: bool = True,
     mmap: bool = False,
 ) -> CNN:
-    """Builds the network that a file or folder describes, with its weights; for the arguments see ``load``."""
+    """Builds the network that a file or folder describes, with its weights; see ``load`` for arguments and errors."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype must be a floating type of torch, such as torch.bfloat16, not {dtype!r}")
     target_device = None if device is None else resolve_device(str(device))
@@ -102,6 +103,10 @@ def load_with_checksum(file: Path, aliases: Mapping[str, str], *, mmap: bool) ->
         file: A safetensors file.
         aliases: What ``read_aliases`` returns of it.
         mmap: As for ``load``.
+
+    Raises:
+        FileError: If the file cannot be read.
+        WeightsError: If it is not a complete safetensors file.
     """
     state: dict[str, torch.Tensor] = {}
     not_finite: list[str] = []
@@ -135,7 +140,7 @@ def read_spec(path: Path) -> Spec:
 
 
 def _read_description(path: Path) -> tuple[Path, dict[str, TensorInfo], dict[str, Any]]:
-    """Returns the weights file of a file or folder, type and shape of its tensors, and its description."""
+    """Returns the weights file of a file or folder, dtype and shape of its tensors, and its description."""
     if not exists(path):
         raise FileError(f"{path} does not exist")
     file = path / WEIGHTS_FILE if path.is_dir() else path

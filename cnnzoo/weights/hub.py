@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any
 
 from cnnzoo.errors import HubError, InputError, WeightsError
 from cnnzoo.files import (
+    CARD_FILE,
     CONFIG_FILE,
     CURVES_FILE,
     HISTORY_FILE,
@@ -24,11 +24,11 @@ from cnnzoo.files import (
     write_json,
 )
 from cnnzoo.network import CNN
-from cnnzoo.serialization import METADATA_KEY, read_aliases, read_header
+from cnnzoo.serialization import read_aliases, read_header
 from cnnzoo.weights.description import stored_checksum
 from cnnzoo.weights.files import load_with_checksum, read_model, save
-from cnnzoo.weights.hub_errors import Unreachable, translate_errors
-from cnnzoo.weights.model_card import CARD_FILE, make_card
+from cnnzoo.weights.hub_errors import UnreachableError, translate_errors
+from cnnzoo.weights.model_card import make_card
 from cnnzoo.weights.repository import Repository
 
 RUN_FILES = (TRAIN_FILE, HISTORY_FILE, CURVES_FILE)  # of a training run, uploaded with its model
@@ -70,6 +70,7 @@ def pull(
         The folder with the files of one commit; its name is the hash of the commit.
 
     Raises:
+        InputError: If the name of the repository is not valid.
         HubError: If the repository or the revision cannot be downloaded.
         WeightsError: If the download is damaged; it is removed from the cache.
     """
@@ -83,10 +84,10 @@ def pull(
     folder = None
     if repository.revision and _COMMIT_HASH.fullmatch(repository.revision):
         folder = _find_cached(client, repository, options)
-    if folder is None or not exists(folder / CONFIG_FILE):  # not there, or an interrupted download
+    if folder is None or not exists(folder / CONFIG_FILE):  # not in the cache, or not completely
         try:
             folder = _download(client, repository, options)
-        except Unreachable as error:
+        except UnreachableError as error:
             folder = _use_cached(client, repository, options, error)
     if verify:
         _require_intact(folder)
@@ -124,14 +125,14 @@ def _download(client: Any, repository: Repository, options: dict[str, Any]) -> P
     return folder
 
 
-def _use_cached(client: Any, repository: Repository, options: dict[str, Any], error: Unreachable) -> Path:
+def _use_cached(client: Any, repository: Repository, options: dict[str, Any], error: UnreachableError) -> Path:
     """Returns the folder of a revision in the cache, with a warning; raises HubError if it is not there."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     folder = _find_cached(client, repository, options)
     is_offline = isinstance(error.__cause__, OfflineModeIsEnabled)
     if folder is None:
-        reason = "HF_HUB_OFFLINE=1 forbids to download it; unset it" if is_offline else str(error)
+        reason = "HF_HUB_OFFLINE=1 forbids a download; unset it" if is_offline else str(error)
         raise HubError(
             f"{repository} is not in the cache, and {reason}; or download it on a machine with a network connection "
             f"(cnnzoo pull {repository.id}) and pass its folder"
@@ -145,7 +146,11 @@ def _use_cached(client: Any, repository: Repository, options: dict[str, Any], er
 
 
 def _require_intact(folder: Path) -> None:
-    """Compares weights with the checksum in config.json; the Hub's client compares the size of a download only."""
+    """Compares weights with the checksum in config.json; the Hub's client checks the size of a download only.
+
+    Raises:
+        WeightsError: If they differ; the files are removed from the cache.
+    """
     config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     expected = stored_checksum(read_json(config_file)) if exists(config_file) else None
     if expected is None:
@@ -192,14 +197,14 @@ def push(
     no commit.
 
     Args:
-        model: A cnnzoo network, or the path of a saved one; the folder of a training run brings its history and curves,
-            and the paths in its train.json are cut to their last part.
-        repo: ``"user/repo"``; a name without a user is in your own account.
+        model: A cnnzoo network, or the path of a saved one. With the folder of a training run, its history and curves
+            are uploaded too; the paths in its train.json are cut to their last part.
+        repo: ``"user/repo"``; a name without a user means a repository of your own account.
         message: The commit message.
         tag: A name for this commit, such as ``"v1"``, which ``hf://user/repo@v1`` loads.
         revision: The branch to commit to, created if it does not exist; by default the main branch.
-        parent_commit: Raises an error if the branch has another commit than this at its end.
-        private: Whether a repository that is created is private; by default as your account is set up.
+        parent_commit: The commit that the branch must be at; if it is at another, the Hub refuses.
+        private: Whether a repository that is created is private; by default, the setting of your account.
         card: ``"keep"`` writes README.md only if there is none, ``"replace"`` always.
         license: The license of the weights, for the card: ``"apache-2.0"``.
         token: An access token with write permission; by default that of ``hf auth login``, or ``HF_TOKEN``.
@@ -210,6 +215,8 @@ def push(
 
     Raises:
         InputError: If the model cannot be saved, or the name of the repository is not valid.
+        FileError: If the path of the model does not exist.
+        WeightsError: If the file at the path is damaged, or does not describe a network.
         HubError: If the Hub refuses, or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd
@@ -275,7 +282,7 @@ def _find_or_write_card(
     existing = folder / CARD_FILE if folder and folder.is_dir() else None
     if existing is not None and exists(existing):
         return existing
-    checksum = json.loads((model_dir / CONFIG_FILE).read_text())[METADATA_KEY]["weights_sha256"]
+    checksum = stored_checksum(read_json(model_dir / CONFIG_FILE))
     text = make_card(network, checksum, source=source, curves=has_curves, license=license)
     (model_dir / CARD_FILE).write_text(text, encoding="utf-8")
     return model_dir / CARD_FILE

@@ -1,4 +1,4 @@
-"""Turns what the Hub's client raises into errors of cnnzoo that say what to do next."""
+"""Turns exceptions of the Hub's client into errors of cnnzoo that say what to do next."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from typing import Any
 from cnnzoo.errors import CnnzooError, HubError, InputError
 from cnnzoo.weights.repository import Repository
 
-_HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")  # of several huggingface_hub
+_HTTP_CLIENTS = (
+    "requests",
+    "urllib3",
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "httpcore2",
+)  # of all huggingface_hub versions
 
 
-class Unreachable(HubError):
-    """The Hub could not be reached, or could not answer."""
+class UnreachableError(HubError):
+    """A request that did not reach the Hub, or that the Hub could not answer."""
 
 
 @contextmanager
@@ -29,7 +36,7 @@ def translate_errors(client: Any, repository: Repository, action: str) -> Iterat
         action: ``"download"`` or ``"upload"``.
 
     Raises:
-        Unreachable: If there is no answer; a copy in the cache may do.
+        UnreachableError: If there is no answer; the caller may use a copy in the cache.
         HubError: If the Hub refuses.
         InputError: If the name of the repository is not valid.
     """
@@ -46,7 +53,7 @@ def translate_errors(client: Any, repository: Repository, action: str) -> Iterat
         raise HubError(f"{repository} is gated: request access at {hub}/{repository.id}, then {login}") from None
     except errors.RevisionNotFoundError:
         raise HubError(
-            f"{repository.id} has no revision {repository.revision!r}; {_revisions(client, repository)}"
+            f"{repository.id} has no revision {repository.revision!r}; {_revisions_hint(client, repository)}"
         ) from None
     except errors.RepositoryNotFoundError:
         raise HubError(
@@ -54,12 +61,12 @@ def translate_errors(client: Any, repository: Repository, action: str) -> Iterat
         ) from None
     except errors.EntryNotFoundError as error:
         if isinstance(error, errors.LocalEntryNotFoundError):
-            raise Unreachable(
+            raise UnreachableError(
                 f"{hub} cannot be reached ({_one_line(error)}); check the network connection and try again"
             ) from error
         raise HubError(f"{repository} lacks a file: {_one_line(error)}") from None
     except errors.OfflineModeIsEnabled as error:
-        raise Unreachable(f"cannot {action} {repository} with HF_HUB_OFFLINE=1; unset it") from error
+        raise UnreachableError(f"cannot {action} {repository} with HF_HUB_OFFLINE=1; unset it") from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
@@ -69,7 +76,9 @@ def translate_errors(client: Any, repository: Repository, action: str) -> Iterat
                 f"{repository} has newer commits than parent_commit; pull it, compare, and push again"
             ) from None
         if status >= 500 or status == 429:
-            raise Unreachable(f"{hub} answers with status {status} ({_one_line(error)}); try again later") from error
+            raise UnreachableError(
+                f"{hub} answers with status {status} ({_one_line(error)}); try again later"
+            ) from error
         raise HubError(f"cannot {action} {repository}: {_one_line(error)}") from None
     except errors.HFValidationError as error:
         raise InputError(f"{repository.id!r} is not a valid name of a repository: {_one_line(error)}") from None
@@ -80,7 +89,7 @@ def translate_errors(client: Any, repository: Repository, action: str) -> Iterat
             cause = cause.__cause__
         if cause is None:
             raise
-        raise Unreachable(
+        raise UnreachableError(
             f"{hub} cannot be reached ({_one_line(cause)}); check the network connection and try again"
             f"{_xet_hint(action)}"
         ) from error
@@ -117,7 +126,7 @@ def _xet_hint(action: str) -> str:
     return "; a Hub of your own may not support Xet: set HF_HUB_DISABLE_XET=1"
 
 
-def _revisions(client: Any, repository: Repository) -> str:
+def _revisions_hint(client: Any, repository: Repository) -> str:
     try:
         refs = client.list_repo_refs(repository.id)
     except Exception:  # this is only a hint

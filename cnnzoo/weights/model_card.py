@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from cnnzoo.measure.counter import count_image
+from cnnzoo.measure.tables import shape_text
 from cnnzoo.network import CNN
 from cnnzoo.registry import Entry, get_entry, is_model
-
-CARD_FILE = "README.md"
 
 
 def make_card(model: CNN, checksum: str, *, source: str = "", curves: bool = False, license: str | None = None) -> str:
@@ -26,7 +25,6 @@ def make_card(model: CNN, checksum: str, *, source: str = "", curves: bool = Fal
     spec, notes = model.spec, model.notes
     entry = get_entry(spec.name) if is_model(spec.name) else None
     report = count_image(model, spec.input, spec.name)
-    image = "x".join(map(str, spec.input))
     summary = (entry.function.__doc__ or "").strip().splitlines()[:1] if entry else []
     if entry and entry.spec() != spec:
         summary.append(f"Its blocks, classes or image size differ from `cnnzoo.create({spec.name!r})`; see below.")
@@ -38,7 +36,7 @@ def make_card(model: CNN, checksum: str, *, source: str = "", curves: bool = Fal
             (
                 "| | |",
                 "| --- | --- |",
-                f"| images | {image} |",
+                f"| images | {shape_text(spec.input)} |",
                 f"| classes | {spec.num_classes} |",
                 f"| parameters | {report.params.total:,} |",
                 f"| multiply-adds | {report.macs:,} |",

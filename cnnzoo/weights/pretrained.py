@@ -42,6 +42,8 @@ def load_pretrained(spec: Spec, pretrained: bool | str, seed: int | None = None)
 
     Raises:
         InputError: If there are no such weights.
+        FileError: If the weights cannot be downloaded.
+        WeightsError: If the download is damaged.
     """
     name = spec.name
     if pretrained is True:
@@ -49,8 +51,9 @@ def load_pretrained(spec: Spec, pretrained: bool | str, seed: int | None = None)
             alternative = ", or pretrained='torchvision'" if has_pretrained(name, "torchvision") else ""
             names = ", ".join(filter(has_pretrained, list_models()))
             raise InputError(
-                f"no weights of {name} ship with cnnzoo, only those of {names}. Pass create a file, a folder or a "
-                f"repository instead, such as create('runs/{name}') or create('hf://user/{name}'){alternative}"
+                f"no weights of {name} ship with cnnzoo, only those of {names}. Pass a file, a folder or a "
+                f"repository to create() instead, such as create('runs/{name}') or "
+                f"create('hf://user/{name}'){alternative}"
             )
         return read_model(shipped_file(name))
     if pretrained != "torchvision":

@@ -19,7 +19,7 @@ LOCAL_PREFIX = "local-dir:"  # timm's
 
 
 def is_source(source: object) -> bool:
-    """Returns whether a value means a saved network: a path that exists or looks like one, or a repository."""
+    """Returns whether a value names a saved network: a path that exists or looks like one, or a repository."""
     if isinstance(source, PathLike):
         return True
     if not isinstance(source, str):
@@ -39,6 +39,8 @@ def locate(source: str | PathLike[str], *, verify: bool = False, **hub: Any) -> 
 
     Raises:
         InputError: If the source looks like a repository without ``hf://``, or options of the Hub come with a path.
+        HubError: If the repository or the revision cannot be downloaded.
+        WeightsError: If the download is damaged.
     """
     if isinstance(source, str) and source.startswith(HUB_PREFIXES):
         return pull(source, verify=verify, **hub)
@@ -73,7 +75,7 @@ def load(
         source: What ``save`` or a training run wrote, a ``.safetensors`` file or a folder; or ``hf://user/repo``,
             optionally with ``@revision``. ``hf-hub:`` and ``local-dir:`` are accepted too.
         device: Device of the weights; the CPU by default, ``"auto"`` for a GPU if there is one.
-        dtype: Type of the weights; that of the file by default.
+        dtype: Floating dtype of the weights; that of the file by default.
         verify: Whether the weights are compared with their checksum; False also accepts a file without one.
         mmap: Whether the weights stay in the file and are read on first use, instead of being copied. Writing to them
             does not change the file; truncating the file kills the process. Files from the Hub are always mapped: the
@@ -88,6 +90,7 @@ def load(
         ``notes["source"]`` names the commit.
 
     Raises:
+        InputError: If the device or dtype is not valid, or an option of the Hub is passed with a path.
         FileError: If the path does not exist.
         HubError: If the repository or the revision cannot be downloaded.
         WeightsError: If the file is damaged, does not describe a network, or its tensors do not fit the network.
@@ -95,7 +98,7 @@ def load(
     is_remote = isinstance(source, str) and source.startswith(HUB_PREFIXES)
     hub = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
     path = locate(source, verify=verify, **hub)
-    # pull has verified the checksum, and removed a damaged file from the cache
+    # pull has already verified the checksum
     model = read_model(path, device=device, dtype=dtype, verify=verify and not is_remote, mmap=mmap or is_remote)
     if is_remote:
         model.notes["source"] = f"hf://{Repository.parse(str(source)).id}@{path.name}"

@@ -1,4 +1,4 @@
-"""State dicts: whether they fit a network, and how they get into one that was built on the meta device."""
+"""State dicts: a check that they fit a network, and their assignment to one that was built on the meta device."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from cnnzoo.errors import WeightsError
 from cnnzoo.network import CNN, build_network
 from cnnzoo.serialization import DTYPES, TensorInfo
 
-_FLOATING = {name for dtype, name in DTYPES.items() if dtype.is_floating_point}
+_FLOATING_DTYPES = {name for dtype, name in DTYPES.items() if dtype.is_floating_point}
 
 
 def tensor_infos(state: Mapping[str, torch.Tensor]) -> dict[str, TensorInfo]:
-    """Returns name -> (type, shape) of each tensor."""
+    """Returns name -> (dtype, shape) of each tensor."""
     return {name: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in state.items()}
 
 
 def require_compatible(source: str, infos: Mapping[str, TensorInfo], expected: Mapping[str, TensorInfo]) -> None:
     """Raises one error that lists every tensor that does not fit a network.
 
-    Floating types are interchangeable: a file in half precision fits a network in single precision.
+    Floating dtypes are interchangeable: a file in half precision fits a network in single precision.
 
     Args:
         source: Where the tensors come from, for the error.
-        infos: Type and shape of each tensor.
-        expected: Type and shape of each tensor of the network.
+        infos: Dtype and shape of each tensor.
+        expected: Dtype and shape of each tensor of the network.
 
     Raises:
-        WeightsError: If names, shapes or kinds of number differ.
+        WeightsError: If names, shapes or dtypes other than floating ones differ.
     """
 
     def comparable(info: TensorInfo | None) -> object:
-        return None if info is None else ("floating" if info[0] in _FLOATING else info[0], info[1])
+        return None if info is None else ("floating" if info[0] in _FLOATING_DTYPES else info[0], info[1])
 
     def text(info: TensorInfo | None) -> str:
         return "none" if info is None else f"{info[1]} {info[0]}"
@@ -51,7 +51,7 @@ def require_compatible(source: str, infos: Mapping[str, TensorInfo], expected: M
 def assign_state_dict(model: CNN, state: Mapping[str, torch.Tensor]) -> None:
     """Makes tensors the weights of a network on the meta device, without a copy.
 
-    A tensor that has several names becomes one parameter. Buffers that state dicts do not hold are computed again.
+    A tensor that has several names becomes one parameter. Non-persistent buffers are computed again.
 
     Args:
         model: The network; it is changed.

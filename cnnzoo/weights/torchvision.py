@@ -1,4 +1,4 @@
-"""Weights of torchvision in networks of cnnzoo: its twins, their state-dict keys, and what was trained on ImageNet."""
+"""Loads torchvision's weights into cnnzoo's networks: state dicts of their twins, and the downloads for ImageNet."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _LAYER_NAMES = ((nn.Conv2d, "conv"), (nn.Linear, "linear"), (nn.BatchNorm2d, "no
 
 
 def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None:
-    """Loads a state dict of torchvision into the network that equals it.
+    """Loads the state dict of a torchvision model into the cnnzoo network that equals it.
 
     Args:
         model: A network with a twin in torchvision; it is changed.
         state_dict: The state dict of the twin.
 
     Raises:
-        InputError: If the network has no twin.
+        InputError: If the network has no twin, or ``state_dict`` is not a state dict.
         WeightsError: If tensors do not fit; the error lists all of them.
     """
     twin = _require_twin(model)
@@ -89,9 +89,9 @@ def fetch_torchvision(model: CNN) -> None:
             f"{file} is damaged: its checksum is not the one in its name; delete the file, and it is downloaded again"
         )
     try:
-        # weights_only: a pickle that holds anything but tensors is refused
+        # weights_only: refuses a pickle that holds anything but tensors
         state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
-    except OSError as error:  # errors of urllib too
+    except OSError as error:  # includes those of urllib
         raise FileError(
             f"{weights} could not be downloaded from {weights.url} ({error}); check the network connection, or put the "
             f"file at {file}"
@@ -113,12 +113,12 @@ def fetch_torchvision(model: CNN) -> None:
 
 
 def _checksum_in(file_name: str) -> str:
-    """Returns the first digits of the SHA-256 from a file name of torchvision: ``alexnet-owt-7be5be79.pth``."""
+    """Returns the first digits of the SHA-256 in a file name of torchvision: ``alexnet-owt-7be5be79.pth``."""
     return file_name.rpartition("-")[2].removesuffix(".pth")
 
 
 def _require_twin(model: CNN) -> Twin:
-    """Returns the twin of a network, from the registry."""
+    """Returns the twin of a network, from the registry; raises InputError if it has none."""
     if not isinstance(model, CNN):
         raise InputError(f"expected a cnnzoo network, not {type(model).__name__}; build it with cnnzoo.create")
     name = model.spec.name

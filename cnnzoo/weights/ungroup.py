@@ -1,4 +1,4 @@
-"""Grouped convolutions as dense ones that compute the same."""
+"""Replaces grouped convolutions with dense ones that compute the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnnzoo.weights.state_dict import assign_state_dict
 
 
 def ungroup(model: CNN) -> CNN:
-    """Returns the same function without groups: each grouped convolution becomes a dense one.
+    """Returns a network that computes the same without groups: each grouped convolution becomes a dense one.
 
     The dense weight is block-diagonal: zero between channels of different groups. The class scores are equal up to
     rounding, since sums run in another order. Training changes the zeros too.
@@ -24,7 +24,7 @@ def ungroup(model: CNN) -> CNN:
         model: A cnnzoo network; it is not changed.
 
     Returns:
-        A network whose Spec has ``groups=1`` everywhere, with the device, type and mode of ``model``.
+        A network whose Spec has ``groups=1`` everywhere, with the device, dtype and mode of ``model``.
 
     Raises:
         InputError: If the model is not a cnnzoo network, or is on the meta device.

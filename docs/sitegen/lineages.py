@@ -16,7 +16,7 @@ from sitegen import diagrams, records
 from sitegen.markdown import code_list, collapsible, first_line, slug, table_body
 from sitegen.registry import count, lineages, table, title
 
-MAX_OPEN_BLOCKS = 30  # in a table that is open at first
+MAX_OPEN_BLOCKS = 30  # in a table that is initially open
 MAX_CHANGES = 40  # in a difference that is shown
 
 
@@ -71,7 +71,7 @@ def block_table(name: str, *, is_first: bool) -> str:
 
     Args:
         name: Name of the model.
-        is_first: Whether it is the first one of the page; its table is open unless it is long.
+        is_first: Whether it is the first model of the page; its table is initially open unless it is long.
     """
     report, spec = count(name), cnnzoo.get_spec(name)
     built = build_blocks(spec.features, spec.input, "features")
@@ -102,7 +102,7 @@ def block_code(block: Block) -> str:
 
 
 def nearest_difference(name: str, others: Sequence[str]) -> str:
-    """Returns the difference between a model and the one of some others from which fewest blocks differ."""
+    """Returns the difference between a model and the one of some others with the fewest different blocks."""
     spec = cnnzoo.get_spec(name)
 
     def changes(other: str) -> int:
@@ -119,7 +119,7 @@ def nearest_difference(name: str, others: Sequence[str]) -> str:
 
 
 def training(name: str) -> str:
-    """Returns the records of a model's training, with their curves."""
+    """Returns the records of the training of a model, with their curves; an empty string if there are none."""
     files = [file for file in records.files() if json.loads(file.read_text())["architecture"] == name]
     if not files:
         return ""

@@ -15,32 +15,32 @@ def first_line(documented: object) -> str:
 
 
 def escape(text: str) -> str:
-    """Returns text in which ``<`` is not the beginning of an HTML tag."""
+    """Returns text with ``<`` escaped, so that it does not begin an HTML tag."""
     return text.replace("<", "&lt;")
 
 
 def cell(text: str) -> str:
-    """Returns text on one line that can be a cell of a table."""
+    """Returns text on one line, escaped for a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def slug(text: str) -> str:
-    """Returns a part of an anchor."""
+    """Returns text as part of an anchor: lowercase words, joined by hyphens."""
     return re.sub(r"\W+", "-", text.lower()).strip("-")
 
 
 def code_list(names: Sequence[str]) -> str:
-    """Returns names as ```a`, `b` and `c```."""
+    """Returns names as code: ```a`, `b` and `c```."""
     quoted = [f"`{name}`" for name in names]
     return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]
 
 
 def table_body(table: Table) -> str:
-    """Returns a table without its title, which the page has as a heading."""
+    """Returns a table without its title, which is a heading of the page."""
     return escape(table.markdown().partition("\n\n")[2]).strip()
 
 
 def collapsible(heading: str, text: str, *, is_open: bool = False) -> str:
-    """Returns a box that is opened and closed by its heading."""
+    """Returns a collapsible box: a click on its heading opens and closes it."""
     mark = "???+" if is_open else "???"
     return "\n".join([f'{mark} note "{heading}"', "", *(f"    {line}" for line in text.split("\n"))])

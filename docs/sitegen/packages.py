@@ -1,4 +1,4 @@
-"""The modules and subpackages of cnnzoo, and which imports which: a table and a picture."""
+"""The modules and subpackages of cnnzoo with their imports: a table and a picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 96, 30, 14, 34  # px of the picture
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """Returns the modules and subpackages that each one of cnnzoo imports, also lazily or for type checking."""
+    """Returns the imports of each module or subpackage of cnnzoo, also lazy ones and those for type checking."""
     graph = grimp.build_graph("cnnzoo", cache_dir=None)
     children = graph.find_children("cnnzoo")
     for child in children:
@@ -56,7 +56,7 @@ def all_packages() -> str:
 
 
 def picture() -> str:
-    """Returns the modules as boxes (SVG in HTML), with an arrow per import that does not follow from the others."""
+    """Returns the modules as boxes (SVG in HTML), with an arrow for each import that does not follow from others."""
     rows = levels()
     width = max(map(len, rows)) * (BOX_WIDTH + GAP_X) + GAP_X
     height = len(rows) * (BOX_HEIGHT + GAP_Y) - GAP_Y + 8
@@ -81,6 +81,6 @@ def picture() -> str:
         parts.append(f'<text x="{x:.0f}" y="{y + BOX_HEIGHT / 2 + 4:.0f}">{module}</text>')
     marker = '<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     return (
-        f'<div class="imports"><svg viewBox="0 0 {width} {height}" role="img" aria-label="Which module imports which">'
+        f'<div class="imports"><svg viewBox="0 0 {width} {height}" role="img" aria-label="The imports between modules">'
         f'<defs>{marker}<path d="M0 0 8 4 0 8z"/></marker></defs>{"".join(parts)}</svg></div>'
     )

@@ -34,7 +34,7 @@ def table(records: Sequence[Path], folder: str) -> str:
 
     Args:
         records: Files of records.
-        folder: Path of docs/records as seen from the page.
+        folder: Path of docs/records, relative to the page.
     """
     lines = [
         "| record | model | test accuracy | seeds | train accuracy | loss | images/s, steps | images/s, whole run |",

@@ -16,7 +16,7 @@ from sitegen.markdown import first_line
 
 @cache
 def lineages() -> dict[str, list[str]]:
-    """Returns the models that each module of cnnzoo.models declares, both sorted by year and by place in the file."""
+    """Returns the models of each module of cnnzoo.models; modules and models are sorted by year, then by line."""
 
     def year_and_line(name: str) -> tuple[int, int]:
         entry = get_entry(name)
@@ -51,7 +51,7 @@ def table(names: Sequence[str], link: str = "`{name}`") -> str:
 
     Args:
         names: Names of registered models.
-        link: How a name is printed.
+        link: Format of the first column, with ``{name}`` for the name.
     """
     lines = ["| model | input | parameters | multiply-adds | |", "| --- | --- | ---: | ---: | --- |"]
     for name in names:

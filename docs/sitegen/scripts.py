@@ -20,7 +20,7 @@ def benchmarks() -> str:
 
 
 def scripts(folder: str, level: int = 2) -> str:
-    """Returns every script of a folder that has a docstring, with its output where docs/records/NAME.txt holds it.
+    """Returns every script of a folder that has a docstring, with its output if docs/records/NAME.txt exists.
 
     Args:
         folder: The folder, relative to the repository.

@@ -1,4 +1,4 @@
-"""Confusion matrix: of the test images of each group, with the most frequent confusions."""
+"""Confusion matrix: the test images of each group, and the most frequent confusions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from cnnzoo.html_report.groups import RunGroup
 from cnnzoo.measure.tables import Table
 
-MAX_CLASSES = 40  # of a matrix that is shown
+MAX_CLASSES = 40  # a larger matrix is not shown
 MAX_PAIRS = 6
 STRONG_SHADE = 0.6  # a darker cell needs light text
 
@@ -51,7 +51,7 @@ class ConfusionMatrix:
     Attributes:
         group: The group.
         classes: Names of the classes.
-        n_seeds: Number of runs that are summed up.
+        n_seeds: Number of runs in the sum.
         rows: A row per true class; empty if there are too many classes.
         pairs: The most frequent confusions; None if there are none.
     """

@@ -16,7 +16,7 @@ from cnnzoo.measure.tables import Printable, Table
 
 MAX_OPEN_ROWS = 40  # a longer table is folded
 
-Diff = Callable[[nn.Module, nn.Module], Printable | None]
+DiffModules = Callable[[nn.Module, nn.Module], Printable | None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Counts:
     uncounted: Sequence[UncountedNetwork]
 
 
-def build_counts(groups: Sequence[RunGroup], diff: Diff) -> Counts:
+def build_counts(groups: Sequence[RunGroup], diff: DiffModules) -> Counts:
     """Returns the counts of each distinct network.
 
     Args:
@@ -97,7 +97,7 @@ def _comparison(counted: Sequence[tuple[RunGroup, CountReport]]) -> Table | None
     return Comparison(reports, smallest).table()
 
 
-def _differences(groups: Sequence[RunGroup], diff: Diff) -> list[Details]:
+def _differences(groups: Sequence[RunGroup], diff: DiffModules) -> list[Details]:
     differences = []
     for i, b in enumerate(groups):
         for a in groups[:i]:

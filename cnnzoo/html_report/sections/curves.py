@@ -89,6 +89,7 @@ def _line(group: RunGroup, key: str, name: str, dash: str) -> Line | None:
 
 
 def _history_table(label: str, run: RunReader) -> Table:
-    keys = list(dict.fromkeys(key for entry in reversed(run.history) for key in entry))  # the last has most
+    # in the order of the last entry, which has the most keys
+    keys = list(dict.fromkeys(key for entry in reversed(run.history) for key in entry))
     rows = [[format_value(entry.get(key, "")) for key in keys] for entry in run.history]
     return Table(label, [key.replace("_", " ") for key in keys], rows)

@@ -18,7 +18,7 @@ MAX_COLUMNS, MAX_TILES = 16, 256
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in a data URI, and its size in pixels."""
+    """A PNG as a data URI, and its size in pixels."""
 
     source: str
     width: int
@@ -61,7 +61,7 @@ def build_filters(groups: Sequence[RunGroup]) -> list[FilterFigure]:
 
 
 def draw_tiles(weights: torch.Tensor) -> Picture:
-    """Draws filters side by side: gray is 0, black and white are -+ the largest absolute weight of each filter.
+    """Draws filters side by side: gray is 0, black and white are minus and plus the filter's largest absolute weight.
 
     Args:
         weights: (N, C, height, width). Three channels are drawn in color; one, or the mean of several, in gray.

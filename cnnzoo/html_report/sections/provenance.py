@@ -30,7 +30,12 @@ class Session:
 
 @dataclass(frozen=True)
 class Commands:
-    """The commands of one or several consecutive runs that were trained by the same ones."""
+    """The commands that one or several consecutive runs were trained with.
+
+    Attributes:
+        labels: Labels of the runs.
+        sessions: The processes that trained each of them.
+    """
 
     labels: str
     sessions: Sequence[Session]

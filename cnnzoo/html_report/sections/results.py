@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from cnnzoo.fields import is_number
 from cnnzoo.html_report.groups import RunGroup
-from cnnzoo.html_report.run_reader import RunReader, is_number
+from cnnzoo.html_report.run_reader import RunReader
 from cnnzoo.html_report.text import format_metric
 from cnnzoo.measure.tables import Table
 from cnnzoo.train import interval_95
@@ -26,7 +27,7 @@ METRICS: tuple[tuple[str, str, str], ...] = (  # label, key and format
     ("precision", "precision", ""),
     ("processes", "processes", ""),
 )
-EVALUATION_NAMES = {"val": "validation"}  # others as they are
+EVALUATION_NAMES = {"val": "validation"}  # all others are shown under their own name
 EVALUATION_METRICS = (("top-5", "top5", ".4f"), ("loss", "loss", ".4f"), ("images", "n", ","))
 
 
@@ -89,20 +90,21 @@ def _metrics_table(groups: Sequence[RunGroup]) -> Table:
     with_mean = [group for group in groups if len(group.values("test_acc")) > 1]
     views = sorted({key for _, run in runs for key in run.metrics if key.startswith("test_acc_")})
     metrics = list(METRICS)
-    metrics[1:1] = [(f"test accuracy, {key[9:].replace('_', ' ')}", key, ".4f") for key in views]
+    metrics[1:1] = [(f"test accuracy, {key.removeprefix('test_acc_').replace('_', ' ')}", key, ".4f") for key in views]
     rows = [
         [
             label,
-            *(_mean(group, key, spec) for group in with_mean),
-            *(format_metric(run.metrics.get(key), spec) for _, run in runs),
+            *(_mean(group, key, format_spec) for group in with_mean),
+            *(format_metric(run.metrics.get(key), format_spec) for _, run in runs),
         ]
-        for label, key, spec in metrics
+        for label, key, format_spec in metrics
     ]
     others: list[tuple[str, Callable[[RunReader], str]]] = []
     for name in sorted({name for _, run in runs for name in run.evaluations}):
         data_name = EVALUATION_NAMES.get(name, name.replace("_", " "))
-        for label, key, spec in EVALUATION_METRICS:
-            others.append((f"{data_name} {label}", partial(_evaluation_metric, name=name, key=key, spec=spec)))
+        for label, key, format_spec in EVALUATION_METRICS:
+            text = partial(_evaluation_metric, name=name, key=key, format_spec=format_spec)
+            others.append((f"{data_name} {label}", text))
     others += [("epochs", lambda run: run.epochs), ("state", lambda run: run.state)]
     others += [("parameters", _parameters), ("multiply-adds (MACs)", _macs)]
     rows += [[label, *[""] * len(with_mean), *(text(run) for _, run in runs)] for label, text in others]
@@ -119,14 +121,16 @@ def _half_interval(values: Sequence[float]) -> float:
     return (high - low) / 2
 
 
-def _mean(group: RunGroup, key: str, spec: str) -> str:
+def _mean(group: RunGroup, key: str, format_spec: str) -> str:
     """Returns mean and half interval of an accuracy or loss, ``""`` for other metrics."""
     values = group.values(key) if "_acc" in key or key == "loss" else []
-    return f"{statistics.fmean(values):{spec}} +-{_half_interval(values):{spec}}" if len(values) > 1 else ""
+    if len(values) < 2:
+        return ""
+    return f"{statistics.fmean(values):{format_spec}} +-{_half_interval(values):{format_spec}}"
 
 
-def _evaluation_metric(run: RunReader, *, name: str, key: str, spec: str) -> str:
-    return format_metric(run.evaluations.get(name, {}).get(key), spec)
+def _evaluation_metric(run: RunReader, *, name: str, key: str, format_spec: str) -> str:
+    return format_metric(run.evaluations.get(name, {}).get(key), format_spec)
 
 
 def _parameters(run: RunReader) -> str:

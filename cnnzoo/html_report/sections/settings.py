@@ -18,7 +18,7 @@ class Settings:
     Attributes:
         differing: The settings that differ between the runs; None if there are none.
         common: The settings that all runs share and that are not the default; None if there are none.
-        has_config: Whether a run has its config.
+        has_config: Whether any run has a config.
     """
 
     differing: Table | None
