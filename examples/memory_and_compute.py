@@ -39,7 +39,7 @@ def main() -> None:
     ]
     headers = ("", "weights", "saved", "moved", "MACs", "backward MACs", "FLOPs per byte")
     weights = f"{human(4 * report.params.total)}B"
-    notes = ["saved: activations saved for the backward pass; moved: bytes read and written in the forward pass."]
+    notes = ["saved: activations saved for backward; moved: bytes read and written in the forward pass."]
     for column, what, total in (("params", "parameters", report.params.total), ("macs", "multiply-adds", report.macs)):
         largest = max(sums, key=lambda group: sums[group][column])
         notes.append(f"{what}: {largest} have {100 * sums[largest][column] / total:.1f} %.")

@@ -38,7 +38,16 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write the golden files anew; look at the diff")
+    parser.addoption("--update-golden", action="store_true", help="write the golden files; review their difference")
+    parser.addoption("--share", metavar="K/N", default="1/1", help="run every N-th test, from the K-th on")
+
+
+@pytest.hookimpl(trylast=True)  # after the selection by -m and -k
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    first, step = map(int, config.getoption("--share").split("/"))
+    chosen = items[first - 1 :: step]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
 
 
 @pytest.fixture

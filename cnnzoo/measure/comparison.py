@@ -18,7 +18,7 @@ _COUNTS: tuple[tuple[str, Callable[[CountReport], int]], ...] = (
     ("MACs", lambda report: report.macs),
     ("FLOPs (2 x MACs)", lambda report: report.flops),
     ("MACs of a training step", lambda report: report.train_macs),
-    ("bytes saved for the backward", lambda report: report.saved_bytes),
+    ("bytes saved for backward", lambda report: report.saved_bytes),
     ("peak bytes in inference", lambda report: report.peak_bytes),
 )
 _RESULTS = (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_BARS, MIN_BARS = 24, 5  # per report, its total not included
-PANELS = ("parameters", "multiply-adds (MACs)", "bytes saved for the backward")
+PANELS = ("parameters", "multiply-adds (MACs)", "bytes saved for backward")
 
 Sums = tuple[int, int, int]  # parameters, MACs, saved bytes: one value per panel
 

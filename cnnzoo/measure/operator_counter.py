@@ -5,7 +5,7 @@ The same forward gives everything:
 - MACs and the other counts: the rules of ``rules.py``, applied to the operators that run, so that a functional call,
   ``@`` or a subclass counts as a layer does;
 - backward MACs: each matrix that requires a gradient costs one more product of the same size;
-- saved bytes: the distinct storages that autograd saves for the backward, weights not included;
+- saved bytes: the distinct storages that autograd saves for backward, weights not included;
 - peak bytes: the storages that are alive at once. Autograd keeps none of them here, so they are freed as in inference;
 - receptive fields and the inputs of each layer: recorded for each storage.
 """

@@ -50,7 +50,7 @@ class LayerCount:
             average pools read.
         neurons: As in Krizhevsky, Sutskever, Hinton 2012: output values of convolutions and of matrix products with
             weights.
-        saved_bytes: Bytes of activations that autograd saves for the backward, unless an earlier layer saves them.
+        saved_bytes: Bytes of activations that autograd saves for backward, unless an earlier layer saves them.
         moved_bytes: Bytes that its operators read and write.
         receptive_field: Side in px of the input region that one output position depends on (the longer side).
         inputs: Indices in the report of the layers whose outputs it reads; empty if it reads the input alone.
@@ -147,7 +147,7 @@ class CountReport(Printable):
 
     @property
     def saved_bytes(self) -> int:
-        """Bytes of activations that autograd saves for the backward."""
+        """Bytes of activations that autograd saves for backward."""
         return self._sum("saved_bytes")
 
     @property
@@ -221,7 +221,7 @@ class CountReport(Printable):
             f"trainable {self.params.trainable:,}, buffers {self.params.buffers:,}",
             f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}, "
             f"bias adds {self.bias_adds:,}",
-            f"activations: {human(self.saved_bytes)}B saved for the backward, {human(self.peak_bytes)}B at once in "
+            f"activations: {human(self.saved_bytes)}B saved for backward, {human(self.peak_bytes)}B at peak in "
             f"inference; {self.intensity:.3g} FLOPs per byte moved",
         ]
         kinds = self.by("kind")
