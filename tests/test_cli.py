@@ -122,9 +122,9 @@ def test_train_with_seeds_and_a_record(run, tmp_path: Path) -> None:
     done = run("train", "lenet", *FAST, "--seeds", "2", "--out", "r", "--record", "kept/lenet.json")
     assert done.exit_code == 0, done.stderr
     assert "lenet, 2 seeds" in done.stdout and "95 %" in done.stdout
-    told = json.loads((tmp_path / "kept" / "lenet.json").read_text())
-    assert [one["seed"] for one in told["runs"]] == [0, 1] and (tmp_path / "kept" / "lenet.png").exists()
-    assert told["runs"][0]["metrics"]["evaluations"]["test"]["n"] == 1000
+    record = json.loads((tmp_path / "kept" / "lenet.json").read_text())
+    assert [one["seed"] for one in record["runs"]] == [0, 1] and (tmp_path / "kept" / "lenet.png").exists()
+    assert record["runs"][0]["metrics"]["evaluations"]["test"]["n"] == 1000
 
 
 def test_train_finds_a_rate(run, tmp_path: Path) -> None:
