@@ -56,7 +56,7 @@ def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[Buil
         BlockError: If a block cannot take the shape of its input; the message names the block and the shape.
     """
     built = []
-    on_meta = torch.get_default_device().type == "meta"
+    on_meta = torch.empty(0).device.type == "meta"
     for number, block in enumerate(blocks, start=1):
         in_shape = shape
         try:

@@ -39,7 +39,8 @@ def make_layer(
     if keeps_torch_values or sizes[0] * sizes[1] < 2**15:  # drawing few weights twice is faster than skip_init
         module = kind(*sizes, **settings)
     else:
-        module = nn.utils.skip_init(kind, *sizes, **settings, device=torch.get_default_device())  # type: ignore[no-untyped-call]
+        device = torch.empty(0).device  # torch.get_default_device ignores "with torch.device(...)" in torch 2.6
+        module = nn.utils.skip_init(kind, *sizes, **settings, device=device)  # type: ignore[no-untyped-call]
     if init is not None:
         make_initializer(init)(module.get_parameter("weight"))
     if bias_init is not None and getattr(module, "bias", None) is not None:
