@@ -11,6 +11,7 @@ from torch import fx, nn
 from cnnzoo.blocks import BlockError, Shape, build_blocks
 from cnnzoo.blocks.build import infer_shape
 from cnnzoo.errors import InputError, SpecError, unknown
+from cnnzoo.metadata import Metadata, checksum_tensors
 from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
@@ -52,8 +53,9 @@ class CNN(nn.Module):
         spec: The Spec that the network was built from.
         features: The modules that turn images into features.
         classifier: The modules that turn features into class scores.
-        notes: What is saved with the weights: ``label_names``, ``mean``, ``std``, ``crop_mode`` (how images are
-            brought to the input size), ``crop_pct`` (the fraction of the shorter side that is kept), ``provenance``.
+        metadata: What is saved with the weights: ``label_names``, ``preprocessing``, ``provenance``. Assign another
+            ``Metadata`` to change it. If the weights change afterwards, for example in a training loop of your own, the
+            provenance says so: its kind becomes ``"changed"``, or ``"state_dict"`` after ``load_state_dict``.
 
     Raises:
         SpecError: If a block cannot take the output of the one before, or the images are too small.
@@ -62,7 +64,6 @@ class CNN(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
-        self.notes: dict[str, Any] = {"provenance": {"kind": "random"}}
         try:
             self.features, self._features_shape = _build_section(spec, "features", spec.input)
             self.classifier, _ = _build_section(spec, "classifier", self._features_shape)
@@ -71,6 +72,38 @@ class CNN(nn.Module):
             if minimum is None:  # the blocks do not fit each other at any size
                 raise SpecError(f"{spec.name}: {error}") from None
             raise SpecError(f"{error.block}; {spec.name} needs images of at least {minimum} px") from None
+        self.metadata = Metadata(provenance={"kind": "random"})
+        self.register_load_state_dict_post_hook(_record_state_dict)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What is saved with the weights: label names, preprocessing, provenance."""
+        kind = (self._metadata.provenance or {}).get("kind")
+        # statistics of batch norm change in any forward pass in train mode: random weights stay random
+        tensors = [*self.parameters(), *([] if kind == "random" else self.buffers())]
+        versions = _versions(tensors)
+        if versions is None or versions != self._versions:
+            checksum = checksum_tensors(tensors)
+            if checksum is not None and self._checksum is not None and checksum != self._checksum[: len(checksum)]:
+                self.metadata = self._metadata.derive("changed")
+            self._versions = versions
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, value: Metadata) -> None:
+        if not isinstance(value, Metadata):
+            raise InputError(f"metadata must be a cnnzoo.Metadata, not {type(value).__name__}")
+        channels, height, width = self.spec.input
+        classes = self.spec.num_classes
+        if value.label_names is not None and classes not in (None, len(value.label_names)):
+            raise InputError(f"{self.spec.name} has {classes} classes, and label_names has {len(value.label_names)}")
+        if (images := value.preprocessing) is not None and (images.channels, *images.size) != self.spec.input:
+            raise InputError(
+                f"{self.spec.name} expects images (C, H, W) = ({channels}, {height}, {width}), and the preprocessing "
+                f"returns ({images.channels}, {images.size[0]}, {images.size[1]})"
+            )
+        tensors = [*self.parameters(), *self.buffers()]
+        self._metadata, self._checksum, self._versions = value, checksum_tensors(tensors), _versions(tensors)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the class scores (N, num_classes) of images (N, C, H, W).
@@ -107,18 +140,18 @@ class CNN(nn.Module):
         self._require_unchanged()
         channels, height, width = self.spec.input
         first_conv, last_layer = end_layer_names(self)
+        metadata = self.metadata.to_dict()
+        preprocessing = metadata["preprocessing"] or {"input_size": list(self.spec.input)}
+        decoding = preprocessing.pop("decoding", None)
         return {
             "architecture": self.spec.name,
             "num_classes": self.spec.num_classes,
             "in_channels": channels,
             "image_size": height if height == width else [height, width],
             "num_features": self._features_shape[0],
-            "label_names": self.notes.get("label_names"),
+            "label_names": metadata["label_names"],
             "pretrained_cfg": {
-                "input_size": list(self.spec.input),
-                "mean": self.notes.get("mean"),
-                "std": self.notes.get("std"),
-                **{key: self.notes[key] for key in ("crop_mode", "crop_pct") if key in self.notes},
+                **preprocessing,
                 "num_classes": self.spec.num_classes,
                 "first_conv": first_conv,
                 "classifier": last_layer,
@@ -127,9 +160,23 @@ class CNN(nn.Module):
                 "format_version": FORMAT_VERSION,
                 "spec": self.spec.to_dict(),
                 "param_count": sum(p.numel() for p in self.parameters()),
-                "provenance": self.notes.get("provenance"),
+                "decoding": decoding,
+                "provenance": metadata["provenance"],
             },
         }
+
+
+def _record_state_dict(model: CNN, _: object) -> None:
+    """Records that the weights were loaded from a state dict, of which nothing else is known."""
+    model.metadata = model._metadata.replace(provenance={"kind": "state_dict"})
+
+
+def _versions(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, int], ...] | None:
+    """Returns identity and version counter of tensors, which in-place operations increment; None without counters."""
+    try:
+        return tuple((id(tensor), tensor._version) for tensor in tensors)
+    except RuntimeError:  # tensors created in inference mode have none
+        return None
 
 
 def _module_reprs(model: nn.Module) -> dict[str, str]:

@@ -20,9 +20,17 @@ from cnnzoo.data import Data, derive_seed
 from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reuse_memory, seed
 from cnnzoo.files import CURVES_FILE
 from cnnzoo.initializers import initialize
-from cnnzoo.modules import describe
+from cnnzoo.metadata import Metadata, describe
+from cnnzoo.modules import eval_mode
 from cnnzoo.train import checks, provenance
-from cnnzoo.train.batches import PreparedBatch, TrainBatches, count_steps, select_data
+from cnnzoo.train.batches import (
+    PreparedBatch,
+    TrainBatches,
+    count_steps,
+    make_preprocessing,
+    order_labels,
+    select_data,
+)
 from cnnzoo.train.callbacks import run_callbacks
 from cnnzoo.train.checkpoint import TrainState
 from cnnzoo.train.config import TrainConfig
@@ -43,8 +51,8 @@ if TYPE_CHECKING:
 class Trainer:
     """Trains a module on a data set and leaves a run folder.
 
-    The description of a ``cnnzoo.modules.DescribedModule`` is written to the folder; class names, preprocessing and
-    provenance are added to its notes, so that the weights can be used alone.
+    The description of a ``cnnzoo.metadata.DescribedModule`` is written to the folder; label names, preprocessing and
+    provenance become its metadata, so that the weights can be used alone.
 
     The processes of torchrun train one network together: each takes its share of every batch, and rank 0 writes.
 
@@ -70,8 +78,8 @@ class Trainer:
         device: Device of the network.
         precision: ``"bf16"``, ``"fp16"`` or ``"fp32"``.
         size: (height, width) of the network's input.
-        mean: Subtracted from each channel of the images, values in [0, 1].
-        std: Divisor of each channel.
+        preprocessing: How an image becomes the network's input; None for images of floats, which are used unchanged.
+        label_names: Name of each class, in the order of the scores.
         distributed: The processes that train together.
         run_dir: The run folder, if there is one.
 
@@ -111,6 +119,7 @@ class Trainer:
         self.step, self.history = 0, list[dict[str, Any]]()
         self.last_loss = torch.zeros(())
         self._initialized = self._should_stop = False
+        self._tested_step = -1
         self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
         self._evaluations: dict[str, Evaluation] = {}
         self._initial_provenance = None if self.config.init else provenance.initial_provenance(model)
@@ -120,10 +129,11 @@ class Trainer:
         checks.require_matching(self.name, description.get("in_channels"), description.get("num_classes"), data)
         input_size = description.get("pretrained_cfg", {}).get("input_size") or data.shape
         self.size = int(input_size[1]), int(input_size[2])
-        identity = (0.0,) * data.shape[0], (1.0,) * data.shape[0]
-        self.mean, self.std = (data.mean, data.std) if self.config.normalize else identity
+        self.preprocessing = make_preprocessing(data, self.config, self.size)
+        self.label_names, self._label_map = order_labels(model, self.config, data)
         self._data_sha256 = data.sha256  # of the whole set, with overfit_batches too
         self.data, self._train_data = select_data(data, self.config)
+        self._has_val = self._train_data is not self.data
         processes = self.distributed.size
         checks.require_supported(self.data, self.config, name=self.name, size=self.size, processes=processes)
         self.steps_per_epoch = count_steps(self._train_data, self.config)
@@ -185,14 +195,16 @@ class Trainer:
             reuse_memory(),
             DeferredInterrupt() as interrupt,
         ):
-            if not self._initialized:
-                self._write_run_info()
             self._prepare_model()
             if not self._initialized:
+                self._require_one_score_per_class()
+                self._write_run_info()
                 self._initialize()
             run_callbacks(self.callbacks, "on_start", self)
             run = None
             try:
+                if len(self.history) < self.step // self.steps_per_epoch:  # a failure during the evaluation
+                    self._end_epoch()
                 while self.step < self.total_steps and not self._should_stop and not self._stop_requested(interrupt):
                     self._run_epoch(interrupt)
                 if self.step == 0:  # interrupted before the first step; resuming needs a checkpoint
@@ -228,7 +240,7 @@ class Trainer:
                 self._require_finite_loss()
             if stop:
                 break
-            # the checkpoint at the end of an epoch is saved below, with its entry of the history
+            # the checkpoint at the end of an epoch is saved below
             if config.checkpoint_every and self.step % config.checkpoint_every == 0 < self.step % self.steps_per_epoch:
                 self._require_finite_loss()
                 metrics.read_clock()
@@ -236,10 +248,9 @@ class Trainer:
         batches.close()
         self._require_finite_loss()  # waits for the device, as read_clock requires
         metrics.read_clock()
+        self._save_checkpoint()  # before the evaluation, which may fail
         if self.step % self.steps_per_epoch == 0:
             self._end_epoch()
-        if self.step < self.total_steps and not self._should_stop:
-            self._save_checkpoint()
 
     def _train_step(self, micro_batches: Sequence[PreparedBatch]) -> None:
         """Updates the weights once, without waiting for the device."""
@@ -270,9 +281,7 @@ class Trainer:
         """Returns logits, (N, classes), and mean loss of a micro-batch."""
         with checks.explain_batch_norm_error(self.name, len(batch.labels), len(self._train_data.train)):
             logits = compute_logits(self._network, batch.x, self.precision, len(self.data.classes))
-        labels = batch.labels
-        if batch.targets is not None:  # the network may have more classes than the data
-            labels = nn.functional.pad(batch.targets, (0, logits.shape[1] - batch.targets.shape[1]))
+        labels = batch.labels if batch.targets is None else batch.targets
         return logits, nn.functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
 
     def _stop_requested(self, interrupt: DeferredInterrupt) -> bool:
@@ -284,6 +293,12 @@ class Trainer:
         checks.require_finite_loss(loss, self.name, self.step, lr, self.config.log_every, self.run_dir)
 
     # --- before the first step ---
+
+    def _require_one_score_per_class(self) -> None:
+        """Raises InputError if the model does not return one score per class, before anything is written."""
+        image = torch.zeros(1, self.data.shape[0], *self.size, device=self.device)
+        with eval_mode(self.model), torch.no_grad():
+            compute_logits(self.model, image, "fp32", len(self.data.classes))
 
     def _prepare_model(self) -> None:
         """Moves the model to the device, sets it to train mode and freezes parameters.
@@ -325,9 +340,8 @@ class Trainer:
         self._batches = TrainBatches(
             self._train_data,
             config,
-            size=self.size,
-            mean=self.mean,
-            std=self.std,
+            preprocessing=self.preprocessing,
+            label_map=self._label_map,
             color_components=self.data.color_components if config.augmentation.pca_lighting else None,
             device=device,
             distributed=self.distributed,
@@ -344,14 +358,14 @@ class Trainer:
         entry |= metrics.averages()
         with nullcontext() if ema is None else ema.applied():
             is_due = config.eval_every and epoch % config.eval_every == 0
-            if config.val_size and (is_due or epoch == config.epochs):
-                entry["val_acc"] = self._evaluate("val", self._train_data).top1
+            if self._has_val and (is_due or epoch == config.epochs):
+                entry["val_acc"] = self._evaluate("val", self._train_data, self.precision).top1
                 self._update_best(entry)
             is_last = epoch == config.epochs or self._should_stop
-            if is_last or (is_due and not config.val_size):
-                entry["test_acc"] = self._evaluate("test", self.data).top1
-            if is_last and config.views != "single":
-                entry[f"test_acc_{config.views}"] = self._evaluate(f"test_{config.views}", self.data, config.views).top1
+            if is_last:
+                entry |= self._test()
+            elif is_due and not self._has_val:
+                entry["test_acc"] = self._evaluate("test", self.data, self.precision).top1
         entry |= metrics.throughput()
         metrics.reset()
         self.history.append(entry)
@@ -359,18 +373,25 @@ class Trainer:
             run_dir.write_history(self.history)
         run_callbacks(self.callbacks, "on_epoch", self, entry)
 
-    def _evaluate(self, name: str, data: Data, views: str = "single") -> Evaluation:
+    def _test(self) -> dict[str, float]:
+        """Returns the final accuracies by name, in float32 as in ``cnnzoo.evaluate``."""
+        self._tested_step = self.step
+        accuracies = {"test_acc": self._evaluate("test", self.data, "fp32").top1}
+        if (views := self.config.views) != "single":
+            accuracies[f"test_acc_{views}"] = self._evaluate(f"test_{views}", self.data, "fp32", views).top1
+        return accuracies
+
+    def _evaluate(self, name: str, data: Data, precision: str, views: str = "single") -> Evaluation:
         evaluation = evaluate(
             self.model,
             data.test,
-            num_classes=len(data.classes),
-            size=self.size,
-            mean=self.mean,
-            std=self.std,
-            crop_mode=self.config.crop_mode,
+            classes=data.classes,
+            preprocessing=self.preprocessing,
+            label_map=self._label_map,
+            label_names=self.label_names,
             views=views,
             batch_size=max(self.config.batch_size, 256),
-            precision=self.precision,
+            precision=precision,
             workers=self.config.workers,
             distributed=self.distributed,
         )
@@ -383,7 +404,7 @@ class Trainer:
         accuracies = [epoch.get("val_acc", 0) for epoch in (*self.history, entry)]
         best, last = accuracies.index(max(accuracies)), len(accuracies) - 1
         if self.config.save_best and best == last and (run_dir := self._writable_run_dir) is not None:
-            self._write_notes(entry)
+            self._update_metadata(entry)
             run_dir.save_best(self.model.state_dict(), describe(self.model))
         if self.config.patience and last - best >= self.config.patience:
             self._should_stop = True
@@ -395,13 +416,11 @@ class Trainer:
         metrics |= summarize_history(self.history)
         if self._state.ema is not None:
             self._state.ema.apply()
-        for views in dict.fromkeys(("single", self.config.views)):
-            suffix = "" if views == "single" else f"_{views}"
-            if not interrupted and f"test_acc{suffix}" not in metrics:  # a callback ended the run
-                metrics[f"test_acc{suffix}"] = self._evaluate(f"test{suffix}", self.data, views).top1
+        if not interrupted and self._tested_step != self.step:  # a callback ended the run
+            metrics |= self._test()
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self._write_notes(metrics)
+        self._update_metadata(metrics)
         # another memory format would change the last digits of the scores, compared with the saved weights
         self.model.to(memory_format=torch.contiguous_format)
         path = None if self.run_dir is None else self.run_dir.path
@@ -413,7 +432,7 @@ class Trainer:
             run_dir.finish(self.model.state_dict(), describe(self.model), final_metrics)
         return run
 
-    # --- files and notes ---
+    # --- files and metadata ---
 
     @property
     def _writable_run_dir(self) -> RunDir | None:
@@ -441,8 +460,10 @@ class Trainer:
         tensors, values = self._state.collect(sums)
         self.run_dir.save_checkpoint(tensors, {"step": self.step, "history": self.history, **values})
 
-    def _write_notes(self, metrics: Mapping[str, Any]) -> None:
+    def _update_metadata(self, metrics: Mapping[str, Any]) -> None:
+        """Replaces the metadata of the model, if it has any."""
         origin = provenance.training_provenance(
             self.config, self.data.name, self._data_sha256, self.step, metrics, self._initial_provenance
         )
-        provenance.write_notes(self.model, self.data.classes, self.mean, self.std, self.config.crop_mode, origin)
+        if isinstance(getattr(self.model, "metadata", None), Metadata):
+            self.model.metadata = Metadata(self.label_names, self.preprocessing, origin)
