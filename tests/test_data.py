@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 
 import cnnzoo
-from cnnzoo.data import ImageData, Split, epoch_order, make_loader, prepare, resize
+from cnnzoo.data import ImageData, Split, StreamData, epoch_order, make_loader, prepare, resize
 from cnnzoo.data.idx import IDX_FILES, read_idx, write_idx_folder
+from cnnzoo.data.loaders import TensorLoader
 from cnnzoo.data.make_sample import draw_sample
 from cnnzoo.data.named import IDX_SOURCES, SAMPLE_FOLDER
 from cnnzoo.errors import DataError, InputError, UnknownNameError
@@ -337,6 +338,31 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
 
 
 # --- batches ---
+
+
+def test_a_split_is_a_dataset_of_pairs(tiny_data: ImageData) -> None:
+    split = tiny_data.train
+    image, label = split[4]
+    assert torch.equal(image, split.images[4]) and (type(label), label) == (int, 1)
+    assert torch.equal(split[torch.tensor(4)][0], image) and torch.equal(split[np.int64(4)][0], image)
+    for several in (slice(3, 5), [3, 4], torch.tensor([3, 4])):
+        assert torch.equal(split[several].images, split.images[3:5])
+    batches = list(torch.utils.data.DataLoader(split, batch_size=32))
+    assert torch.equal(torch.cat([images for images, _ in batches]), split.images)
+    assert torch.equal(torch.cat([labels for _, labels in batches]), split.labels)
+    assert isinstance(make_loader(split, 3, torch.device("cpu")), TensorLoader)
+
+
+def test_validation_images(tiny_data: ImageData) -> None:
+    data = dataclasses.replace(tiny_data, val=tiny_data.test)
+    assert data.sha256 != tiny_data.sha256 == dataclasses.replace(data, val=None).sha256
+    assert data.hold_out(20).val is None and data.subset(torch.arange(3)).val is None
+    with pytest.raises(DataError, match="tiny, val: there are no images"):
+        dataclasses.replace(tiny_data, val=tiny_data.test[:0])
+    stream = StreamData("s", tiny_data.train, tiny_data.test, tiny_data.classes, val=tiny_data.test)
+    assert stream.mean == tiny_data.mean and stream.hold_out(20).val is None
+    with pytest.raises(DataError, match="s, val: there are no images"):
+        dataclasses.replace(stream, val=[])
 
 
 def pil_resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -144,7 +144,7 @@ def test_color_noise_follows_the_principal_components() -> None:
     base = torch.rand(2000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     tint = torch.tensor([1.0, 0.5, 0.25])[:, None, None]
     images = (base * tint * 255).byte()
-    components = compute_color_components(images)
+    components = compute_color_components([images])
     pixels = images.double().permute(1, 0, 2, 3).reshape(3, -1) / 255
     covariance = torch.cov(pixels, correction=0)
     assert torch.allclose(components.double().norm(dim=1), torch.linalg.eigvalsh(covariance).abs(), atol=1e-6)

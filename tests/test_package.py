@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "files": set(),
     "serialization": {"files"},
     "measure": {"modules"},
-    "data": set(),
+    "data": {"fields", "files", "plugins"},
     "train": {"data", "device", "fields", "files", "initializers", "measure", "modules", "serialization"},
     "html_report": {"fields", "files", "measure", "modules", "serialization", "train"},
     "diff": {"blocks", "measure", "network", "spec"},
