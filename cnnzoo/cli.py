@@ -381,7 +381,7 @@ def evaluate(model: str, data: str, image_size: int | None, views: str, crop_mod
     from cnnzoo.data import load_data
 
     evaluation = api.evaluate(model, load_data(data, image_size=image_size), views=views, crop_mode=crop_mode)
-    click.echo(json.dumps(evaluation.to_dict()) if as_json else str(evaluation))
+    click.echo(evaluation.to_json() if as_json else str(evaluation))
 
 
 @main.command()

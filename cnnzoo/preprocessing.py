@@ -52,7 +52,7 @@ class Preprocessing:
         std: Standard deviation of each channel, values in [0, 1].
         crop_mode: ``"squash"`` resizes height and width to ``size / crop_pct``, each by its own factor; ``"center"``
             resizes to cover ``size / crop_pct``, aspect ratio kept; ``"border"`` shrinks larger images to fit into
-            ``size / crop_pct``, aspect ratio kept. Then the central ``size`` is kept, padded with black if it is larger.
+            ``size / crop_pct``, aspect ratio kept. Then the center of ``size`` is kept; black pads smaller images.
         crop_pct: The fraction of the resized image that is kept, as in timm: 0.875 keeps 224 of 256 px.
         interpolation: ``"bilinear"`` or ``"bicubic"``, with PIL's values.
         decoding: How image files are decoded.
@@ -212,7 +212,7 @@ class Preprocessing:
         )
 
     def _to_square(self, images: torch.Tensor) -> torch.Tensor:
-        """Returns images (N, C, H, W) as decoded files would be stored; those of decoded files are returned unchanged."""
+        """Returns images (N, C, H, W) as files would be stored; stored images are returned unchanged."""
         side = self.decoding.image_size
         if side is None:
             return images

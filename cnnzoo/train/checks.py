@@ -94,7 +94,8 @@ def require_supported(data: Data, config: TrainConfig, *, name: str, size: tuple
             f"{name} expects images of {size[0]}x{size[1]} px, but {data.name} has {data.shape[1]}x{data.shape[2]} "
             f"({dtype}, which are used unchanged)"
         )
-    if (config.patience or config.save_best) and not (config.val_size or config.overfit_batches or data.val is not None):
+    has_val = config.val_size or config.overfit_batches or data.val is not None
+    if (config.patience or config.save_best) and not has_val:
         raise InputError(
             "patience and save_best need validation images, because the test images must not select anything: set "
             f"val_size too, such as val_size=5000, or give {data.name} validation images (val/)"

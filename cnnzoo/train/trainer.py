@@ -36,7 +36,8 @@ from cnnzoo.train.checkpoint import TrainState
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.ema import ModelEMA
-from cnnzoo.train.evaluation import Evaluation, compute_logits, evaluate, resolve_precision
+from cnnzoo.train.evaluation import Evaluation
+from cnnzoo.train.inference import compute_logits, evaluate, resolve_precision
 from cnnzoo.train.metrics import EpochMetrics, summarize_history
 from cnnzoo.train.optim import freeze_parameters, make_optimizer, set_learning_rate
 from cnnzoo.train.progress import ProgressDisplay

@@ -52,7 +52,8 @@ def adapt(trained: CNN, spec: Spec, seed: int | None = None, *, new_channels: st
     if channels != trained_channels:
         key = f"{first_conv}.weight"
         state[key], how = _adapt_channels(state[key], channels, new_channels)
-        changes.append(f"{first_conv} takes {channels} channel{'s' * (channels > 1)} instead of {trained_channels}{how}")
+        number = f"{channels} channel{'s' * (channels > 1)}"
+        changes.append(f"{first_conv} takes {number} instead of {trained_channels}{how}")
     if (preprocessing := metadata.preprocessing) is not None:
         mean, std = (_adapt_statistics(values, channels) for values in (preprocessing.mean, preprocessing.std))
         metadata = metadata.replace(preprocessing=preprocessing.replace(size=spec.input[1:], mean=mean, std=std))
