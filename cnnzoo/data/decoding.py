@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from os import PathLike, fspath
+from io import BytesIO
 from typing import Any
 
 import torch
 
 from cnnzoo.errors import DataError, InputError
 from cnnzoo.fields import bool_field, check_fields, int_field
+from cnnzoo.files import os_reason
 
 _MODES = {1: "L", 3: "RGB"}  # number of channels -> PIL mode
+_ORIENTATION = 0x0112  # the EXIF tag
+_LARGE = 4  # Pillow is faster where the shorter side shrinks by this factor or more
+_MAX_ASPECT = 32  # an image that is longer than this many times its width is cropped before it is resized
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,10 @@ class Decoding:
         image_size: The shorter side is resized to this many px, bilinearly, and the central square is kept; None keeps
             the image whole.
         background: Gray level that transparent images are composited over: 255 is white, 0 is black.
-        scaled: Whether a JPEG that is at least twice as large as ``image_size`` is decoded at 1/2, 1/4 or 1/8 of its
-            size, which is several times as fast.
+        scaled: Whether images are resized fast: a JPEG that is at least twice as large as ``image_size`` is decoded at
+            1/2, 1/4 or 1/8 of its size, and pixels are weighted with 16 bits, which are the same on every machine.
+            False gives the values of torchvision's ``Resize`` and ``CenterCrop``; the mean difference on photos is
+            below 1 of 255.
 
     Raises:
         InputError: If a field does not take its value.
@@ -36,7 +45,7 @@ class Decoding:
         None, maximum=2**14, optional=True, help="shorter side in px, of which the central square is kept"
     )
     background: int = int_field(255, minimum=0, maximum=255, help="gray level behind transparent images: 255 is white")
-    scaled: bool = bool_field(True, help="whether large JPEGs are decoded at a fraction of their size")
+    scaled: bool = bool_field(True, help="whether images are resized fast, large JPEGs while they are decoded")
 
     def __post_init__(self) -> None:
         check_fields(self, InputError)
@@ -45,7 +54,8 @@ class Decoding:
         """Returns an image as uint8 (C, H, W).
 
         Args:
-            image: A path; or a PIL image, which is used at its full size and not changed.
+            image: A path; the content of a file, as bytes; or a PIL image, which is used at its full size and not
+                changed.
             channels: 1 for gray, 3 for RGB.
 
         Raises:
@@ -61,34 +71,26 @@ class Decoding:
             )
         if isinstance(image, Image.Image):
             return self._to_tensor(image, channels)
-        if not isinstance(image, (str, PathLike)):
+        if not isinstance(image, (str, os.PathLike, bytes)):
             raise InputError(f"an image must be a path, a PIL image or a uint8 tensor, not {type(image).__name__}")
-        try:
-            with Image.open(fspath(image)) as opened:
-                if self.image_size is not None and self.scaled:
-                    opened.draft(None, (self.image_size, self.image_size))  # only JPEG files have reduced sizes
-                return self._to_tensor(opened, channels)
-        except (OSError, ValueError, SyntaxError, InputError, Image.DecompressionBombError) as error:
-            raise DataError(f"{image} cannot be read as an image: {error}") from None
+        with open_image(image) as opened:
+            if self.image_size is not None and self.scaled:
+                opened.draft(None, (self.image_size, self.image_size))  # only JPEG files have reduced sizes
+            return self._to_tensor(opened, channels)
 
     def _to_tensor(self, image: Any, channels: int) -> torch.Tensor:
         from PIL import Image, ImageOps
-        from torchvision.transforms.functional import pil_to_tensor
 
-        if image.mode.startswith(("I", "F")):
-            raise InputError(
-                f"the image's values have more than 8 bits (mode {image.mode}); convert it to 8 bits first"
-            )
-        image = ImageOps.exif_transpose(image)
+        require_8_bits(image)
+        if image.getexif().get(_ORIENTATION, 1) != 1:  # exif_transpose copies other images
+            image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             background = Image.new("RGBA", image.size, (self.background,) * 3 + (255,))
             image = Image.alpha_composite(background, image).convert("RGB")
-        image = image.convert(_MODES[channels])
-        if self.image_size is not None:
-            image = _central_square(image, self.image_size)
-        pixels: torch.Tensor = pil_to_tensor(image)
-        return pixels
+        if image.mode != _MODES[channels]:
+            image = image.convert(_MODES[channels])
+        return _pixels(image) if self.image_size is None else _central_square(image, self.image_size, self.scaled)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain values."""
@@ -106,8 +108,79 @@ class Decoding:
         return cls(**data)
 
 
-def _central_square(image: Any, side: int) -> Any:
-    """Returns a PIL image with its shorter side resized to ``side``, and cropped to the central square."""
-    from torchvision.transforms import functional
+@contextmanager
+def open_image(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
+    """Opens a file, or the content of one, as a PIL image.
 
-    return functional.center_crop(functional.resize(image, side), [side, side])
+    Raises:
+        DataError: If the file cannot be read as an image, now or within the ``with`` block.
+    """
+    from PIL import Image
+
+    name = "an image" if isinstance(file, bytes) else os.fspath(file)
+    try:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else name) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                raise Image.DecompressionBombError
+            yield image
+    except Exception as error:  # Pillow's readers raise many types
+        raise DataError(f"{name} cannot be read as an image: {_reason(error)}") from error
+
+
+def require_8_bits(image: Any) -> None:
+    """Raises InputError if a PIL image has more than 8 bits per value."""
+    if image.mode.startswith(("I", "F")):
+        raise InputError(f"its values have more than 8 bits (mode {image.mode}); convert it to 8 bits first")
+
+
+def is_rotated(image: Any) -> bool:
+    """Returns whether height and width of a PIL image are exchanged when it is rotated upright."""
+    return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+
+
+def _reason(error: Exception) -> object:
+    """Returns why an image cannot be read, without its path."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "it is damaged, or of a format that Pillow cannot read"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"it has more than {Image.MAX_IMAGE_PIXELS:,} px (PIL.Image.MAX_IMAGE_PIXELS)"
+    return os_reason(error) if str(error) else type(error).__name__
+
+
+def _pixels(image: Any) -> torch.Tensor:
+    """Returns the pixels of a PIL image, uint8 (C, H, W)."""
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.view(image.height, image.width, -1).permute(2, 0, 1).contiguous()
+
+
+def _central_square(image: Any, side: int, fast: bool) -> torch.Tensor:
+    """Returns the central square of a PIL image whose shorter side is resized to ``side``, uint8 (C, side, side).
+
+    Sizes and offsets are those of torchvision's ``Resize`` and ``CenterCrop``.
+    """
+    from PIL import Image
+
+    image = _limit_aspect(image)
+    shorter = min(image.size)
+    width, height = (side if old == shorter else int(side * old / shorter) for old in image.size)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    if fast and shorter < _LARGE * side:
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        pixels = pixels.view(1, image.height, image.width, -1).permute(0, 3, 1, 2)
+        if (width, height) != image.size:
+            pixels = torch.nn.functional.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
+        return pixels[0, :, top : top + side, left : left + side].contiguous()
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return _pixels(image.crop((left, top, left + side, top + side)))
+
+
+def _limit_aspect(image: Any) -> Any:
+    """Returns the middle of a PIL image that is very long or very wide, whose resized copy could take gigabytes."""
+    limit = _MAX_ASPECT * min(image.size)
+    if max(image.size) <= limit:
+        return image
+    left, top = (max(size - limit, 0) // 2 for size in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))
