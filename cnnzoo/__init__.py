@@ -33,13 +33,15 @@ if TYPE_CHECKING:
         report,
         seed_sweep,
         summary,
+        transforms,
     )
     from cnnzoo.data import ImageData, StreamData, list_data, load_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, CountReport
+    from cnnzoo.metadata import Metadata
     from cnnzoo.network import CNN, features
-    from cnnzoo.prediction import transforms
+    from cnnzoo.preprocessing import Preprocessing
     from cnnzoo.published import Deviation, Published
     from cnnzoo.registry import get_spec, register
     from cnnzoo.spec import Spec
@@ -65,13 +67,15 @@ _EXPORTS = {
         "report",
         "seed_sweep",
         "summary",
+        "transforms",
     ),
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "CountReport"),
+    "cnnzoo.metadata": ("Metadata",),
     "cnnzoo.network": ("CNN", "features"),
-    "cnnzoo.prediction": ("transforms",),
+    "cnnzoo.preprocessing": ("Preprocessing",),
     "cnnzoo.published": ("Deviation", "Published"),
     "cnnzoo.registry": ("get_spec", "register"),
     "cnnzoo.spec": ("Spec",),
@@ -89,6 +93,8 @@ __all__ = [
     "CountReport",
     "Deviation",
     "ImageData",
+    "Metadata",
+    "Preprocessing",
     "Published",
     "Run",
     "Spec",

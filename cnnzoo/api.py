@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,17 +13,19 @@ import torch
 from torch import nn
 
 from cnnzoo import html_report, measure, prediction, registry, train, weights
-from cnnzoo.data import Data
+from cnnzoo.data import Data, is_divisible, load_data
 from cnnzoo.device import resolve_device, reuse_memory
 from cnnzoo.diff import Difference, compare_specs
 from cnnzoo.edits import apply_knobs
-from cnnzoo.errors import InputError
+from cnnzoo.errors import DataError, InputError
 from cnnzoo.fields import check_positive_int
 from cnnzoo.files import atomic_write, exists
 from cnnzoo.measure import Bench, Comparison, CountReport
+from cnnzoo.metadata import get_metadata, match_labels, require_preprocessing
 from cnnzoo.modules import require_weights, unwrap
 from cnnzoo.network import CNN, build_network
-from cnnzoo.prediction import Image, Prediction
+from cnnzoo.prediction import Prediction
+from cnnzoo.preprocessing import Image, Preprocessing
 from cnnzoo.registry import get_spec, is_model
 from cnnzoo.spec import Spec
 from cnnzoo.train import Evaluation, SeedSweep, TrainConfig
@@ -81,6 +84,7 @@ def create(
     token: str | bool | None = None,
     endpoint: str | None = None,
     cache_dir: str | PathLike[str] | None = None,
+    new_channels: str = "zero",
     **knobs: Any,
 ) -> CNN:
     """Builds a network, in train mode like any new module.
@@ -100,6 +104,8 @@ def create(
         token: For the Hub: an access token; by default that of your login, or ``HF_TOKEN``.
         endpoint: For the Hub: its address; by default ``HF_ENDPOINT``.
         cache_dir: For the Hub: the folder for downloaded files; by default the Hub's cache.
+        new_channels: For trained weights and more channels than before: filters of the added channels, ``"zero"`` or
+            ``"mean"`` of the others (see ``cnnzoo.weights.adapt``).
         **knobs: Parameters of the model function, or the generic knobs of every network: ``num_classes``,
             ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``, ``dropout``, ``width``.
 
@@ -131,28 +137,42 @@ def create(
         if saved:
             assert not isinstance(source, Spec)
             trained = weights.load(source, **hub)
-            model = weights.adapt(trained, apply_knobs(trained.spec, **knobs), seed)
+            model = weights.adapt(trained, apply_knobs(trained.spec, **knobs), seed, new_channels=new_channels)
         elif pretrained:
             others = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
             trained = weights.load_pretrained(resolve(source, **others), pretrained, seed)
-            model = weights.adapt(trained, resolve(source, **knobs), seed)
+            model = weights.adapt(trained, resolve(source, **knobs), seed, new_channels=new_channels)
         else:
             # drawn on the CPU, so that the weights are the same on every device
             model = build_network(resolve(source, **knobs), seed)
         if target is not None:
             model = model.to(target)
-    return model if dtype is None else model.to(dtype)
+    if dtype is not None:
+        metadata = model.metadata
+        model = model.to(dtype)
+        model.metadata = metadata  # of the converted weights
+    return model
 
 
-def _with_weights(model: CNN | str | PathLike[str]) -> CNN:
-    """Returns ``model`` itself if it is a network; loads it if it is a path, or a name whose weights ship."""
-    if isinstance(model, CNN):
+def load_network(model: nn.Module | str | PathLike[str]) -> nn.Module:
+    """Returns a module itself; loads a path, or a name whose weights ship with cnnzoo.
+
+    Raises:
+        InputError: If ``model`` is something else, or no weights of that name ship.
+        FileError: If the file cannot be read.
+    """
+    if isinstance(model, nn.Module):
         return model
     if isinstance(model, str) and is_model(model) and not exists(Path(model)):
         return create(model, pretrained=True)
     if not isinstance(model, (str, PathLike)):
-        raise InputError(f"expected a cnnzoo network, a path or a name; got {type(model).__name__}")
+        raise InputError(f"expected an nn.Module, a path or a name; got {type(model).__name__}")
     return weights.load(model)
+
+
+def _name_of(model: nn.Module) -> str:
+    inner = unwrap(model)
+    return inner.spec.name if isinstance(inner, CNN) else type(inner).__name__
 
 
 def count(
@@ -244,7 +264,8 @@ def write_page(report: CountReport | Comparison, path: str | PathLike[str]) -> N
 
 
 def bench(
-    *sources: Source | CNN,
+    *sources: Source | nn.Module,
+    preprocessing: Preprocessing | None = None,
     batch_size: int = 1,
     train: bool = False,
     device: str = "cpu",
@@ -254,7 +275,8 @@ def bench(
     """Measures the speed of networks on this machine, beside their counts and the speed of a matrix product.
 
     Args:
-        *sources: Names, Specs or networks of the zoo.
+        *sources: Names, Specs, or any modules.
+        preprocessing: The size and channels of images, for modules whose metadata have no preprocessing.
         batch_size: Batch size.
         train: Whether to time a forward and a backward pass; else a forward pass in eval mode.
         device: The device; ``"auto"`` is a GPU if there is one.
@@ -262,12 +284,15 @@ def bench(
         seconds: Approximate duration of each measurement.
 
     Raises:
-        InputError: If the device does not exist, or no network is given.
+        InputError: If the device does not exist, no network is given, or the images of a module are not known.
     """
-    models = [source if isinstance(source, CNN) else create(source, seed=0) for source in sources]
+    models = [source if isinstance(source, nn.Module) else create(source, seed=0) for source in sources]
     size = check_positive_int("batch_size", batch_size)
     return measure.bench(
-        [(model.spec.name, copy.deepcopy(model), (size, *model.spec.input)) for model in models],
+        [
+            (_name_of(model), copy.deepcopy(unwrap(model)), (size, *_image_shape(model, preprocessing)))
+            for model in models
+        ],
         train=train,
         device=resolve_device(device),
         precision=precision,
@@ -275,8 +300,22 @@ def bench(
     )
 
 
+def _image_shape(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[int, int, int]:
+    """Returns the shape (C, H, W) of the images of a module, from its Spec or its preprocessing.
+
+    Raises:
+        InputError: If it is not known.
+    """
+    inner = unwrap(model)
+    if isinstance(inner, CNN):
+        return inner.spec.input
+    images = require_preprocessing(inner, _name_of(model), preprocessing)
+    return (images.channels, *images.size)
+
+
 def compare(
     *sources: Source | nn.Module | CountReport,
+    preprocessing: Preprocessing | None = None,
     baseline: int = -1,
     train: Data | None = None,
     recipe: str | TrainConfig = "quick",
@@ -287,10 +326,11 @@ def compare(
     """Compares two or more networks: counts, ratios and published figures; with ``train``, also their training.
 
     Args:
-        *sources: Names, Specs, networks of the zoo, or CountReports.
+        *sources: Names, Specs, any modules, or CountReports.
+        preprocessing: The size and channels of images, for modules whose metadata have no preprocessing.
         baseline: Index of the network that the ratios are relative to; by default the last.
-        train: A data set on which each network is trained; networks given by name or Spec are built for its channels
-            and classes.
+        train: A data set on which a copy of each network is trained; networks given by name or Spec are built for its
+            channels and classes, and other modules take images of its size.
         recipe: The training: a TrainConfig, or the name of a recipe; ``name/model`` is preferred where it exists.
         settings: Fields of the TrainConfig to replace, by name.
         out: With ``train``: a folder for the runs (one subfolder each), ``compare.json`` and ``compare.png``.
@@ -304,9 +344,9 @@ def compare(
         for name, value in (("out", out), ("settings", settings)):
             if value:
                 raise InputError(f"{name}= is for training; give a data set in train= too")
-        return _compare_counts(sources, baseline)
+        return _compare_counts(sources, baseline, preprocessing)
     models = [_trainable_network(source, train) for source in sources]
-    counts = _compare_counts(models, baseline)
+    counts = _compare_counts(models, baseline, preprocessing, train.shape)
     trainers = _make_trainers(models, train, recipe, settings or {}, None if out is None else Path(out), overwrite)
     results: list[Mapping[str, Any]] = []
     for trainer in trainers:
@@ -323,8 +363,22 @@ def compare(
     return comparison
 
 
-def _compare_counts(sources: Sequence[Source | nn.Module | CountReport], baseline: int) -> Comparison:
-    reports = [source if isinstance(source, CountReport) else count(source) for source in sources]
+def _compare_counts(
+    sources: Sequence[Source | nn.Module | CountReport],
+    baseline: int,
+    preprocessing: Preprocessing | None,
+    shape: tuple[int, int, int] | None = None,
+) -> Comparison:
+    """Compares counts; ``shape`` is that of the images (C, H, W) of modules outside of the zoo, if it is known."""
+
+    def count_source(source: Source | nn.Module | CountReport) -> CountReport:
+        if isinstance(source, CountReport):
+            return source
+        if isinstance(source, nn.Module) and not isinstance(unwrap(source), CNN):
+            return count(source, (1, *(shape or _image_shape(source, preprocessing))))
+        return count(source)
+
+    reports = [count_source(source) for source in sources]
     names = [report.name for report in reports]
     as_registered = len(names) > 1 and len(set(names)) == len(names) and all(map(_is_registered, sources))
     return Comparison(reports, baseline, claims(names) if as_registered else ())
@@ -339,20 +393,17 @@ def _is_registered(source: Source | nn.Module | CountReport) -> bool:
     return isinstance(source, str)
 
 
-def _trainable_network(source: Source | nn.Module | CountReport, data: Data) -> CNN:
-    if isinstance(source, (str, Spec)):
-        spec = resolve(source, num_classes=len(data.classes), in_channels=data.shape[0])
-        return create(spec, seed=0)
-    if isinstance(source, CNN):
-        return source
-    raise InputError(
-        f"compare trains names, Specs and networks of the zoo, got {type(source).__name__}; for any other module use "
-        "cnnzoo.Trainer"
-    )
+def _trainable_network(source: Source | nn.Module | CountReport, data: Data) -> nn.Module:
+    """Returns a network of its own to train, so that the caller's is not changed."""
+    if isinstance(source, nn.Module):
+        return copy.deepcopy(source)
+    if isinstance(source, CountReport):
+        raise InputError("compare trains names, Specs and modules, and a CountReport has no weights")
+    return create(resolve(source, num_classes=len(data.classes), in_channels=data.shape[0]), seed=0)
 
 
 def _make_trainers(
-    models: Sequence[CNN],
+    models: Sequence[nn.Module],
     data: Data,
     recipe: str | TrainConfig,
     settings: Mapping[str, Any],
@@ -363,7 +414,7 @@ def _make_trainers(
     trainers: list[train.Trainer] = []
     folders: set[str] = set()
     for model in models:
-        name = model.spec.name
+        name = _name_of(model)
         config = recipe if isinstance(recipe, TrainConfig) else train.recipe(recipe, model=name)
         folder = next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(models) + 2))) if n not in folders)
         folders.add(folder)
@@ -444,75 +495,163 @@ class Trainer(train.Trainer):
 
 
 def evaluate(
-    model: CNN | str | PathLike[str],
-    data: Data,
+    model: nn.Module | str | PathLike[str],
+    data: Data | str,
     *,
+    preprocessing: Preprocessing | None = None,
     views: str = "single",
     crop_mode: str | None = None,
+    precision: str = "fp32",
     batch_size: int = 256,
+    workers: int = 2,
 ) -> Evaluation:
-    """Evaluates a network on the test images of a data set.
+    """Evaluates a network on the test images of a data set, prepared as ``predict`` prepares them.
+
+    Classes are matched by name: those of the data may have another order than those of the network, or be some of them.
+    Without label names of the network, both must have equally many.
 
     Args:
-        model: A network of the zoo, the path of a saved one, ``hf://user/repo``, or a name whose weights ship.
-        data: The data set.
+        model: Any module that returns class scores, the path of a saved network, ``hf://user/repo``, or a name whose
+            weights ship.
+        data: The data set; or its name, as for ``load_data``: of a folder or table without test images, every image is
+            used, except if the network was trained on it.
+        preprocessing: How an image becomes the network's input; by default that of the network's metadata.
         views: The views of each image, whose probabilities are averaged: ``"single"``, ``"flip"`` (the image and its
             mirror image), ``"center"`` (the central crop), ``"five_crop"`` or ``"ten_crop"`` (corners and center; and
             their mirror images).
         crop_mode: How images of another size are brought to the network's: ``"squash"``, ``"center"`` or ``"border"``;
-            by default as in training.
+            by default as in the preprocessing.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` (autocast), or ``"auto"``: bf16 if the hardware supports it.
         batch_size: Batch size, in views.
+        workers: Worker processes that read images on demand.
 
     Raises:
-        UnknownNameError: If ``views`` or ``crop_mode`` is not known.
-        InputError: If the network has another number of classes or channels than the data.
+        UnknownNameError: If ``views``, ``crop_mode`` or a class of the data is not known.
+        InputError: If the network has no preprocessing, or another number of classes than the data.
+        DataError: If the data cannot be loaded.
     """
-    network = _with_weights(model)
+    network = load_network(model)
+    name = _name_of(network)
+    metadata = get_metadata(unwrap(network))
+    if isinstance(data, str):
+        data = load_test_data(data, network)
     train.require_type("data", data)
-    require_weights(network, network.spec.name)
-    channels, height, width = network.spec.input
-    train.require_matching(network.spec.name, channels, network.spec.num_classes, data)
+    require_weights(network, name)
+    if data.dtype == torch.uint8:
+        preprocessing = require_preprocessing(unwrap(network), name, preprocessing)
+        _warn_about_channels(name, preprocessing.channels, data)
+        if crop_mode is not None:
+            preprocessing = preprocessing.with_crop_mode(crop_mode)
+    classes = tuple(map(str, data.classes))
+    label_names = metadata.label_names or classes
+    label_map = match_labels(name, label_names, classes, data.name)
     with reuse_memory():
         return train.evaluate(
             network,
             data.test,
-            num_classes=len(data.classes),
-            size=(height, width),
-            mean=network.notes.get("mean") or data.mean,
-            std=network.notes.get("std") or data.std,
+            classes=classes,
+            preprocessing=preprocessing,
+            label_map=label_map,
+            label_names=label_names,
             views=views,
-            crop_mode=crop_mode or network.notes.get("crop_mode", "squash"),
             batch_size=check_positive_int("batch_size", batch_size),
+            precision=precision,
+            workers=workers,
         )
 
 
-@overload
-def predict(model: CNN | str | PathLike[str], images: list[Image]) -> list[Prediction]: ...
+def load_test_data(name: str, network: nn.Module, **options: Any) -> Data:
+    """Loads a data set for the evaluation of a network.
+
+    Of a folder or table without test images, every image is a test image. If the network was trained on the data, they
+    are divided as for its training, so that it is tested on none of its training images.
+
+    Args:
+        name: Name of the data set, as for ``load_data``.
+        network: The network.
+        **options: As for ``load_data``.
+
+    Raises:
+        DataError: If the data cannot be loaded.
+    """
+    if not is_divisible(name):
+        return load_data(name, **options)
+    metadata = get_metadata(unwrap(network))
+    checksums = {origin.get("data_sha256") for origin in metadata.origins()}
+    if metadata.preprocessing is not None and checksums - {None}:
+        try:
+            divided = load_data(name, **{**options, "image_size": metadata.preprocessing.decoding.image_size})
+        except DataError:  # too few images to divide
+            divided = None
+        if divided is not None and divided.sha256 in checksums:
+            return divided
+    return load_data(name, **options, split=False)
+
+
+def _warn_about_channels(name: str, channels: int, data: Data) -> None:
+    """Warns that images are converted to gray or RGB; raises InputError if they cannot be."""
+    if (n := data.shape[0]) == channels:
+        return
+    if {n, channels} != {1, 3}:
+        raise InputError(f"{name} expects images with {channels} channels, but {data.name} has {n}")
+    before, after = ("RGB", "gray") if channels == 1 else ("gray", "RGB")
+    warnings.warn(f"{name} expects {after} images; the {before} images of {data.name} are converted", stacklevel=3)
 
 
 @overload
-def predict(model: CNN | str | PathLike[str], images: Image) -> Prediction: ...
+def predict(
+    model: nn.Module | str | PathLike[str], images: list[Image], *, preprocessing: Preprocessing | None = None
+) -> list[Prediction]: ...
 
 
-def predict(model: CNN | str | PathLike[str], images: Image | list[Image]) -> Prediction | list[Prediction]:
+@overload
+def predict(
+    model: nn.Module | str | PathLike[str], images: Image, *, preprocessing: Preprocessing | None = None
+) -> Prediction: ...
+
+
+def predict(
+    model: nn.Module | str | PathLike[str], images: Image | list[Image], *, preprocessing: Preprocessing | None = None
+) -> Prediction | list[Prediction]:
     """Classifies images, with the saved preprocessing and label names; ``print`` shows the top five classes.
 
     Args:
-        model: A network of the zoo, the path of a saved one, ``hf://user/repo``, or a name whose weights ship.
-        images: A path, a PIL image or a uint8 tensor (C, H, W); or a list of them.
+        model: Any module that returns class scores, the path of a saved network, ``hf://user/repo``, or a name whose
+            weights ship.
+        images: A path, a PIL image or a uint8 tensor (C, H, W); or a list of them. A folder stands for the image files
+            in it.
+        preprocessing: How an image becomes the network's input; by default that of the network's metadata.
 
     Returns:
-        A Prediction; for a list, a list of them.
+        A Prediction; for a list or a folder, a list of them.
 
     Raises:
-        DataError: If a file cannot be read as an image.
+        DataError: If a file cannot be read as an image, or a folder holds none.
         InputError: If the network has no preprocessing, or an image has another number of channels.
     """
-    predictions = prediction.predict(_with_weights(model), images if isinstance(images, list) else [images])
-    return predictions if isinstance(images, list) else predictions[0]
+    network = load_network(model)
+    files = prediction.expand_folders(images if isinstance(images, list) else [images])
+    predictions = list(
+        prediction.predict(network, files, name=_name_of(network), preprocessing=preprocessing)
+    )
+    return predictions if isinstance(images, list) or prediction.is_folder(images) else predictions[0]
 
 
-def export(model: CNN | str | PathLike[str], path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+def transforms(model: nn.Module | str | PathLike[str]) -> Preprocessing:
+    """Returns the preprocessing of a network: called with an image, it returns the network's input.
+
+    Args:
+        model: A network with a preprocessing in its metadata, the path of a saved one, ``hf://user/repo``, or a name
+            whose weights ship.
+
+    Raises:
+        InputError: If the network has no preprocessing.
+    """
+    network = load_network(model)
+    return require_preprocessing(unwrap(network), _name_of(network))
+
+
+def export(model: nn.Module | str | PathLike[str], path: str | PathLike[str], *, overwrite: bool = False) -> Path:
     """Exports a network in eval mode, for any batch size, and checks the scores of the exported file.
 
     Args:
@@ -528,4 +667,4 @@ def export(model: CNN | str | PathLike[str], path: str | PathLike[str], *, overw
         FileError: If the file exists, or cannot be written.
         WeightsError: If the exported file gives other scores.
     """
-    return weights.export(_with_weights(model), path, overwrite=overwrite)
+    return weights.export(load_network(model), path, overwrite=overwrite)

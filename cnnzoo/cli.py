@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.errors import CnnzooError, DataError
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
@@ -391,13 +391,26 @@ def evaluate(model: str, data: str, image_size: int | None, views: str, crop_mod
 def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
     """Classify each IMAGE with the network MODEL (as for evaluate): its five most probable classes."""
     from cnnzoo import api
+    from cnnzoo.prediction import expand_folders
 
-    predictions = list(zip(images, api.predict(model, list(images)), strict=True))
+    files = expand_folders(images)
+    network = api.load_network(model)
+    results: dict[str, dict[str, float]] = {}
+    errors = 0
+    for file in map(str, files):
+        try:
+            prediction = api.predict(network, file)
+        except DataError as error:  # the other images are classified all the same
+            click.echo(f"error: {error}", err=True)
+            errors += 1
+            continue
+        results[file] = dict(prediction.top())
+        if not as_json:
+            click.echo(f"{file}\n{prediction}" if len(files) > 1 else str(prediction))
     if as_json:
-        click.echo(json.dumps({image: dict(one.top()) for image, one in predictions}))
-        return
-    for image, one in predictions:
-        click.echo(f"{image}\n{one}" if len(predictions) > 1 else str(one))
+        click.echo(json.dumps(results))
+    if errors:
+        sys.exit(1)
 
 
 @main.command()

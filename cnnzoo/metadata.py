@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,6 +70,13 @@ class Metadata:
     def replace(self, **changes: Any) -> Metadata:
         """Returns these metadata with other values."""
         return dataclasses.replace(self, **changes)
+
+    def origins(self) -> Iterator[Provenance]:
+        """Yields the provenance, and each one before it."""
+        provenance = self.provenance
+        while isinstance(provenance, Mapping):
+            yield provenance
+            provenance = provenance.get("from")
 
     def derive(self, kind: str, **details: Any) -> Metadata:
         """Returns these metadata with a new provenance, whose ``"from"`` is the present one."""

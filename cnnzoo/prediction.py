@@ -91,6 +91,10 @@ def expand_folders(images: Iterable[Image]) -> list[Image]:
     """
     result: list[Image] = []
     for image in images:
-        is_folder = isinstance(image, (str, PathLike)) and Path(image).is_dir()
-        result += list_image_files(Path(image)) if is_folder else [image]
+        result += list_image_files(Path(image)) if is_folder(image) else [image]
     return result
+
+
+def is_folder(image: Image) -> bool:
+    """Returns whether an image is the path of a folder."""
+    return isinstance(image, (str, PathLike)) and Path(image).is_dir()

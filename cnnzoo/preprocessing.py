@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from os import PathLike
 from typing import Any
 
 import torch
@@ -90,6 +89,14 @@ class Preprocessing:
     def replace(self, **changes: Any) -> Preprocessing:
         """Returns this preprocessing with other values."""
         return dataclasses.replace(self, **changes)
+
+    def with_crop_mode(self, crop_mode: str) -> Preprocessing:
+        """Returns this preprocessing with another crop mode: the center is 7/8 of the image, other modes keep it whole.
+
+        Raises:
+            UnknownNameError: If ``crop_mode`` is not known.
+        """
+        return self.replace(crop_mode=crop_mode, crop_pct=CENTER_CROP_PCT if crop_mode == "center" else 1.0)
 
     # --- from an image to an input ---
 
@@ -271,11 +278,6 @@ class Preprocessing:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         steps.append(f"values in [0, 1], normalized with mean {mean} and standard deviation {std}")
         return "; ".join(steps)
-
-
-def is_file(image: Image) -> bool:
-    """Returns whether an image is given as a path."""
-    return isinstance(image, (str, PathLike))
 
 
 def _divide(size: Sequence[int], fraction: float) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from cnnzoo.data.augment import augment, sample_params
 from cnnzoo.data.loaders import Batch
 from cnnzoo.errors import InputError
 from cnnzoo.metadata import get_metadata, match_labels
-from cnnzoo.preprocessing import CENTER_CROP_PCT, Preprocessing
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 
@@ -87,8 +87,7 @@ def make_preprocessing(data: Data, config: TrainConfig, size: tuple[int, int]) -
         return None
     channels = data.shape[0]
     mean, std = (data.mean, data.std) if config.normalize else ((0.0,) * channels, (1.0,) * channels)
-    crop_pct = CENTER_CROP_PCT if config.crop_mode == "center" else 1.0
-    return Preprocessing(size, mean, std, config.crop_mode, crop_pct, decoding=data.decoding)
+    return Preprocessing(size, mean, std, decoding=data.decoding).with_crop_mode(config.crop_mode)
 
 
 def order_labels(model: nn.Module, config: TrainConfig, data: Data) -> tuple[tuple[str, ...], torch.Tensor | None]:
