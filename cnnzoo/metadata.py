@@ -177,8 +177,8 @@ def match_labels(name: str, label_names: Sequence[str], classes: Sequence[str], 
     if missing:
         raise UnknownNameError(
             f"{data_name} has classes that {name} does not know: {_listed(missing)}. {name} has "
-            f"{_listed(label_names)}; {data_name} has {_listed(classes)}. Classes are matched by name: rename those of the data, or set "
-            "model.metadata = model.metadata.replace(label_names=[...])"
+            f"{_listed(label_names)}; {data_name} has {_listed(classes)}. Classes are matched by name: rename those of "
+            "the data, or set model.metadata = model.metadata.replace(label_names=[...])"
         )
     return torch.tensor([list(label_names).index(label) for label in classes])
 

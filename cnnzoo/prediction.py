@@ -76,7 +76,8 @@ def predict(
         n = len(probabilities)
         if names is not None and len(names) != n:
             raise InputError(f"{name} returns {n} scores, and its metadata has {len(names)} label_names")
-        yield Prediction(probabilities, names or [str(i) for i in range(n)], Path(image) if isinstance(image, (str, PathLike)) else None)
+        file = Path(image) if isinstance(image, (str, PathLike)) else None
+        yield Prediction(probabilities, names or [str(i) for i in range(n)], file)
 
 
 def _text(value: object) -> str:
