@@ -543,6 +543,8 @@ def evaluate(
         if crop_mode is not None:
             preprocessing = preprocessing.with_crop_mode(crop_mode)
     classes = tuple(map(str, data.classes))
+    if metadata.label_names is None and isinstance(inner := unwrap(network), CNN):
+        train.require_matching(name, None, inner.spec.num_classes, data)
     label_names = metadata.label_names or classes
     label_map = match_labels(name, label_names, classes, data.name)
     with reuse_memory():
@@ -631,9 +633,7 @@ def predict(
     """
     network = load_network(model)
     files = prediction.expand_folders(images if isinstance(images, list) else [images])
-    predictions = list(
-        prediction.predict(network, files, name=_name_of(network), preprocessing=preprocessing)
-    )
+    predictions = list(prediction.predict(network, files, name=_name_of(network), preprocessing=preprocessing))
     return predictions if isinstance(images, list) or prediction.is_folder(images) else predictions[0]
 
 

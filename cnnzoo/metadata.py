@@ -133,6 +133,12 @@ def get_metadata(model: nn.Module) -> Metadata:
     return metadata if isinstance(metadata, Metadata) else Metadata()
 
 
+def set_metadata(model: nn.Module, metadata: Metadata) -> None:
+    """Replaces the metadata of a ``DescribedModule``; any other module is not changed."""
+    if isinstance(getattr(model, "metadata", None), Metadata):
+        setattr(model, "metadata", metadata)  # noqa: B010  # nn.Module declares no such attribute
+
+
 def require_preprocessing(model: nn.Module, name: str, preprocessing: Preprocessing | None = None) -> Preprocessing:
     """Returns the preprocessing of a module.
 

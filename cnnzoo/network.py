@@ -61,6 +61,10 @@ class CNN(nn.Module):
         SpecError: If a block cannot take the output of the one before, or the images are too small.
     """
 
+    _metadata: Metadata
+    _checksum: tuple[object, ...] | None  # of the weights to which the metadata belong
+    _versions: tuple[tuple[int, int], ...] | None  # of the tensors when they were last known to be unchanged
+
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
@@ -73,7 +77,7 @@ class CNN(nn.Module):
                 raise SpecError(f"{spec.name}: {error}") from None
             raise SpecError(f"{error.block}; {spec.name} needs images of at least {minimum} px") from None
         self.metadata = Metadata(provenance={"kind": "random"})
-        self.register_load_state_dict_post_hook(_record_state_dict)
+        self.register_load_state_dict_post_hook(_record_state_dict)  # type: ignore[no-untyped-call]
 
     @property
     def metadata(self) -> Metadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,7 +64,7 @@ class Preprocessing:
 
     size: tuple[int, int] = checked_field(dataclasses.MISSING, _check_size, help="(height, width) of the input, in px")
     mean: tuple[float, ...] = float_tuple_field(
-        dataclasses.MISSING, minimum=-1e6, help="mean of each channel, values in [0, 1]"
+        dataclasses.MISSING, minimum=-math.inf, help="mean of each channel, values in [0, 1]"
     )
     std: tuple[float, ...] = float_tuple_field(
         dataclasses.MISSING, minimum=1e-6, help="standard deviation of each channel, values in [0, 1]"
@@ -104,9 +105,7 @@ class Preprocessing:
         """Returns the network input for one image, float32 (C, height, width); see ``apply``."""
         return self.apply([image])[0]
 
-    def apply(
-        self, images: torch.Tensor | Sequence[Image], crop_positions: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def apply(self, images: torch.Tensor | Sequence[Image], crop_positions: torch.Tensor | None = None) -> torch.Tensor:
         """Returns the network input for images.
 
         Args:
@@ -122,9 +121,7 @@ class Preprocessing:
         """
         return self.normalize(self.crop(images, crop_positions))
 
-    def crop(
-        self, images: torch.Tensor | Sequence[Image], crop_positions: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def crop(self, images: torch.Tensor | Sequence[Image], crop_positions: torch.Tensor | None = None) -> torch.Tensor:
         """Returns images brought to ``size``, not yet normalized.
 
         Args:

@@ -18,7 +18,6 @@ import torch
 from onnxruntime import InferenceSession
 
 import cnnzoo
-from cnnzoo.data import prepare
 
 
 def main() -> None:
@@ -38,7 +37,7 @@ def main() -> None:
     height, width = transform.size
     print(f"images: {height}x{width} px, minus {transform.mean}, divided by {transform.std}")
 
-    x = prepare(data.test.images, transform.size, transform.mean, transform.std, transform.crop_mode)
+    x = transform.apply(data.test.images)
     onnx_scores = numpy.concatenate([session.run(None, {images.name: batch.numpy()})[0] for batch in x.split(300)])
     with torch.no_grad():
         torch_scores = torch.cat([model(batch) for batch in x.split(300)]).numpy()

@@ -224,4 +224,4 @@ def test_ctrl_c_in_a_shell(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out.startswith("loss ") and "continue with: cnnzoo train --resume r" in err and "Traceback" not in err
-    assert cnnzoo.load(tmp_path / "r").notes["provenance"]["kind"] == "trained"
+    assert cnnzoo.load(tmp_path / "r").metadata.provenance["kind"] == "trained"

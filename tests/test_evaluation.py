@@ -18,8 +18,9 @@ import cnnzoo
 from cnnzoo.data import ImageData, Split
 from cnnzoo.errors import InputError
 from cnnzoo.measure.tables import escape_markdown, printable
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.train import Evaluation, class_metrics, confusion_html
-from cnnzoo.train.evaluation import evaluate
+from cnnzoo.train.inference import evaluate
 
 # dog: TP 5, FP 2, FN 3; cat: TP 3, FP 3, FN 3; owl: no images, predicted once; emu: neither
 MATRIX = [[5, 3, 0, 0], [2, 3, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
@@ -136,7 +137,7 @@ def test_wrong_shapes_are_refused() -> None:
 def test_top5_needs_six_classes(classes: int) -> None:
     split = Split(torch.zeros(12, 1, 4, 4, dtype=torch.uint8), torch.arange(12) % classes)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
-    evaluation = evaluate(model, split, num_classes=classes, size=(4, 4), mean=[0.5], std=[0.5], precision="fp32")
+    evaluation = evaluate(model, split, classes=["x"] * classes, preprocessing=Preprocessing(4, [0.5], [0.5]))
     assert evaluation.top5 == (None if classes == 5 else 10 / 12)
     assert ("top-5" in str(evaluation)) == (classes == 6) and evaluation.to_dict()["top5"] == evaluation.top5
 
@@ -305,7 +306,7 @@ def test_heat_map_of_many_classes_shows_groups() -> None:
 
 
 def test_evaluation_of_a_network(tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
-    evaluation = cnnzoo.evaluate(cnnzoo.create(tiny_spec), tiny_data)
+    evaluation = cnnzoo.evaluate(cnnzoo.create(tiny_spec), tiny_data, preprocessing=Preprocessing(8, [0.5], [0.5]))
     labels = tiny_data.test.labels
     assert evaluation.support == tuple(torch.bincount(labels, minlength=3).tolist()) and evaluation.top5 is None
     mean = sum((r or 0) * n for r, n in zip(evaluation.recall, evaluation.support, strict=True)) / evaluation.n

@@ -4,12 +4,9 @@ from cnnzoo.data.augment import Augmentation
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.data.loaders import derive_seed, epoch_order, has_samples, make_loader
 from cnnzoo.data.named import list_data, load_data
-from cnnzoo.data.preprocess import CROP_MODES, VIEWS, make_views, normalize, prepare, resize_and_crop
 from cnnzoo.data.resize import resize
 
 __all__ = [
-    "CROP_MODES",
-    "VIEWS",
     "Augmentation",
     "Data",
     "ImageData",
@@ -21,9 +18,5 @@ __all__ = [
     "list_data",
     "load_data",
     "make_loader",
-    "make_views",
-    "normalize",
-    "prepare",
     "resize",
-    "resize_and_crop",
 ]

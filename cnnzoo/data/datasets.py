@@ -106,6 +106,11 @@ class ImageData:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the images, uint8."""
+        return self.train.images.dtype
+
     @cached_property
     def _mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return compute_mean_std(torch.split(self.train.images, CHUNK))

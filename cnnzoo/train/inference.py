@@ -56,7 +56,7 @@ def compute_logits(model: nn.Module, x: torch.Tensor, precision: str, num_classe
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] != num_classes:
         output = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InputError(
-            f"{type(unwrap(model)).__name__} returns {output} for {len(x)} images, and there are {num_classes} "
+            f"{type(unwrap(model)).__name__} returns {output} for {len(x)} image{'s' * (len(x) > 1)}, and there are {num_classes} "
             f"classes; it must return one score per class, ({len(x)}, {num_classes})"
         )
     return logits.float()
@@ -175,7 +175,8 @@ def _stack_views(preprocessing: Preprocessing, views: str, image: torch.Tensor) 
 
 def _unstack_views(images: torch.Tensor, n: int) -> torch.Tensor:
     """Returns images (N, C, K height, width) of ``n`` = K views as (N K, C, height, width)."""
-    return images.unflatten(2, (n, -1)).transpose(1, 2).flatten(0, 1)
+    batch, channels, height, width = images.shape
+    return images.view(batch, channels, n, height // n, width).transpose(1, 2).flatten(0, 1)
 
 
 def _batch_indices(split: Any, batch_size: int, distributed: DistributedContext) -> Sequence[torch.Tensor]:

@@ -20,7 +20,7 @@ from cnnzoo.data import Data, derive_seed
 from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reuse_memory, seed
 from cnnzoo.files import CURVES_FILE
 from cnnzoo.initializers import initialize
-from cnnzoo.metadata import Metadata, describe
+from cnnzoo.metadata import Metadata, describe, set_metadata
 from cnnzoo.modules import eval_mode
 from cnnzoo.train import checks, provenance
 from cnnzoo.train.batches import (
@@ -466,5 +466,4 @@ class Trainer:
         origin = provenance.training_provenance(
             self.config, self.data.name, self._data_sha256, self.step, metrics, self._initial_provenance
         )
-        if isinstance(getattr(self.model, "metadata", None), Metadata):
-            self.model.metadata = Metadata(self.label_names, self.preprocessing, origin)
+        set_metadata(self.model, Metadata(self.label_names, self.preprocessing, origin))
