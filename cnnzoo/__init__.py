@@ -34,11 +34,12 @@ if TYPE_CHECKING:
         seed_sweep,
         summary,
     )
+    from cnnzoo.backbone import backbone, features
     from cnnzoo.data import ImageData, StreamData, list_data, load_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, CountReport
-    from cnnzoo.network import CNN, features
+    from cnnzoo.network import CNN
     from cnnzoo.prediction import transforms
     from cnnzoo.published import Deviation, Published
     from cnnzoo.registry import get_spec, register
@@ -66,11 +67,12 @@ _EXPORTS = {
         "seed_sweep",
         "summary",
     ),
+    "cnnzoo.backbone": ("backbone", "features"),
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "CountReport"),
-    "cnnzoo.network": ("CNN", "features"),
+    "cnnzoo.network": ("CNN",),
     "cnnzoo.prediction": ("transforms",),
     "cnnzoo.published": ("Deviation", "Published"),
     "cnnzoo.registry": ("get_spec", "register"),
@@ -96,6 +98,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "__version__",
+    "backbone",
     "bench",
     "blocks",
     "compare",
