@@ -35,12 +35,13 @@ if TYPE_CHECKING:
         summary,
         transforms,
     )
+    from cnnzoo.backbone import backbone, features
     from cnnzoo.data import ImageData, StreamData, list_data, load_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, CountReport
     from cnnzoo.metadata import Metadata
-    from cnnzoo.network import CNN, features
+    from cnnzoo.network import CNN
     from cnnzoo.preprocessing import Preprocessing
     from cnnzoo.published import Deviation, Published
     from cnnzoo.registry import get_spec, register
@@ -69,12 +70,13 @@ _EXPORTS = {
         "summary",
         "transforms",
     ),
+    "cnnzoo.backbone": ("backbone", "features"),
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "CountReport"),
     "cnnzoo.metadata": ("Metadata",),
-    "cnnzoo.network": ("CNN", "features"),
+    "cnnzoo.network": ("CNN",),
     "cnnzoo.preprocessing": ("Preprocessing",),
     "cnnzoo.published": ("Deviation", "Published"),
     "cnnzoo.registry": ("get_spec", "register"),
@@ -102,6 +104,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "__version__",
+    "backbone",
     "bench",
     "blocks",
     "compare",

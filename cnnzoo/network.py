@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import fx, nn
 
 from cnnzoo.blocks import BlockError, Shape, build_blocks
 from cnnzoo.blocks.build import infer_shape
-from cnnzoo.errors import InputError, SpecError, unknown
+from cnnzoo.errors import InputError, SpecError
 from cnnzoo.metadata import Metadata, checksum_tensors
 from cnnzoo.spec import Spec
 
@@ -19,7 +18,7 @@ _MAX_IMAGE_SIZE = 4096  # px; no classic CNN needs larger images
 _MAX_BLOCKS_TRIED = 1000  # no search for an image size with more blocks: each size tried builds all of them
 
 
-def _require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, where: str) -> torch.Tensor:
+def require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, where: str) -> torch.Tensor:
     """Returns x if its shape is (N, width, ...); raises InputError about channels or image size if not."""
     channels, height, side = input_shape
     if where == "images" and x.dim() != 4:
@@ -40,7 +39,7 @@ def _require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, w
     return x
 
 
-fx.wrap("_require_width")  # a single node for tracers: the checks are not part of the network
+fx.wrap("require_width")  # a single node for tracers: the checks are not part of the network
 
 
 class CNN(nn.Module):
@@ -116,9 +115,9 @@ class CNN(nn.Module):
             InputError: If the images have another number of channels, or a size that the network does not accept.
         """
         name, input_shape = self.spec.name, self.spec.input
-        x = self.features(_require_width(x, input_shape[0], name, input_shape, "images"))
+        x = self.features(require_width(x, input_shape[0], name, input_shape, "images"))
         if len(self._features_shape) == 1:
-            x = _require_width(x, self._features_shape[0], name, input_shape, "features")
+            x = require_width(x, self._features_shape[0], name, input_shape, "features")
         return self.classifier(x)  # type: ignore[no-any-return]
 
     def _require_unchanged(self) -> None:
@@ -234,55 +233,6 @@ def _larger_image_size(spec: Spec) -> int | None:
     if any(_accepts_size(spec, size) for size in range(max(1, side - 4), side)):
         return None
     return min_image_size(spec, above=side)
-
-
-def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Returns the outputs of some blocks, by label, for a batch of images.
-
-    Args:
-        model: A network of the zoo (or any module whose submodules have an attribute ``label``).
-        labels: Labels of blocks, such as ``["conv1", "pool5"]``, or a single one; ``"inception3a/conv2"`` for a block
-            inside a Parallel.
-        x: Images (N, C, H, W).
-
-    Returns:
-        A dict from labels to activations, in the order of ``labels``. Gradients flow as in a plain call.
-
-    Raises:
-        UnknownNameError: If no block has one of the labels.
-    """
-    labels = [labels] if isinstance(labels, str) else labels
-    modules = labeled_modules(model)
-    for label in labels:
-        if label not in modules:
-            raise unknown("block", label, modules)
-    outputs: dict[str, torch.Tensor] = {}
-    hooks = [
-        modules[label].register_forward_hook(lambda module, args, out, label=label: outputs.__setitem__(label, out))
-        for label in labels
-    ]
-    try:
-        model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {label: outputs[label] for label in labels}
-
-
-def labeled_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Returns a dict from full labels to the last module of each block."""
-    modules: dict[str, nn.Module] = {}
-
-    def walk(module: nn.Module, prefix: str) -> None:
-        for child in module.children():
-            label = getattr(child, "label", None)
-            path = prefix if label is None else f"{prefix}{label}"
-            if label is not None:
-                modules[path] = child
-            walk(child, path if label is None else f"{path}/")
-
-    walk(model, "")
-    return modules
 
 
 def build_network(spec: Spec, seed: int | None) -> CNN:

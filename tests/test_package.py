@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "spec": {"blocks", "fields"},
     "edits": {"blocks", "fields", "spec"},
     "network": {"blocks", "metadata", "spec"},
+    "backbone": {"blocks", "measure", "modules", "network"},
     "published": set(),
     "registry": {"edits", "fields", "plugins", "published", "spec"},
     "models": {"blocks", "published", "registry", "spec"},
