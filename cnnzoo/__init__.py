@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         seed_sweep,
         summary,
     )
-    from cnnzoo.data import ImageData, StreamData, list_data, load_data
+    from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, CountReport
@@ -66,7 +66,7 @@ _EXPORTS = {
         "seed_sweep",
         "summary",
     ),
-    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data"),
+    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "CountReport"),
@@ -125,6 +125,7 @@ __all__ = [
     "push",
     "recipe",
     "register",
+    "register_data",
     "remove",
     "report",
     "save",

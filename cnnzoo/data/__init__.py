@@ -2,9 +2,11 @@
 
 from cnnzoo.data.augment import Augmentation
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
+from cnnzoo.data.decoding import Decoding
+from cnnzoo.data.image_files import ImageFiles
 from cnnzoo.data.loaders import derive_seed, epoch_order, has_samples, make_loader
-from cnnzoo.data.named import list_data, load_data
 from cnnzoo.data.preprocess import CROP_MODES, VIEWS, make_views, normalize, prepare, resize_and_crop
+from cnnzoo.data.registry import list_data, load_data, register_data
 from cnnzoo.data.resize import resize
 
 __all__ = [
@@ -12,7 +14,9 @@ __all__ = [
     "VIEWS",
     "Augmentation",
     "Data",
+    "Decoding",
     "ImageData",
+    "ImageFiles",
     "Split",
     "StreamData",
     "derive_seed",
@@ -24,6 +28,7 @@ __all__ = [
     "make_views",
     "normalize",
     "prepare",
+    "register_data",
     "resize",
     "resize_and_crop",
 ]
