@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cnnzoo import html_report, measure, prediction, registry, train, weights
-from cnnzoo.data import Data, is_divisible, load_data
+from cnnzoo.data import Data, load_data
 from cnnzoo.device import resolve_device, reuse_memory
 from cnnzoo.diff import Difference, compare_specs
 from cnnzoo.edits import apply_knobs
@@ -576,18 +576,18 @@ def load_test_data(name: str, network: nn.Module, **options: Any) -> Data:
     Raises:
         DataError: If the data cannot be loaded.
     """
-    if not is_divisible(name):
-        return load_data(name, **options)
+    whole = load_data(name, **{**options, "split": False})
     metadata = get_metadata(unwrap(network))
     checksums = {origin.get("data_sha256") for origin in metadata.origins()}
-    if metadata.preprocessing is not None and checksums - {None}:
-        try:
-            divided = load_data(name, **{**options, "image_size": metadata.preprocessing.decoding.image_size})
-        except DataError:  # too few images to divide
-            divided = None
-        if divided is not None and divided.sha256 in checksums:
-            return divided
-    return load_data(name, **options, split=False)
+    if whole.train is not whole.test or metadata.preprocessing is None or checksums <= {None}:
+        return whole
+    if (image_size := metadata.preprocessing.decoding.image_size) is not None:
+        options["image_size"] = image_size  # the checksum is that of decoded images
+    try:
+        divided = load_data(name, **options)
+    except DataError:  # too few images to divide
+        return whole
+    return divided if divided.sha256 in checksums else whole
 
 
 def _warn_about_channels(name: str, channels: int, data: Data) -> None:

@@ -117,6 +117,11 @@ def read_json(path: Path, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, A
     return value
 
 
+def cache_folder() -> Path:
+    """Returns the folder for what can be downloaded or computed again: ``~/.cache/cnnzoo``, or in XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnzoo"
+
+
 def strip_local_paths(text: str) -> str:
     """Returns text with paths from the root or the home folder cut to their last part.
 

@@ -31,6 +31,7 @@ from cnnzoo.blocks import (  # noqa: E402
     Parallel,
 )
 from cnnzoo.data import ImageData, Split  # noqa: E402
+from cnnzoo.data.registry import DATA  # noqa: E402
 from cnnzoo.initializers import INITIALIZERS  # noqa: E402
 from cnnzoo.registry import MODELS  # noqa: E402
 
@@ -63,6 +64,12 @@ def golden(request: pytest.FixtureRequest):
         assert json.loads(json.dumps(value)) == json.loads(path.read_text())
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -99,7 +106,7 @@ def tiny_data() -> ImageData:
 @pytest.fixture(autouse=True)
 def _restore_registries():
     """No test leaves another default dtype, or names of its own in a registry."""
-    registries = (BLOCKS, ACTIVATIONS, NORMS, INITIALIZERS, MODELS)
+    registries = (BLOCKS, ACTIVATIONS, NORMS, INITIALIZERS, MODELS, DATA)
     before = [(dict(registry), dict(registry._modules)) for registry in registries]
     yield
     for registry, (values, modules) in zip(registries, before, strict=True):

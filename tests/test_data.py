@@ -174,8 +174,20 @@ def test_cifar10(tmp_path: Path, monkeypatch) -> None:
 def test_unknown_data_set() -> None:
     with pytest.raises(UnknownNameError, match="unknown data set 'fashion'. Did you mean 'fashion_mnist'"):
         cnnzoo.load_data("fashion")
-    with pytest.raises(InputError, match="image_size= and stream= are for folder:PATH only"):
+    with pytest.raises(InputError, match="'mnist' does not take image_size=; its options: root=, download=$"):
         cnnzoo.load_data("mnist", image_size=32)
+    with pytest.raises(InputError, match="'fashion_mnist_sample' does not take root=, stram=; its options: none"):
+        cnnzoo.load_data("fashion_mnist_sample", ".", stram=True)
+    with pytest.raises(UnknownNameError, match="unknown data set 'mnist:x'"):
+        cnnzoo.load_data("mnist:x")
+    with pytest.raises(UnknownNameError, match="To load the folder of this name, write 'folder:/tmp'"):
+        cnnzoo.load_data("/tmp")
+    with pytest.raises(InputError, match="'folder' needs to be followed by PATH: folder:PATH"):
+        cnnzoo.load_data("folder:")
+    with pytest.raises(InputError, match="loaded by its name, a string, not int"):
+        cnnzoo.load_data(3)  # type: ignore[arg-type]
+    assert cnnzoo.load_data("fashion_mnist_sample", split=False).sha256 == SAMPLE_SHA256
+    assert {"mnist", "folder:PATH"} <= set(cnnzoo.list_data())
 
 
 # --- damaged files ---
@@ -239,104 +251,6 @@ def test_held_out_images_leave_the_training_set(tiny_data: ImageData) -> None:
     assert data.sha256 == tiny_data.hold_out(20, seed=3).sha256 != tiny_data.hold_out(20, seed=4).sha256
     with pytest.raises(InputError, match="has 90 training images; 90 cannot be held out"):
         tiny_data.hold_out(90)
-
-
-# --- folders ---
-
-
-def write_images(folder: Path, n: int = 10, size: tuple[int, int] = (9, 7), mode: str = "RGB") -> None:
-    for value, name in enumerate(("cat", "dog")):
-        (folder / name).mkdir(parents=True)
-        for i in range(n):
-            Image.new(mode, size, (40 * value + i,) * (3 if mode == "RGB" else 1)).save(folder / name / f"{i:02}.png")
-
-
-def test_a_folder_without_a_split(tmp_path: Path) -> None:
-    write_images(tmp_path)
-    (tmp_path / "cat" / "notes.txt").write_text("no image")
-    (tmp_path / "empty").mkdir()
-    data = cnnzoo.load_data(f"folder:{tmp_path}")
-    assert data.classes == ("cat", "dog") and data.shape == (3, 7, 9)
-    assert (len(data.train), len(data.test)) == (16, 4)
-    assert data.test.images[:, 0, 0, 0].tolist() == [4, 9, 44, 49]
-
-
-def test_a_folder_with_a_split_and_gray_images(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", 3, mode="L")
-    write_images(tmp_path / "test", 2, mode="L")
-    data = cnnzoo.load_data(f"folder:{tmp_path}")
-    assert data.shape == (1, 7, 9) and (len(data.train), len(data.test)) == (6, 4)
-
-
-def test_a_folder_of_different_sizes(tmp_path: Path) -> None:
-    write_images(tmp_path)
-    Image.new("RGB", (40, 20)).save(tmp_path / "cat" / "wide.jpg")
-    with pytest.raises(DataError, match=r"differ in size \(7x9, 20x40, ...\); give image_size="):
-        cnnzoo.load_data(f"folder:{tmp_path}")
-    assert cnnzoo.load_data(f"folder:{tmp_path}", image_size=12).shape == (3, 12, 12)
-
-
-def test_folders_that_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        cnnzoo.load_data("folder:/not/there")
-    with pytest.raises(DataError, match="holds no images; it needs one subfolder per class with files such as cat/1"):
-        cnnzoo.load_data(f"folder:{tmp_path}")
-    write_images(tmp_path, 3)
-    with pytest.raises(DataError, match="too few images of cat, dog to split off test images"):
-        cnnzoo.load_data(f"folder:{tmp_path}")
-    write_images(tmp_path / "train", 3)
-    (tmp_path / "test" / "cow").mkdir(parents=True)
-    Image.new("RGB", (9, 7)).save(tmp_path / "test" / "cow" / "1.png")
-    with pytest.raises(DataError, match=r"train and test have different classes \(cat, cow, dog\)"):
-        cnnzoo.load_data(f"folder:{tmp_path}")
-
-
-@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
-def test_images_of_more_than_8_bits_are_refused(tmp_path: Path, dtype: str) -> None:
-    write_images(tmp_path, mode="L")
-    Image.fromarray(np.full((7, 9), 3000, dtype)).save(tmp_path / "cat" / "deep.tif")
-    with pytest.raises(DataError, match="deep.tif cannot be read as an image: its values have more than 8 bits"):
-        cnnzoo.load_data(f"folder:{tmp_path}")
-
-
-def test_names_of_split_folders(tmp_path: Path) -> None:
-    write_images(tmp_path / "a" / "Train", 3)
-    write_images(tmp_path / "a" / "Validation", 2)
-    data = cnnzoo.load_data(f"folder:{tmp_path / 'a'}")
-    assert data.classes == ("cat", "dog") and (len(data.train), len(data.test)) == (6, 4)
-    write_images(tmp_path / "b" / "train", 10)  # no test folder: train is split
-    data = cnnzoo.load_data(f"folder:{tmp_path / 'b'}")
-    assert data.classes == ("cat", "dog") and (len(data.train), len(data.test)) == (16, 4)
-
-
-def test_hidden_files_are_ignored(tmp_path: Path) -> None:
-    write_images(tmp_path)
-    (tmp_path / "cat" / "._00.png").write_bytes(b"not an image")
-    (tmp_path / "cat" / ".ipynb_checkpoints").mkdir()
-    Image.new("RGB", (9, 7)).save(tmp_path / "cat" / ".ipynb_checkpoints" / "0.png")
-    (tmp_path / "dog" / "folder.png").mkdir()
-    assert len(cnnzoo.load_data(f"folder:{tmp_path}").train) == 16
-
-
-def test_odd_images_and_sizes(tmp_path: Path) -> None:
-    write_images(tmp_path, mode="L")
-    for mode in ("RGBA", "P", "LA", "1", "CMYK"):
-        suffix = "tif" if mode == "CMYK" else "png"
-        Image.new(mode, (9, 7)).save(tmp_path / "cat" / f"{mode}.{suffix}")
-    assert cnnzoo.load_data(f"folder:{tmp_path}").shape == (3, 7, 9)
-    for size in (0, -1, 2.5, "28", True):
-        with pytest.raises(InputError, match="image_size must be an integer of at least 1"):
-            cnnzoo.load_data(f"folder:{tmp_path}", image_size=size)
-    with pytest.raises(DataError, match="is not a valid path|does not exist"):
-        cnnzoo.load_data("folder:" + "x" * 5000)
-
-
-def test_a_broken_image_is_named(tmp_path: Path) -> None:
-    write_images(tmp_path)
-    content = (tmp_path / "cat" / "01.png").read_bytes()
-    (tmp_path / "cat" / "01.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"01.png cannot be read as an image"):
-        cnnzoo.load_data(f"folder:{tmp_path}")
 
 
 # --- batches ---

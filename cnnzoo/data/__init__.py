@@ -2,14 +2,18 @@
 
 from cnnzoo.data.augment import Augmentation
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
+from cnnzoo.data.decoding import Decoding
+from cnnzoo.data.image_files import ImageFiles
 from cnnzoo.data.loaders import derive_seed, epoch_order, has_samples, make_loader
-from cnnzoo.data.named import list_data, load_data
+from cnnzoo.data.registry import list_data, load_data, register_data
 from cnnzoo.data.resize import resize
 
 __all__ = [
     "Augmentation",
     "Data",
+    "Decoding",
     "ImageData",
+    "ImageFiles",
     "Split",
     "StreamData",
     "derive_seed",
@@ -18,5 +22,6 @@ __all__ = [
     "list_data",
     "load_data",
     "make_loader",
+    "register_data",
     "resize",
 ]

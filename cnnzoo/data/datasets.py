@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from cnnzoo.data.decoding import Decoding
+from cnnzoo.data.image_files import ImageFiles
 from cnnzoo.data.statistics import CHUNK, compute_color_components, compute_mean_std
 from cnnzoo.errors import DataError, InputError
 
@@ -27,10 +28,12 @@ class Split(Dataset[tuple[torch.Tensor, int]]):
     Attributes:
         images: uint8 (N, C, H, W).
         labels: int64 (N,), each at least 0 and less than the number of classes.
+        files: The files that the images were read from, to decode them in another way; None if there are none.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
+    files: ImageFiles | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,7 +46,8 @@ class Split(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, (slice, Sequence)) or (isinstance(index, torch.Tensor) and index.dim() > 0):
-            return Split(self.images[index], self.labels[index])
+            files = None if self.files is None else self.files[index]
+            return Split(self.images[index], self.labels[index], files)
         return self.images[index], int(self.labels[index])
 
 
@@ -277,6 +281,8 @@ class StreamData:
         return dataclasses.replace(self, train=self._select(indices), test=self._select(indices), val=None)
 
     def _select(self, indices: torch.Tensor) -> Dataset[Any]:
+        if isinstance(self.train, (Split, ImageFiles)):
+            return self.train[indices]
         if not isinstance(self.train, Dataset):
             raise InputError(
                 f"{self.name} yields batches, from which no samples can be selected; give a Dataset of samples"

@@ -2,173 +2,226 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
+from cnnzoo.data.datasets import Data
+from cnnzoo.data.decoding import Decoding
+from cnnzoo.data.file_data import load_image_files
+from cnnzoo.data.file_splits import SPLIT_HELP, SPLIT_OF_NAME
+from cnnzoo.data.image_files import LocalFiles
+from cnnzoo.data.registry import register_data
+from cnnzoo.errors import DataError
+from cnnzoo.files import os_reason
 
-from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
-from cnnzoo.errors import DataError, InputError
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
-TRAIN_FOLDERS = ("train", "training")
-TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
-_TEST_EVERY = 5  # every fifth image of a class is a test image, in a folder without test images
-_MAX_MEMORY = 2_000_000_000  # bytes of decoded images; more are read on demand
-
-ClassFiles = dict[str, list[Path]]  # class -> its image files, sorted by name
+# those that Pillow reads by itself, and HEIC, which pillow_heif.register_heif_opener() adds to it
+_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".avif", ".heic", ".heif", ".jp2",
+    ".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff",
+)  # fmt: skip
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
 
-def load_folder(path: Path, image_size: int | None, stream: bool | None) -> Data:
-    """Loads a folder of images; see ``load_data``.
+def image_suffixes() -> list[str]:
+    """Returns the suffixes of the image files that this installation of Pillow can read, in lower case."""
+    from PIL import Image
 
-    Images are gray if all files are, else RGB.
+    readable = Image.registered_extensions()
+    return [suffix for suffix in _SUFFIXES if suffix in readable]
+
+
+def list_image_files(path: Path) -> list[Path]:
+    """Returns the image files in a folder and its subfolders, sorted by name, without hidden ones.
 
     Raises:
-        DataError: If the folder does not exist or holds no images, its splits have different classes, a class is too
-            small to be split, or an image cannot be read or differs in size.
-        InputError: If ``image_size`` is not a positive integer.
+        DataError: If there are none, or a folder cannot be read.
     """
+    suffixes = tuple(image_suffixes())
+    names = list(_walk(str(path)))
+    images = _sorted([name for name in names if name.lower().endswith(suffixes)])
+    if not images:
+        raise DataError(f"folder {path} holds no images ({_counts(names)}); the suffixes are {' '.join(suffixes)}")
+    return [path / name for name in images]
+
+
+@register_data("folder")
+def load_folder(
+    path: str,
+    *,
+    image_size: int | None = None,
+    stream: bool | None = None,
+    split: bool = True,
+    skip_bad: bool = False,
+    background: int = 255,
+    scaled: bool = True,
+) -> Data:
+    """Loads a folder of images; see ``load_data``.
+
+    Raises:
+        DataError: If the folder does not exist or holds no images, holds folders that are not read, has no training
+            images, or has files that cannot be read; for classes and sizes, see ``load_image_files``.
+        InputError: If an option does not take its value.
+    """
+    decoding = Decoding(image_size, background, scaled)
+    folder = os.path.expanduser(path)
     try:
-        exists = path.is_dir()
-    except (OSError, ValueError):
-        raise DataError(f"{str(path)[:200]!r} is not a valid path") from None
+        exists = os.path.isdir(folder)
+    except ValueError:
+        exists = False
     if not exists:
-        raise DataError(f"folder {path} does not exist")
-    if image_size is not None and (type(image_size) is not int or image_size < 1):
-        raise InputError(f"image_size must be an integer of at least 1, not {image_size!r}")
-    train_files, test_files = _split_files(path)
-    classes = tuple(sorted(train_files))
-    gray = all(_is_gray(file) for split in (train_files, test_files) for files in split.values() for file in files)
-    train, test = (
-        ImageFiles([(file, label) for label, name in enumerate(classes) for file in split[name]], gray, image_size)
-        for split in (train_files, test_files)
-    )
-    if stream is None:
-        stream = (len(train) + len(test)) * train[0][0].numel() > _MAX_MEMORY
-    if stream:
-        checksum = _checksum(path, [*train.files, *test.files], image_size)
-        return StreamData(f"folder:{path}", train, test, classes, sha256=checksum)
-    return ImageData(f"folder:{path}", _read_all(path, train), _read_all(path, test), classes)
-
-
-def _split_files(path: Path) -> tuple[ClassFiles, ClassFiles]:
-    """Returns the training and the test images of a folder."""
-    subfolders = {folder.name.lower(): folder for folder in _subfolders(path)}
-    train, test = (
-        next((subfolders[name] for name in names if name in subfolders), None)
-        for names in (TRAIN_FOLDERS, TEST_FOLDERS)
-    )
-    if train and test:
-        train_files, test_files = _list_images(train), _list_images(test)
-        if set(train_files) != set(test_files):
-            different = sorted(set(train_files) ^ set(test_files))
-            raise DataError(f"folder {path}: train and test have different classes ({', '.join(different)})")
-        return train_files, test_files
-    class_files = _list_images(train or path)
-    if small := [name for name, files in class_files.items() if len(files) < _TEST_EVERY]:
-        raise DataError(
-            f"folder {path}: too few images of {', '.join(small)} to split off test images (at least {_TEST_EVERY} per "
-            "class); add images, or split them yourself into train/ and test/"
-        )
-    last = _TEST_EVERY - 1
-    return (
-        {name: [f for i, f in enumerate(files) if i % _TEST_EVERY != last] for name, files in class_files.items()},
-        {name: files[last::_TEST_EVERY] for name, files in class_files.items()},
+        is_file = "is a file; folder:PATH names a folder" if os.path.isfile(folder) else "does not exist"
+        raise DataError(f"folder {folder[:200]} {is_file}")
+    reader = _FolderReader(folder)
+    splits = {name: reader.list_classes(subfolder) for name, subfolder in reader.find_splits().items()}
+    reader.warn_ignored()
+    return load_image_files(
+        f"folder:{path}",
+        splits,
+        lambda _, names, labels: LocalFiles(folder, names, labels),
+        cache_key=os.path.abspath(folder),
+        decoding=decoding,
+        split=split,
+        stream=stream,
+        skip_bad=skip_bad,
     )
 
 
-def _checksum(path: Path, files: Sequence[tuple[Path, int]], image_size: int | None) -> str:
-    """Returns a checksum of the names and sizes of the files, since reading them all would take too long."""
-    names_and_sizes = [(str(file.relative_to(path)), file.stat().st_size) for file, _ in files]
-    return hashlib.sha256(repr((names_and_sizes, image_size)).encode()).hexdigest()
+class _FolderReader:
+    """The classes of a folder of images, and what lies in it besides."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._suffixes = tuple(image_suffixes())
+        self._ignored: Counter[str] = Counter()
+
+    def find_splits(self) -> dict[str, str]:
+        """Returns the folder of each split, relative to the root; that of ``train`` is empty if there are no splits."""
+        subfolders = self._subfolders("")
+        splits: dict[str, str] = {}
+        for name in subfolders:
+            split = SPLIT_OF_NAME.get(name.lower())
+            if split is None or not any(self._has_images(f"{name}/{inner}") for inner in self._subfolders(name)):
+                continue
+            if split in splits:
+                raise DataError(
+                    f"folder {self._root} has {splits[split]}/ and {name}/, which are both {split}; keep one"
+                )
+            splits[split] = name
+        if not splits:
+            return {"train": ""}
+        others = [f"{name}/" for name in subfolders if name not in splits.values() and self._has_images(name)]
+        if others:
+            raise DataError(
+                f"folder {self._root} has {', '.join(f'{name}/' for name in splits.values())}, and other folders with "
+                f"images that are not read: {', '.join(others[:10])}{', ...' if len(others) > 10 else ''}. The folders "
+                f"of splits are {SPLIT_HELP}, with a subfolder per class; rename the others, or move them away"
+            )
+        return splits
+
+    def list_classes(self, split_folder: str) -> dict[str, list[str]]:
+        """Returns the image files of each class of a split, relative to the root.
+
+        Raises:
+            DataError: If there are no images at all, or a class has none but other files.
+        """
+        prefix = f"{split_folder}/" if split_folder else ""
+        classes: dict[str, list[str]] = {}
+        for class_name in self._subfolders(split_folder):
+            names = list(_walk(os.path.join(self._root, prefix + class_name)))
+            images = [name for name in names if self._is_image(name)]
+            others = [name for name in names if not self._is_image(name)]
+            if images:
+                classes[class_name] = [f"{prefix}{class_name}/{name}" for name in _sorted(images)]
+                self._ignored.update(f"{_suffix(name)} files" for name in others)
+            elif others:
+                raise DataError(
+                    f"folder {self._root}/{prefix}{class_name} holds no image that Pillow can read, but "
+                    f"{_counts(others)}; the suffixes are {' '.join(self._suffixes)}. Convert the files, or move the "
+                    "folder away"
+                )
+            else:
+                self._ignored["empty folders"] += 1
+        direct = [entry.name for entry in _entries(os.path.join(self._root, split_folder)) if not _is_folder(entry)]
+        outside = sum(map(self._is_image, direct))
+        if not classes:
+            lying = f" ({outside:,} images lie directly in it)" if outside else ""
+            raise DataError(
+                f"folder {os.path.join(self._root, split_folder)} holds no images in subfolders{lying}; it needs one "
+                f"subfolder per class with files such as cat/1.png ({' '.join(self._suffixes)})"
+            )
+        self._ignored["images outside of the class folders"] += outside
+        return classes
+
+    def warn_ignored(self) -> None:
+        """Warns about what lies in the folder and is not read."""
+        ignored = [f"{n:,} {what}" for what, n in self._ignored.most_common() if n]
+        if ignored:
+            warnings.warn(f"folder {self._root}: not read: {', '.join(ignored[:20])}", stacklevel=4)
+
+    def _subfolders(self, relative: str) -> list[str]:
+        return sorted(entry.name for entry in _entries(os.path.join(self._root, relative)) if _is_folder(entry))
+
+    def _has_images(self, relative: str) -> bool:
+        return any(map(self._is_image, _walk(os.path.join(self._root, relative))))
+
+    def _is_image(self, name: str) -> bool:
+        return name.lower().endswith(self._suffixes)
 
 
-def _read_all(path: Path, images: ImageFiles) -> Split:
-    """Returns all images of a split, read into memory."""
-    tensors = [images[i][0] for i in range(len(images))]
-    sizes = {tuple(image.shape[1:]) for image in tensors}
-    if len(sizes) > 1:
-        examples = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:3])
-        raise DataError(
-            f"folder {path}: the images differ in size ({examples}, ...); give image_size=, the side in px to which "
-            "they are resized and cropped"
-        )
-    return Split(torch.stack(tensors), torch.tensor([label for _, label in images.files]))
+def _walk(folder: str) -> Iterator[str]:
+    """Yields the files in a folder and its subfolders, relative to it, without hidden ones.
 
-
-class ImageFiles(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
-    """A Dataset of image files, each read on demand.
-
-    Attributes:
-        files: Each file and its label.
+    Links to folders are followed, each folder once, but not to a folder that ``folder`` lies in.
     """
-
-    def __init__(self, files: Sequence[tuple[Path, int]], gray: bool, image_size: int | None) -> None:
-        self.files = files
-        self._gray, self._image_size = gray, image_size
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        file, label = self.files[index]
-        return _read_image(file, self._gray, self._image_size), label
-
-
-def _list_images(path: Path) -> ClassFiles:
-    """Returns the image files in each subfolder, without hidden ones."""
-    class_files = {
-        folder.name: sorted(file for file in folder.rglob("*") if _is_image(file.relative_to(folder), file))
-        for folder in _subfolders(path)
-    }
-    class_files = {name: files for name, files in class_files.items() if files}
-    if not class_files:
-        raise DataError(
-            f"folder {path} holds no images; it needs one subfolder per class with files such as cat/1.png "
-            f"({', '.join(sorted(IMAGE_SUFFIXES))})"
-        )
-    return class_files
+    pending, seen = [""], set(map(_identity, Path(folder).resolve().parents))
+    while pending:
+        relative = pending.pop()
+        path = os.path.join(folder, relative)
+        entries, identity = _entries(path), _identity(path)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        for entry in entries:
+            name = relative + entry.name
+            if _is_folder(entry):
+                pending.append(f"{name}/")
+            elif entry.name.lower() not in _SYSTEM_FILES:
+                yield name
 
 
-def _is_image(relative: Path, file: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in relative.parts)  # .ipynb_checkpoints, macOS's ._ files
-    return not is_hidden and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-
-
-def _subfolders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-
-
-@contextmanager
-def _open_image(file: Path) -> Iterator[Any]:
-    """Opens a file as a PIL image; raises DataError if PIL cannot read it."""
-    from PIL import Image, UnidentifiedImageError
-
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    """Returns what a folder holds, without hidden files: .ipynb_checkpoints, macOS's ._ files."""
     try:
-        with Image.open(file) as image:
-            yield image
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} cannot be read as an image: {error}") from None
+        with os.scandir(path) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"folder {path} cannot be read: {os_reason(error)}") from None
 
 
-def _is_gray(file: Path) -> bool:
-    with _open_image(file) as image:
-        return image.mode in ("1", "L", "LA")
+def _identity(path: str | Path) -> tuple[int, int]:
+    info = os.stat(path)
+    return info.st_dev, info.st_ino
 
 
-def _read_image(file: Path, gray: bool, image_size: int | None) -> torch.Tensor:
-    """Returns an image as uint8 (C, H, W)."""
-    from torchvision.transforms import functional
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
-    with _open_image(file) as image:
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"its values have more than 8 bits (mode {image.mode}); convert it to 8 bits first")
-        image = image.convert("L" if gray else "RGB")
-        if image_size is not None:
-            image = functional.center_crop(functional.resize(image, image_size), [image_size, image_size])
-        pixels: torch.Tensor = functional.pil_to_tensor(image)
-        return pixels
+
+def _sorted(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: name.split("/"))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()[:20] or "unnamed"
+
+
+def _counts(names: list[str]) -> str:
+    """Returns the number of files of each suffix, as text."""
+    counts = Counter(map(_suffix, names)).most_common()
+    return ", ".join(f"{n:,} {suffix} files" for suffix, n in counts[:10]) or "no files"

@@ -14,7 +14,8 @@ import torch
 
 from cnnzoo.data.datasets import Data, ImageData, Split
 from cnnzoo.data.idx import write_idx_folder
-from cnnzoo.data.named import FASHION_MNIST_CLASSES, SAMPLE_FOLDER, load_data
+from cnnzoo.data.named import FASHION_MNIST_CLASSES, SAMPLE_FOLDER
+from cnnzoo.data.registry import load_data
 
 SEED = 2012
 IMAGES_PER_CLASS = {"train": 600, "test": 100}

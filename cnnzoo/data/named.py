@@ -1,4 +1,4 @@
-"""Data sets by name: the search for their files, and their download by torchvision."""
+"""The named data sets: the search for their files, and their download by torchvision."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from cnnzoo.data.datasets import Data, ImageData, Split
-from cnnzoo.data.folder import load_folder
+from cnnzoo.data.datasets import ImageData, Split
 from cnnzoo.data.idx import IDX_FILES, find_idx_file, read_idx_folder
-from cnnzoo.errors import DataError, InputError, unknown
+from cnnzoo.data.registry import register_data
+from cnnzoo.errors import DataError
+from cnnzoo.files import cache_folder
 
 SAMPLE_FOLDER = Path(__file__).parent / "fashion_mnist_sample"
 FASHION_MNIST_CLASSES = (
@@ -51,60 +52,28 @@ IDX_SOURCES = {
 }
 
 
-def list_data() -> list[str]:
-    """Returns the names that ``load_data`` accepts, besides ``folder:PATH``."""
-    return sorted([*IDX_SOURCES, "fashion_mnist_sample", "cifar10"])
+@register_data("fashion_mnist")
+def load_fashion_mnist(*, root: str | None = None, download: bool = True) -> ImageData:
+    """Loads Fashion-MNIST; see ``load_data``."""
+    return _load_idx("fashion_mnist", root, download)
 
 
-def load_data(
-    name: str,
-    root: str | os.PathLike[str] | None = None,
-    *,
-    download: bool = True,
-    image_size: int | None = None,
-    stream: bool | None = None,
-) -> Data:
-    """Loads a data set by name.
-
-    The files of a named data set are searched for in ``root``, in the folder that the environment variable
-    ``CNNZOO_DATA`` names, in the cache (``~/.cache/cnnzoo``) and where system packages install them. If they are
-    in none of these, torchvision downloads them into the first.
-
-    Args:
-        name: ``"fashion_mnist"``, ``"fashion_mnist_sample"`` (ships with cnnzoo), ``"mnist"``, ``"cifar10"``, or
-            ``"folder:PATH"``: one subfolder per class, in PATH or in PATH/train and PATH/test (or val). A folder
-            without test images is split: every fifth image of each class, by name, becomes a test image.
-        root: The folder to search first, and to download to.
-        download: Whether missing files may be downloaded.
-        image_size: For folders: the shorter side of each image is resized to this many px, and the central square is
-            kept. Required if the images differ in size.
-        stream: For folders: whether images are read on demand (True) or all at once into memory (False); by default on
-            demand if they would take more than 2 GB.
-
-    Raises:
-        UnknownNameError: If no data set has that name.
-        DataError: If the files are neither found nor downloaded, or are damaged.
-        InputError: If ``image_size`` or ``stream`` is given for a named data set.
-    """
-    if name.startswith("folder:"):
-        return load_folder(Path(name.removeprefix("folder:")).expanduser(), image_size, stream)
-    if image_size is not None or stream is not None:
-        raise InputError(
-            "image_size= and stream= are for folder:PATH only; images of other data sets are resized during training"
-        )
-    if name == "fashion_mnist_sample":
-        return read_idx_folder(name, SAMPLE_FOLDER, FASHION_MNIST_CLASSES)
-    if name == "cifar10":
-        return _load_cifar10(root, download)
-    if name not in IDX_SOURCES:
-        raise unknown("data set", name, [*list_data(), "folder:PATH"])
-    return _load_idx(name, IDX_SOURCES[name], root, download)
+@register_data("mnist")
+def load_mnist(*, root: str | None = None, download: bool = True) -> ImageData:
+    """Loads MNIST; see ``load_data``."""
+    return _load_idx("mnist", root, download)
 
 
-def _data_folders(root: str | os.PathLike[str] | None) -> list[Path]:
+@register_data("fashion_mnist_sample")
+def load_sample() -> ImageData:
+    """Loads the sample of Fashion-MNIST that ships with cnnzoo."""
+    return read_idx_folder("fashion_mnist_sample", SAMPLE_FOLDER, FASHION_MNIST_CLASSES)
+
+
+def _data_folders(root: str | None) -> list[Path]:
     """Returns the folders to search, the first of which is the one to download to."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnnzoo"
-    return [*(Path(folder).expanduser() for folder in (root, os.environ.get("CNNZOO_DATA")) if folder), cache]
+    named = (Path(folder).expanduser() for folder in (root, os.environ.get("CNNZOO_DATA")) if folder)
+    return [*named, cache_folder()]
 
 
 def _download(torchvision_class: str, folder: Path) -> str:
@@ -118,8 +87,8 @@ def _download(torchvision_class: str, folder: Path) -> str:
     return ""
 
 
-def _load_idx(name: str, source: IdxSource, root: str | os.PathLike[str] | None, download: bool) -> ImageData:
-    data_folders = _data_folders(root)
+def _load_idx(name: str, root: str | None, download: bool) -> ImageData:
+    source, data_folders = IDX_SOURCES[name], _data_folders(root)
     candidates = [data_folder / folder for data_folder in data_folders for folder in ("", *source.folders)]
     candidates += [Path(folder) for folder in source.system_folders]
     for folder in candidates:
@@ -139,7 +108,9 @@ def _load_idx(name: str, source: IdxSource, root: str | os.PathLike[str] | None,
     )
 
 
-def _load_cifar10(root: str | os.PathLike[str] | None, download: bool) -> ImageData:
+@register_data("cifar10")
+def load_cifar10(*, root: str | None = None, download: bool = True) -> ImageData:
+    """Loads CIFAR-10; see ``load_data``."""
     from torchvision.datasets import CIFAR10
 
     candidates = _data_folders(root)

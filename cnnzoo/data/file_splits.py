@@ -1,0 +1,96 @@
+"""Training, validation and test images of a data set of files: which there are, and which classes they have."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+from cnnzoo.errors import DataError
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+SPLIT_HELP = "train (training), val (valid, validation) and test (testing)"
+_TEST_EVERY = 5  # every fifth image of a class is a test image, in a data set without test images
+
+ClassFiles = Mapping[str, Sequence[str]]  # class -> the names of its files
+
+
+def complete_splits(
+    where: str, splits: Mapping[str, ClassFiles], split: bool
+) -> tuple[tuple[str, ...], dict[str, ClassFiles]]:
+    """Returns the classes, sorted by name, and the files of ``train``, ``test`` and perhaps ``val``.
+
+    Without test images, the validation images are the test images; without either, every fifth image of each class.
+
+    Args:
+        where: Name of the data set, for messages.
+        splits: The files of each split that exists.
+        split: Whether the data set is to be trained on. If not, it needs no training images, and images that are not
+            split are both the training and the test images, as the same object.
+
+    Raises:
+        DataError: If there are no training images, a class has too few images to be split, the name of a class cannot
+            be printed, a split has a class that the training images lack, or there are fewer than two classes.
+    """
+    if "train" not in splits and split:
+        names = " and ".join(f"{name} images" for name in splits)
+        raise DataError(
+            f"{where} has {names}, but no training images; add them as train. To evaluate on all images, pass "
+            "split=False"
+        )
+    if "train" not in splits:  # only evaluated
+        source = "test" if "test" in splits else "val"
+        others = {name: class_files for name, class_files in splits.items() if name != source}
+        splits = {**others, "train": splits[source], "test": splits[source]}
+    elif not split and len(splits) == 1:
+        splits = {**splits, "test": splits["train"]}
+    classes = tuple(sorted(splits["train"]))
+    _check_class_names(where, {name for class_files in splits.values() for name in class_files})
+    if len(classes) < 2 and split:
+        raise DataError(
+            f"{where} has only one class, {classes[0]!r}, and a classifier needs at least two: put the images of each "
+            "class into a subfolder, or a row, of its own"
+        )
+    for split_name, class_files in splits.items():
+        if unknown_classes := sorted(set(class_files) - set(classes)):
+            raise DataError(
+                f"{where}: {split_name} has classes that train does not have: {_listed(unknown_classes)}. The classes "
+                f"of train are {_listed(classes)}; classes are matched by name"
+            )
+    if "test" in splits:
+        return classes, dict(splits)
+    if "val" in splits:
+        return classes, {"train": splits["train"], "test": splits["val"]}
+    return classes, _split_every_fifth(where, splits["train"])
+
+
+def _split_every_fifth(where: str, class_files: ClassFiles) -> dict[str, ClassFiles]:
+    if small := [name for name, files in class_files.items() if len(files) < _TEST_EVERY]:
+        raise DataError(
+            f"{where}: too few images of {_listed(small)} to split off test images (at least {_TEST_EVERY} per class); "
+            "add images, or split them yourself into train and test"
+        )
+    last = _TEST_EVERY - 1
+    return {
+        "train": {name: [f for i, f in enumerate(fs) if i % _TEST_EVERY != last] for name, fs in class_files.items()},
+        "test": {name: files[last::_TEST_EVERY] for name, files in class_files.items()},
+    }
+
+
+def _check_class_names(where: str, names: Iterable[str]) -> None:
+    """Raises DataError if a name of a class is empty, is not valid Unicode, or has control characters."""
+    for name in sorted(names):
+        kinds = {unicodedata.category(character) for character in name}
+        if not name or kinds & {"Cc", "Cs", "Zl", "Zp"}:
+            reason = "is not valid UTF-8" if "Cs" in kinds else "is empty or has control characters"
+            raise DataError(f"{where}: the name of the class {name[:200]!r} {reason}; rename it")
+
+
+def _listed(names: Sequence[str], shown: int = 20) -> str:
+    """Returns names as text of bounded length."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(name if len(name) <= 60 else f"{name[:60]}..." for name in names[:shown]) + more
