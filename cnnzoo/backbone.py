@@ -171,15 +171,16 @@ class Backbone(nn.Module):
             self._run_module(self.classifier, "classifier", x, record)
 
     def _run_module(self, module: nn.Module, name: str, x: torch.Tensor, record: _Record) -> torch.Tensor:
-        children = [(child, f"{name}.{key}") for key, child in module.named_children()]
         if name not in self._opened:
             x = module(x)
-        elif isinstance(module, Branches):
-            outs = [self._run_module(path, path_name, x, record) for path, path_name in children]
-            x = x if name in self._unfinished else module.merge_outputs(outs)
         else:
-            for child, child_name in children:
-                x = self._run_module(child, child_name, x, record)
+            children: Any = [(child, f"{name}.{key}") for key, child in module._modules.items()]
+            if isinstance(module, Branches):
+                outs = [self._run_module(path, path_name, x, record) for path, path_name in children]
+                x = x if name in self._unfinished else module.merge_outputs(outs)
+            else:
+                for child, child_name in children:
+                    x = self._run_module(child, child_name, x, record)
         if name in self._labels:
             record(self._labels[name], x)
         return x
@@ -196,9 +197,7 @@ class Backbone(nn.Module):
             label = next(label for inside, label in self._labels.items() if inside.startswith(f"{name}."))
             outer = label.rpartition("/")[0]
             hint = (
-                f"use the label {outer!r}, or Parallel for that block"
-                if outer
-                else f"it must be an nn.Sequential: {name}"
+                f"use the label {outer!r}, or Parallel for that block" if outer else f"{name} must be an nn.Sequential"
             )
             raise InputError(f"block {label!r} is inside a {type(module).__name__}, which only runs as a whole; {hint}")
         children = {}

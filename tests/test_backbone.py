@@ -202,6 +202,14 @@ def test_a_module_that_writes_in_place_without_saying_so() -> None:
     assert torch.equal(maps["conv1"], torch.relu(model.features[0](x)))
 
 
+def test_a_module_used_twice_runs_twice() -> None:
+    model = cnnzoo.create(_spec(*[Conv(2, kernel_size=3, padding=1)] * 3, Activation("tanh")), seed=0)
+    model.features[2], model.features[3] = model.features[0], model.features[1]
+    x = _images(model)
+    _require_equal(cnnzoo.features(model, ["conv3", "act3"], x), _hooked(model, ["conv3", "act3"], x))
+    assert torch.equal(cnnzoo.backbone(model, ["act3"])(x)["act3"], model(x))
+
+
 # --- channels and strides ---
 
 
@@ -502,7 +510,7 @@ def test_blocks_inside_a_module_that_only_runs_as_a_whole() -> None:
         "block 'gate/a' is inside a Gate, which only runs as a whole; use the label 'gate', or Parallel for that block"
     )
     model.features = Whole(*model.features)
-    with pytest.raises(InputError, match="block 'conv1' is inside a Whole, .* it must be an nn.Sequential: features"):
+    with pytest.raises(InputError, match="block 'conv1' is inside a Whole, .*; features must be an nn.Sequential"):
         cnnzoo.backbone(model, ["conv1"])
 
 
