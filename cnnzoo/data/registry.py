@@ -96,7 +96,7 @@ def load_data(name: str, root: str | os.PathLike[str] | None = None, **options: 
     if not isinstance(name, str):
         raise InputError(f"a data set is loaded by its name, a string, not {type(name).__name__}")
     kind, colon, argument = name.partition(":")
-    function = DATA[kind] if kind in DATA else None
+    function = DATA.get(kind)
     if function is None or (colon and not _positional(function)):
         hint = f" To load the folder of this name, write 'folder:{name}'." if os.path.isdir(name[:1000]) else ""
         raise UnknownNameError(f"{unknown('data set', name[:200], list_data())}{hint}")

@@ -56,8 +56,8 @@ def compute_logits(model: nn.Module, x: torch.Tensor, precision: str, num_classe
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] != num_classes:
         output = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InputError(
-            f"{type(unwrap(model)).__name__} returns {output} for {len(x)} image{'s' * (len(x) > 1)}, and there are {num_classes} "
-            f"classes; it must return one score per class, ({len(x)}, {num_classes})"
+            f"{type(unwrap(model)).__name__} returns {output} for {len(x)} image{'s' * (len(x) > 1)}, and "
+            f"there are {num_classes} classes; it must return one score per class, ({len(x)}, {num_classes})"
         )
     return logits.float()
 
