@@ -144,6 +144,7 @@ class CNN(nn.Module):
         self._require_unchanged()
         channels, height, width = self.spec.input
         first_conv, last_layer = end_layer_names(self)
+        self._versions = None  # not even tensor.data may have changed the weights unnoticed
         metadata = self.metadata.to_dict()
         preprocessing = metadata["preprocessing"] or {"input_size": list(self.spec.input)}
         decoding = preprocessing.pop("decoding", None)
