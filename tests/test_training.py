@@ -20,7 +20,7 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo.data import ImageData, StreamData, epoch_order
-from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
+from cnnzoo.errors import DataError, FileError, InputError, TrainingError, UnknownNameError
 from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.serialization import load_tensors, read_header, weights_sha256
 from cnnzoo.train import TensorBoard, evaluate, interval_95
@@ -681,3 +681,59 @@ def test_the_recipe_of_2012_is_the_papers(tiny_data: ImageData) -> None:
     data = tiny_data.subset(torch.arange(6))
     run = cnnzoo.Trainer(model, data, config.replace(epochs=1, schedule="constant", milestones=[]), show=False).fit()
     assert "test_acc_ten_crop" in run.metrics
+
+
+# --- validation images, and failures during an evaluation ---
+
+
+def test_validation_images_of_the_data(tmp_path: Path, tiny_data: ImageData) -> None:
+    """I10: patience and save_best use them; the test images are used once, at the end."""
+    seen: list[int] = []
+
+    class Record:
+        def on_eval(self, trainer, evaluation) -> None:
+            seen.append(evaluation.n)
+
+    data = dataclasses.replace(tiny_data, train=tiny_data.train[:60], val=tiny_data.train[60:80])
+    run = trained(data, PLAIN.replace(save_best=True), out=tmp_path, callbacks=[Record()])
+    assert seen == [20] * len(run.history) + [30]
+    assert all("val_acc" in entry for entry in run.history) and "test_acc" not in run.history[0]
+    assert (tmp_path / "best.safetensors").exists() and "test_acc" in run.metrics
+    with pytest.raises(InputError, match="tiny has validation images of its own; leave out val_size=10"):
+        cnnzoo.Trainer(plain_model(), data, PLAIN.replace(val_size=10))
+
+
+def test_a_failed_evaluation_loses_no_epoch(tmp_path: Path, tiny_data: ImageData) -> None:
+    """I8: the epoch is saved before its evaluation, which a resumed run repeats."""
+
+    class Samples(torch.utils.data.Dataset):
+        broken = False
+
+        def __init__(self, split) -> None:
+            self.split = split
+
+        def __len__(self) -> int:
+            return len(self.split)
+
+        def __getitem__(self, index: int):
+            if self.broken and index == 3:
+                raise DataError("3.png cannot be read as an image")
+            return self.split[index]
+
+    train, test = Samples(tiny_data.train), Samples(tiny_data.test)
+    data = StreamData("samples", train, test, tiny_data.classes, sha256="x")
+    config = PLAIN.replace(workers=0)
+    whole = trained(data, config, out=tmp_path / "whole")
+
+    class Break:
+        def on_step(self, trainer) -> None:
+            test.broken = trainer.step == 2 * trainer.steps_per_epoch  # before the evaluation of the second epoch
+
+    with pytest.raises(DataError, match=r"3\.png cannot be read"):
+        trained(data, config, out=tmp_path / "run", callbacks=[Break()])
+    test.broken = False
+    resumed = cnnzoo.Trainer.resume(tmp_path / "run", model=plain_model(), data=data, show=False)
+    assert resumed.step == 2 * resumed.steps_per_epoch and len(resumed.history) == 1
+    run = resumed.fit()
+    assert [entry["test_acc"] for entry in run.history] == [entry["test_acc"] for entry in whole.history]
+    assert torch.equal(parameters(run.model), parameters(whole.model))
