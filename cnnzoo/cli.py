@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +74,31 @@ _settings = click.option(
     multiple=True,
     help="A field of the recipe, such as lr=0.05 (repeatable); `cnnzoo recipes quick` lists them.",
 )
-_data = click.option("--data", default=SAMPLE, show_default=True, help="Name of a data set, or folder:PATH.")
-_data_size = click.option("--image-size", type=int, help="Image size in px for folder:PATH.")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing run.")
+
+
+def _data_options(default: str | None = SAMPLE, more_help: str = "") -> Callable[[Any], Any]:
+    """Adds --data, and the options of ``load_data``: those that are given are passed on as ``data_options``."""
+    options = (
+        click.option("--image-size", type=int, help="Shorter side in px that images are resized to, and cropped."),
+        click.option("--image-column", metavar="NAME", help="The column of images of csv: and hf:; default: file."),
+        click.option("--label-column", metavar="NAME", help="The column of labels of csv: and hf:; default: label."),
+        click.option("--skip-bad", is_flag=True, default=None, help="Leave out images that cannot be read."),
+    )
+    names = ("image_size", "image_column", "label_column", "skip_bad")
+
+    def add(command: Any) -> Any:
+        @functools.wraps(command)
+        def with_options(**arguments: Any) -> Any:
+            given = {name: value for name in names if (value := arguments.pop(name)) is not None}
+            return command(**arguments, data_options=given)
+
+        for option in reversed(options):
+            with_options = option(with_options)
+        help = f"Name of a data set, folder:PATH, csv:PATH or hf:NAME{more_help}."
+        return click.option("--data", default=default, show_default=default is not None, help=help)(with_options)
+
+    return add
 
 
 def _hub(command: Any) -> Any:
@@ -166,8 +191,7 @@ def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--baseline", default=-1, show_default=True, help="Index of the model that the ratios are relative to.")
 @click.option("--train", is_flag=True, help="Also train them, and compare the results.")
-@_data
-@_data_size
+@_data_options()
 @click.option("--recipe", default="quick", show_default=True, help="Name of a recipe, or a JSON file.")
 @_settings
 @click.option("--out", default="runs/compare", show_default=True, help="Folder for the runs and the picture.")
@@ -179,7 +203,7 @@ def compare(
     baseline: int,
     train: bool,
     data: str,
-    image_size: int | None,
+    data_options: dict[str, Any],
     recipe: str,
     settings: tuple[tuple[str, Any], ...],
     out: str,
@@ -199,7 +223,7 @@ def compare(
             click.echo(f"{report}\n")
         click.echo(comparison)
     if train:
-        images = load_data(data, image_size=image_size)
+        images = load_data(data, **data_options)
         if not as_json:
             click.echo(f"\ntraining on {len(images.train):,} images of {images.name}, recipe {recipe!r}")
         comparison = api.compare(
@@ -253,8 +277,7 @@ def verify(name: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("name", required=False)
 @_knobs
-@click.option("--data", help=f"Name of a data set, or folder:PATH; default: {SAMPLE}, or that of the resumed run.")
-@_data_size
+@_data_options(None, f"; default: {SAMPLE}, or that of the resumed run")
 @click.option("--recipe", help="Name of a recipe, or a JSON file; default: quick.")
 @_settings
 @click.option("--out", help="The run folder; default: runs/NAME.")
@@ -268,7 +291,7 @@ def train(
     name: str | None,
     knobs: tuple[tuple[str, Any], ...],
     data: str | None,
-    image_size: int | None,
+    data_options: dict[str, Any],
     recipe: str | None,
     settings: tuple[tuple[str, Any], ...],
     out: str | None,
@@ -287,7 +310,6 @@ def train(
     from cnnzoo.data import load_data
     from cnnzoo.train import lr_find
     from cnnzoo.train import recipe as recipe_
-    from cnnzoo.train.run_dir import RunDir
 
     if (name is None) == (resume is None):
         raise click.UsageError("give either the NAME of a model, or --resume RUN")
@@ -297,13 +319,15 @@ def train(
                 "--resume continues a run with its own settings: leave out --recipe, --set, --knob, --out, --seeds and "
                 "--find-lr"
             )
-        if data is None and image_size is not None:
-            data = RunDir.open(Path(resume)).info["data"]["name"]
-        images = None if data is None else load_data(data, image_size=image_size)
-        _print_run(api.Trainer.resume(resume, data=images).fit(), as_json, record, image_size)
+        if data is None and data_options:
+            raise click.UsageError(
+                "--resume loads the data of the run as it was loaded; give --data too to load others"
+            )
+        images = None if data is None else load_data(data, **data_options)
+        _print_run(api.Trainer.resume(resume, data=images).fit(), as_json, record)
         return
     assert name is not None
-    images = load_data(data or SAMPLE, image_size=image_size)
+    images = load_data(data or SAMPLE, **data_options)
     shapes = {"num_classes": len(images.classes), "in_channels": images.shape[0]}
     spec = api.resolve(name, **{**shapes, **dict(knobs)})
     config = recipe_(recipe or "quick", model=spec.name).replace(**dict(settings))
@@ -312,11 +336,11 @@ def train(
         click.echo(lr_find(api.create(spec, seed=config.seed), images, config))
     elif seeds:
         sweep = api.seed_sweep(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite)
-        _print_sweep(sweep, as_json, record, image_size)
+        _print_sweep(sweep, as_json, record)
     else:
         model = api.create(spec, seed=config.seed)
         run = api.Trainer(model, images, config, out=folder, overwrite=overwrite).fit()
-        _print_run(run, as_json, record, image_size)
+        _print_run(run, as_json, record)
 
 
 def _is_silent_rank() -> bool:
@@ -324,17 +348,16 @@ def _is_silent_rank() -> bool:
     return int(os.environ.get("RANK", "0")) > 0
 
 
-def _resume_hint(run: Run, image_size: int | None) -> str:
-    size = "" if image_size is None else f" --image-size {image_size}"
-    return f"interrupted; continue with: cnnzoo train --resume {run.path}{size}"
+def _resume_hint(run: Run) -> str:
+    return f"interrupted; continue with: cnnzoo train --resume {shlex.quote(str(run.path))}"
 
 
-def _print_run(run: Run, as_json: bool, record: str | None, image_size: int | None) -> None:
+def _print_run(run: Run, as_json: bool, record: str | None) -> None:
     if _is_silent_rank():
         return
     click.echo(json.dumps({**run.metrics, "history": list(run.history)}, indent=2) if as_json else str(run))
     if run.interrupted:
-        click.echo(_resume_hint(run, image_size), err=True)
+        click.echo(_resume_hint(run), err=True)
         sys.exit(130)
     if record is not None and run.path is not None:
         from cnnzoo.train import record as record_
@@ -342,12 +365,12 @@ def _print_run(run: Run, as_json: bool, record: str | None, image_size: int | No
         record_([run.path], Path(record))
 
 
-def _print_sweep(sweep: SeedSweep, as_json: bool, record: str | None, image_size: int | None) -> None:
+def _print_sweep(sweep: SeedSweep, as_json: bool, record: str | None) -> None:
     if _is_silent_rank():
         return
     click.echo(sweep.to_json() if as_json else str(sweep))
     if any(run.interrupted for run in sweep.runs):
-        click.echo(_resume_hint(sweep.runs[-1], image_size), err=True)
+        click.echo(_resume_hint(sweep.runs[-1]), err=True)
         sys.exit(130)
     if record is not None:
         from cnnzoo.train import record as record_
@@ -368,19 +391,31 @@ def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
 
 @main.command()
 @click.argument("model")
-@_data
-@_data_size
+@_data_options()
 @click.option(
     "--views", default="single", show_default=True, help="'single', 'flip', 'center', 'five_crop', 'ten_crop'."
 )
 @click.option("--crop-mode", help="'squash', 'center' or 'border'; default: as in training.")
+@click.option("--precision", default="fp32", show_default=True, help="'fp32', 'bf16', 'fp16' or 'auto'.")
 @_json
-def evaluate(model: str, data: str, image_size: int | None, views: str, crop_mode: str | None, as_json: bool) -> None:
-    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on a data set."""
-    from cnnzoo import api
-    from cnnzoo.data import load_data
+def evaluate(
+    model: str,
+    data: str,
+    data_options: dict[str, Any],
+    views: str,
+    crop_mode: str | None,
+    precision: str,
+    as_json: bool,
+) -> None:
+    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on the test images of a data set.
 
-    evaluation = api.evaluate(model, load_data(data, image_size=image_size), views=views, crop_mode=crop_mode)
+    Of a folder or table without test images, every image is used, except if MODEL was trained on it.
+    """
+    from cnnzoo import api
+
+    network = api.load_network(model)
+    images = api.load_test_data(data, network, **data_options)
+    evaluation = api.evaluate(network, images, views=views, crop_mode=crop_mode, precision=precision)
     click.echo(evaluation.to_json() if as_json else str(evaluation))
 
 

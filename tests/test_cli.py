@@ -161,11 +161,14 @@ def test_a_run_on_a_folder_is_resumed(run, tmp_path: Path) -> None:
 
     model = cnnzoo.create("lenet", num_classes=2)
     cnnzoo.Trainer(model, data, cnnzoo.TrainConfig(epochs=2), out="r", callbacks=[Stop()], show=False).fit()
-    done = run("train", "--resume", "r")
-    assert done.exit_code == 1 and "the images differ in size" in done.stderr
+    assert json.loads(Path("r/train.json").read_text())["data"]["options"] == {"image_size": 28}
     shutil.copytree("r", "s")
-    for again in (("r", "--data", "folder:pets"), ("s",)):
-        done = run("train", "--resume", *again, "--image-size", "28")
+    done = run("train", "--resume", "r", "--image-size", "28")
+    assert done.exit_code == 2 and "--resume loads the data of the run as it was loaded; give --data" in done.stderr
+    done = run("train", "--resume", "r", "--data", "folder:pets")
+    assert done.exit_code == 1 and "the images differ in size" in done.stderr
+    for again in (("r", "--data", "folder:pets", "--image-size", "28"), ("s",)):
+        done = run("train", "--resume", *again)
         assert done.exit_code == 0, done.stderr
 
 

@@ -156,7 +156,7 @@ def test_no_local_path_is_uploaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     push, pull = connect(one_hub, tmp_path)
-    data = dataclasses.replace(tiny_data, name=f"folder:{tmp_path}/shoes")
+    data = dataclasses.replace(tiny_data, name=f"folder:{tmp_path}/shoes", options={"root": str(tmp_path / "sets")})
     out = tmp_path / "run"
     command = ["/opt/bin/cnnzoo", "train", "tiny", "--data", data.name, f"--out={out}", "--set", "epochs=1"]
     monkeypatch.setattr(sys, "argv", command)
@@ -164,6 +164,7 @@ def test_no_local_path_is_uploaded(
     push(out, REPO)
     folder = pull(REPO)
     info = read_json(folder / "train.json")
+    assert info["data"]["options"] == {"root": "sets"}
     assert info["data"]["name"] == "folder:shoes" and info["data"]["sha256"] == data.sha256
     (session,) = info["sessions"]
     assert session["command"] == "cnnzoo train tiny --data folder:shoes --out=run --set epochs=1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -20,8 +21,9 @@ _MAX_MEMORY = 2_000_000_000  # bytes of decoded images; more are read on demand
 def load_image_files(
     name: str,
     splits: Mapping[str, ClassFiles],
-    make_files: Callable[[str, list[str], list[int]], ImageFiles],
+    make_files: Callable[[str, list[Any], list[int]], ImageFiles],
     *,
+    classes: Sequence[str] = (),
     cache_key: str,
     decoding: Decoding,
     split: bool,
@@ -34,6 +36,7 @@ def load_image_files(
         name: Name of the data set.
         splits: The files of each split that exists.
         make_files: Returns the files of a split from its name, their names and their labels.
+        classes: As for ``complete_splits``.
         cache_key: Under which the scan is remembered.
         decoding: How the files are decoded.
         split: As for ``complete_splits``.
@@ -44,7 +47,7 @@ def load_image_files(
         DataError: As for ``complete_splits`` and ``scan``; or if the images differ in size, unless they are only
             evaluated (``split=False``).
     """
-    classes, class_files = complete_splits(name, splits, split)
+    classes, class_files = complete_splits(name, splits, split, classes)
     is_whole = class_files["train"] is class_files["test"]
     files = {
         split_name: _with_labels(split_name, names, classes, make_files)
@@ -81,9 +84,9 @@ def _with_labels(
     split_name: str,
     class_files: ClassFiles,
     classes: Sequence[str],
-    make_files: Callable[[str, list[str], list[int]], ImageFiles],
+    make_files: Callable[[str, list[Any], list[int]], ImageFiles],
 ) -> ImageFiles:
-    names, labels = list[str](), list[int]()
+    names, labels = list[Any](), list[int]()
     for label, class_name in enumerate(classes):
         files = class_files.get(class_name, ())
         names += files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from cnnzoo.errors import DataError
 
@@ -16,13 +17,13 @@ SPLIT_OF_NAME = {name: split for split, names in SPLIT_NAMES.items() for name in
 SPLIT_HELP = "train (training), val (valid, validation) and test (testing)"
 _TEST_EVERY = 5  # every fifth image of a class is a test image, in a data set without test images
 
-ClassFiles = Mapping[str, Sequence[str]]  # class -> the names of its files
+ClassFiles = Mapping[str, Sequence[Any]]  # class -> its files: names, or numbers of rows
 
 
 def complete_splits(
-    where: str, splits: Mapping[str, ClassFiles], split: bool
+    where: str, splits: Mapping[str, ClassFiles], split: bool, classes: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, ClassFiles]]:
-    """Returns the classes, sorted by name, and the files of ``train``, ``test`` and perhaps ``val``.
+    """Returns the classes, and the files of ``train``, ``test`` and perhaps ``val``.
 
     Without test images, the validation images are the test images; without either, every fifth image of each class.
 
@@ -31,6 +32,7 @@ def complete_splits(
         splits: The files of each split that exists.
         split: Whether the data set is to be trained on. If not, it needs no training images, and images that are not
             split are both the training and the test images, as the same object.
+        classes: The classes, in order; by default those of the training images, sorted by name.
 
     Raises:
         DataError: If there are no training images, a class has too few images to be split, the name of a class cannot
@@ -48,19 +50,19 @@ def complete_splits(
         splits = {**others, "train": splits[source], "test": splits[source]}
     elif not split and len(splits) == 1:
         splits = {**splits, "test": splits["train"]}
-    classes = tuple(sorted(splits["train"]))
-    _check_class_names(where, {name for class_files in splits.values() for name in class_files})
-    if len(classes) < 2 and split:
-        raise DataError(
-            f"{where} has only one class, {classes[0]!r}, and a classifier needs at least two: put the images of each "
-            "class into a subfolder, or a row, of its own"
-        )
+    classes = tuple(classes or sorted(splits["train"]))
+    _check_class_names(where, {*classes, *(name for class_files in splits.values() for name in class_files)})
     for split_name, class_files in splits.items():
         if unknown_classes := sorted(set(class_files) - set(classes)):
             raise DataError(
                 f"{where}: {split_name} has classes that train does not have: {_listed(unknown_classes)}. The classes "
                 f"of train are {_listed(classes)}; classes are matched by name"
             )
+    if len(classes) < 2 and split:
+        raise DataError(
+            f"{where} has only one class, {classes[0]!r}, and a classifier needs at least two: put the images of each "
+            "class into a subfolder, or a row, of its own"
+        )
     if "test" in splits:
         return classes, dict(splits)
     if "val" in splits:

@@ -22,7 +22,10 @@ Transform = Callable[[torch.Tensor], torch.Tensor]
 class ImageFiles(Dataset[tuple[torch.Tensor, int]]):
     """A Dataset of image files: pairs (uint8 (C, H, W), label); a slice or a tensor selects several.
 
-    Subclasses say where the files are.
+    Subclasses say where the files are. They are decoded as RGB with ``Decoding()``, until ``with_decoding`` is called.
+
+    Args:
+        labels: The label of each file.
 
     Attributes:
         labels: Integers (N,).
@@ -33,9 +36,9 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int]]):
 
     _columns: tuple[str, ...] = ("labels",)  # the attributes with an element per image
 
-    def __init__(self, labels: Sequence[int], decoding: Decoding, channels: int) -> None:
+    def __init__(self, labels: Sequence[int]) -> None:
         self.labels = compact_ints(labels)
-        self.decoding, self.channels = decoding, channels
+        self.decoding, self.channels = Decoding(), 3
         self.transform: Transform | None = None
 
     def name(self, i: int) -> str:
@@ -104,8 +107,6 @@ class LocalFiles(ImageFiles):
         root: The folder that names are relative to.
         names: The path of each file, relative to ``root``, with ``/``.
         labels: The label of each file.
-        decoding: How the files are decoded.
-        channels: 1 for gray, 3 for RGB.
 
     Attributes:
         root: The folder.
@@ -113,15 +114,8 @@ class LocalFiles(ImageFiles):
 
     _columns = ("labels", "_folders", "_starts", "_lengths")
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        names: Iterable[str],
-        labels: Sequence[int],
-        decoding: Decoding = Decoding(),  # noqa: B008  # frozen
-        channels: int = 3,
-    ) -> None:
-        super().__init__(labels, decoding, channels)
+    def __init__(self, root: str | os.PathLike[str], names: Iterable[str], labels: Sequence[int]) -> None:
+        super().__init__(labels)
         self.root = os.fspath(root)
         content, folders = bytearray(), dict[str, int]()
         folder_indices, starts, lengths = list[int](), list[int](), list[int]()

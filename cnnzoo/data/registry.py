@@ -17,7 +17,7 @@ DataFunction = TypeVar("DataFunction", bound=Callable[..., Data])
 
 def _import_data_sets() -> None:
     """Imports the modules that register the data sets of cnnzoo."""
-    for module in ("named", "folder"):
+    for module in ("named", "folder", "table", "hub"):
         importlib.import_module(f"cnnzoo.data.{module}")
 
 
@@ -69,8 +69,8 @@ def load_data(name: str, root: str | os.PathLike[str] | None = None, **options: 
       PATH/test, PATH/val are the test images; without either, every fifth image of each class, by name.
     - ``"csv:PATH"``: a table of image files and labels, with a header. ``image_column="file"`` has paths relative to
       the table, ``label_column="label"`` the classes; a column ``split``, if any, has ``train``, ``val`` or ``test``.
-    - ``"hf:NAME"``: a data set of the Hugging Face Hub, or a folder of its files, through the package ``datasets``.
-      ``image_column=`` and ``label_column=`` choose columns by name if there are several.
+    - ``"hf:NAME"`` or ``"hf:NAME:CONFIG"``: a data set of the Hugging Face Hub, or a folder of such files, through the
+      package ``datasets``. ``image_column=`` and ``label_column=`` choose the columns if their types do not.
     - names that you or a plugin added with ``register_data``, with options of their own.
 
     Options of images from files (folder, csv, hf):
@@ -96,10 +96,10 @@ def load_data(name: str, root: str | os.PathLike[str] | None = None, **options: 
     if not isinstance(name, str):
         raise InputError(f"a data set is loaded by its name, a string, not {type(name).__name__}")
     kind, colon, argument = name.partition(":")
-    function = DATA.get(kind)
-    if function is None or (colon and not _positional(function)):
+    if kind not in DATA or (colon and not _positional(DATA[kind])):
         hint = f" To load the folder of this name, write 'folder:{name}'." if os.path.isdir(name[:1000]) else ""
         raise UnknownNameError(f"{unknown('data set', name[:200], list_data())}{hint}")
+    function = DATA[kind]
     if (parameter := _positional(function)) and not argument:
         raise InputError(f"{kind!r} needs to be followed by {parameter.name.upper()}: {kind}:{parameter.name.upper()}")
     if root is not None:

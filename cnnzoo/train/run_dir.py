@@ -58,8 +58,8 @@ class RunDir:
 
     Attributes:
         path: The folder.
-        info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``), ``sessions``
-            (``step``, ``command`` and ``machine`` of the start, at step 0, and of each resume), and
+        info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``, ``options``,
+            ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each resume), and
             ``initial_provenance`` if the initial weights were not random.
     """
 
@@ -107,13 +107,14 @@ class RunDir:
 
         Args:
             config: The settings.
-            data: Name, checksum and classes of the data.
+            data: Name, checksum, classes, options and skipped images of the data.
             description: What ``cnnzoo.modules.describe`` returns of the model.
             initial_provenance: Where the initial weights come from, None if they are random.
         """
         for name in RUN_DIR_FILES:
             remove_file(self.path / name)
-        self.info = {"config": config.to_dict(), "data": dict(data), "sessions": [_session(0)]}
+        data = {**data, "options": _plain_or_none(data.get("options", {}))}
+        self.info = {"config": config.to_dict(), "data": data, "sessions": [_session(0)]}
         if initial_provenance is not None:
             self.info["initial_provenance"] = dict(initial_provenance)
         write_json(self.path / TRAIN_FILE, self.info)
@@ -199,13 +200,30 @@ class RunDir:
         return build_model(read_json(self.path / CONFIG_FILE))
 
     def load_data(self) -> Data:
-        """Returns the data of the run, by its name."""
-        return load_data(self.info["data"]["name"])
+        """Returns the data of the run, loaded by its name with the options that it was loaded with.
+
+        Raises:
+            InputError: If the options could not be written to train.json.
+        """
+        data = self.info["data"]
+        options = data.get("options", {})
+        if not isinstance(options, dict):
+            raise InputError(f"{data['name']} was loaded with options that train.json cannot hold; pass data=")
+        return load_data(data["name"], **options)
 
     def require_same_data(self, data: Data) -> None:
         """Raises InputError if a data set has another checksum than that of the run."""
         if data.sha256 != self.info["data"]["sha256"]:
             raise InputError(f"{data.name} is not the data of the run in {self.path}: its checksum differs")
+
+
+def _plain_or_none(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns options as they are read from JSON; None if JSON cannot hold them."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(options)))
+    except (TypeError, ValueError):
+        return None
+    return plain if plain == options else None
 
 
 def _session(step: int) -> dict[str, Any]:

@@ -445,7 +445,13 @@ class Trainer:
         if (run_dir := self._writable_run_dir) is None:
             return
         if self._checkpoint is None:
-            data = {"name": self.data.name, "sha256": self._data_sha256, "classes": list(map(str, self.data.classes))}
+            data = {
+                "name": self.data.name,
+                "sha256": self._data_sha256,
+                "classes": list(map(str, self.data.classes)),
+                "options": self.data.options,
+                "skipped": list(self.data.skipped),
+            }
             run_dir.create(self.config, data, describe(self.model), self._initial_provenance)
         else:
             run_dir.add_session(self.step)

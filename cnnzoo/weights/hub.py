@@ -268,6 +268,8 @@ def _without_local_paths(file: Path, temporary: Path) -> Path:
     info = read_json(file)
     if isinstance(data := info.get("data"), dict):
         data["name"] = strip_local_paths(str(data.get("name")))
+        if isinstance(options := data.get("options"), dict):
+            data["options"] = {k: strip_local_paths(v) if isinstance(v, str) else v for k, v in options.items()}
     for session in info.get("sessions") or ():
         if isinstance(session, dict):
             session["command"] = shlex.join(map(strip_local_paths, shlex.split(str(session.get("command")))))
