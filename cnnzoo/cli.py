@@ -407,9 +407,9 @@ def evaluate(
     precision: str,
     as_json: bool,
 ) -> None:
-    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on the test images of a data set.
+    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on the images of a data set.
 
-    Of a folder or table without test images, every image is used, except if MODEL was trained on it.
+    These are its test images. Of a folder or table without any, every image is used, unless MODEL was trained on it.
     """
     from cnnzoo import api
 
