@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import pickle
 import struct
+import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -301,7 +302,8 @@ def test_resize_equals_pil_bit_for_bit(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("large", [True, False], ids=["PIL", "matrix product"])
 def test_resize_equals_pil_in_either_order(interpolation: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of the two directions is Pillow 13's, for random sizes that shrink, grow, or do both."""
-    monkeypatch.setattr("cnnzoo.data.resize._LARGE", 0 if large else 1 << 40)
+    module = sys.modules["cnnzoo.data.resize"]  # the attribute of cnnzoo.data is the function
+    monkeypatch.setattr(module, "_LARGE", 0 if large else 1 << 40)
     rng = np.random.default_rng(0)
     for before in rng.integers(1, 120, (60, 2)):
         pixels = rng.integers(0, 256, before, dtype=np.uint8)
