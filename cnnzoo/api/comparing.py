@@ -99,6 +99,7 @@ def _compare_counts(
 
 def _is_registered(source: Source | nn.Module | CountReport) -> bool:
     """Returns whether a network equals the registered one of its name, to which published figures apply."""
+    source = unwrap(source) if isinstance(source, nn.Module) else source
     if isinstance(source, CNN):
         source = source.spec
     if isinstance(source, Spec):
@@ -109,7 +110,7 @@ def _is_registered(source: Source | nn.Module | CountReport) -> bool:
 def _trainable_network(source: Source | nn.Module | CountReport, data: Data) -> nn.Module:
     """Returns a network of its own to train, so that the caller's is not changed."""
     if isinstance(source, nn.Module):
-        return copy.deepcopy(source)
+        return copy.deepcopy(unwrap(source))
     if isinstance(source, CountReport):
         raise InputError("compare trains names, Specs and modules, and a CountReport has no weights")
     return create(resolve(source, num_classes=len(data.classes), in_channels=data.shape[0]), seed=0)

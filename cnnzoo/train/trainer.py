@@ -59,7 +59,8 @@ class Trainer:
     The processes of torchrun train one network together: each takes its share of every batch, and rank 0 writes.
 
     Args:
-        model: Any module that returns class scores (N, classes) for images (N, C, H, W).
+        model: Any module that returns class scores (N, classes) for images (N, C, H, W). Of a compiled module, or one
+            in ``nn.DataParallel`` or ``nn.parallel.DistributedDataParallel``, the module inside is trained.
         data: The data set; its images are resized to the network's input.
         config: The settings; by default ``TrainConfig()``.
         out: The run folder; None writes nothing.
@@ -110,10 +111,10 @@ class Trainer:
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> None:
-        self.model, self.config = model, TrainConfig() if config is None else config
+        self.config = TrainConfig() if config is None else config
         for argument, value in (("model", model), ("data", data), ("config", self.config)):
             checks.require_type(argument, value)
-        checks.require_trainable(model, self.config)
+        self.model = model = checks.unwrap_trainable(model, self.config)
         self.distributed = DistributedContext.current()
         self.device = self.distributed.resolve_device(self.config.device)
         self.precision = resolve_precision(self.config.precision, self.device)
@@ -128,6 +129,7 @@ class Trainer:
 
         description = describe(model)
         self.name = description.get("architecture", type(model).__name__)
+        checks.warn_about_frozen_norms(model, self.config, self.name)
         checks.require_matching(self.name, description.get("in_channels"), description.get("num_classes"), data)
         input_size = description.get("pretrained_cfg", {}).get("input_size") or data.shape
         self.size = int(input_size[1]), int(input_size[2])
@@ -453,7 +455,9 @@ class Trainer:
                 "options": self.data.options,
                 "skipped": list(self.data.skipped),
             }
-            run_dir.create(self.config, data, describe(self.model), self._initial_provenance)
+            description = describe(self.model)
+            provenance.warn_about_missing_spec(self.model, description, self.name, run_dir.path)
+            run_dir.create(self.config, data, description, self._initial_provenance)
         else:
             run_dir.add_session(self.step)
         run_dir.write_history(self.history)
