@@ -4,9 +4,10 @@ from cnnzoo.data.augment import Augmentation
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
-from cnnzoo.data.loaders import derive_seed, epoch_order, has_samples, make_loader
+from cnnzoo.data.loaders import epoch_order, has_samples, make_loader
 from cnnzoo.data.registry import list_data, load_data, register_data
 from cnnzoo.data.resize import resize
+from cnnzoo.data.seeding import derive_seed
 
 __all__ = [
     "Augmentation",

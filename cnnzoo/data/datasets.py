@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
+from cnnzoo.data.seeding import derive_seed, seeded
 from cnnzoo.data.statistics import CHUNK, compute_color_components, compute_mean_std
 from cnnzoo.errors import DataError, InputError
 
@@ -233,10 +234,11 @@ class StreamData:
     @cached_property
     def _first_images(self) -> torch.Tensor:
         """The first training image, or the first batch, (N, C, H, W)."""
-        if isinstance(self.train, Dataset):
-            return self.train[0][0].unsqueeze(0)  # type: ignore[no-any-return]
-        images: torch.Tensor = next(iter(self.train))[0]
-        return images
+        with seeded(derive_seed("first")):  # a random sample is the same in each process
+            if isinstance(self.train, Dataset):
+                return self.train[0][0].unsqueeze(0)  # type: ignore[no-any-return]
+            images: torch.Tensor = next(iter(self.train))[0]
+            return images
 
     def _statistics_images(self) -> Iterator[torch.Tensor]:
         """Yields evenly spaced training images, or the first batch, (N, C, H, W) each."""
@@ -245,7 +247,9 @@ class StreamData:
             return
         n = len(self.train)  # type: ignore[arg-type]
         for i in range(0, n, max(1, n // _STATISTICS_IMAGES)):
-            yield self.train[i][0].unsqueeze(0)
+            with seeded(derive_seed("statistics", i)):
+                image = self.train[i][0]
+            yield image.unsqueeze(0)
 
     @property
     def shape(self) -> tuple[int, int, int]:

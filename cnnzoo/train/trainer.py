@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from cnnzoo.data import Data, derive_seed
+from cnnzoo.data.loaders import LoaderCache
 from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reuse_memory, seed
 from cnnzoo.files import CURVES_FILE
 from cnnzoo.initializers import initialize
@@ -125,6 +126,7 @@ class Trainer:
         self._tested_step = -1
         self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
         self._evaluations: dict[str, Evaluation] = {}
+        self._loaders = LoaderCache()  # of the evaluations
         self._initial_provenance = None if self.config.init else provenance.initial_provenance(model)
 
         description = describe(model)
@@ -215,6 +217,8 @@ class Trainer:
                     self._save_checkpoint()
                 run = self._finish(interrupted=self.step < self.total_steps and not self._should_stop)
             finally:
+                self._batches.close()
+                self._loaders.close()
                 run_callbacks(self.callbacks, "on_end", self, run)
         return run
 
@@ -398,6 +402,7 @@ class Trainer:
             precision=precision,
             workers=self.config.workers,
             distributed=self.distributed,
+            loaders=self._loaders,
         )
         self._evaluations[name] = evaluation
         run_callbacks(self.callbacks, "on_eval", self, evaluation)
