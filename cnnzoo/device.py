@@ -17,13 +17,15 @@ from cnnzoo.version import __version__
 
 
 def resolve_device(name: str) -> torch.device:
-    """Returns the device of a name such as ``"cuda:1"``; ``"auto"`` is a GPU if there is one, else the CPU.
+    """Returns the device of a name such as ``"cuda:1"``; ``"auto"`` is a GPU (CUDA, or Apple's) if there is one, else
+    the CPU.
 
     Raises:
         InputError: If this machine has no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        names = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((name for name, available in names.items() if available), "cpu"))
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -42,13 +44,25 @@ def seed(device: torch.device, value: int) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(value)
+    elif device.type == "mps":
+        torch.mps.manual_seed(value)
 
 
 @contextmanager
 def forked_rng(device: torch.device) -> Iterator[None]:
     """Restores the random state of the CPU and of a device at the end."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+    mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        if mps_state is not None:
+            torch.mps.set_rng_state(mps_state)
+
+
+def has_float64(device: torch.device) -> bool:
+    """Returns whether a device computes in float64, which Apple's GPUs do not."""
+    return device.type != "mps"
 
 
 @contextmanager

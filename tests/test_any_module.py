@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
 import signal
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -20,11 +22,15 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import cnnzoo
-from cnnzoo.data import ImageData, Split, StreamData, make_loader
+from cnnzoo import device
+from cnnzoo.data import ImageData, Split, StreamData, make_loader, resize
 from cnnzoo.errors import ChangedModuleError, DataError, InputError, WeightsError
 from cnnzoo.initializers import initialize
 from cnnzoo.modules import unwrap
 from cnnzoo.serialization import load_tensors
+from cnnzoo.train.batches import TrainBatches, find_batch_of_one
+from cnnzoo.train.distributed import DistributedContext
+from cnnzoo.train.precision import resolve_precision
 
 QUICK = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, momentum=0.5, precision="fp32")
 
@@ -300,6 +306,191 @@ def test_norms_frozen_by_the_config_are_not_warned_about(
     model.get_submodule("body.1").requires_grad_(True)
     trained(model, tiny_data)
     assert not recwarn
+
+
+# --- batches of one image ---
+
+
+def flat_norm() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+def pooled_norm() -> nn.Module:
+    torch.manual_seed(0)
+    pooled = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(4))
+    return nn.Sequential(pooled, nn.Flatten(), nn.Linear(4, 3))
+
+
+def spatial_norm() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+
+
+def branching_norm() -> nn.Module:
+    """Cannot run on the meta device, since it reads a value."""
+
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = flat_norm()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x if float(x.sum()) > -1e9 else -x)
+
+    return Branching()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 89}, "the last batch of an epoch of 90 images has 1; choose batch_size=90 or drop_last=True"),
+        (
+            {"batch_size": 40, "accumulation_steps": 10},
+            "the last batch of an epoch of 90 images has 10, of which a process runs one alone (processes=1, "
+            "accumulation_steps=10); choose batch_size=45 or drop_last=True",
+        ),
+        ({"batch_size": 1}, "a batch has 1; choose batch_size=2"),
+        (
+            {"batch_size": 30, "accumulation_steps": 30},
+            "a batch has 30, of which a process runs one alone (processes=1, accumulation_steps=30); choose "
+            "fewer accumulation_steps",
+        ),
+    ],
+)
+@pytest.mark.parametrize("build", [flat_norm, pooled_norm, branching_norm])
+def test_batch_norm_of_one_image_is_known_before_the_first_step(
+    build: Callable[[], nn.Module], changes: Any, message: str, tmp_path: Path, tiny_data: ImageData
+) -> None:
+    """T8: and leaves no trace."""
+    model = build()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(InputError) as error:
+        trained(model, tiny_data, QUICK.replace(**changes), out=tmp_path / "run")
+    assert str(error.value).endswith(f"needs more than one value per channel, and {message}")
+    assert not (tmp_path / "run").exists()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_one_image_is_enough_for_maps_and_for_frozen_norms(tiny_data: ImageData) -> None:
+    config = QUICK.replace(batch_size=89, epochs=1)
+    assert trained(spatial_norm(), tiny_data, config).history
+    assert trained(flat_norm(), tiny_data, config.replace(freeze=["2"])).history
+    with_trial = trained(flat_norm(), tiny_data, QUICK.replace(batch_size=89, drop_last=True))
+    assert int(with_trial.model.get_buffer("2.num_batches_tracked")) == 2  # one per step, none of the trial
+
+
+def test_the_hint_is_followed(tiny_data: ImageData) -> None:
+    for changes in ({"batch_size": 90}, {"batch_size": 45, "accumulation_steps": 10}, {"batch_size": 2}):
+        assert trained(flat_norm(), tiny_data, QUICK.replace(**changes, epochs=1)).history
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("accumulation_steps", [1, 2, 3])
+def test_batches_of_one_are_found(processes: int, accumulation_steps: int, tiny_data: ImageData) -> None:
+    """For all sizes, what the batches of all processes are."""
+    for n, batch_size, drop_last in itertools.product(range(1, 12), range(accumulation_steps, 8), (False, True)):
+        config = QUICK.replace(batch_size=batch_size, accumulation_steps=accumulation_steps, drop_last=drop_last)
+        if drop_last and n < batch_size:
+            continue
+        data = ImageData("some", tiny_data.train[:n], tiny_data.test, tiny_data.classes)
+        sizes = []
+        for rank in range(processes):
+            batches = TrainBatches(
+                data,
+                config,
+                preprocessing=None,
+                color_components=None,
+                device=torch.device("cpu"),
+                distributed=DistributedContext(rank, processes),
+            )
+            sizes += [len(micro_batch.indices) for step in batches._plan(0, 0) for micro_batch in step]
+        assert (find_batch_of_one(n, config, processes) is not None) == (min(sizes) == 1)
+
+
+def test_the_last_images_of_an_epoch_are_left_out(tmp_path: Path, tiny_data: ImageData) -> None:
+    seen: list[int] = []
+
+    class Watch:
+        def on_epoch(self, trainer: cnnzoo.Trainer, entry: Any) -> None:
+            seen.append(trainer.step)
+
+    config = QUICK.replace(batch_size=40, drop_last=True, epochs=3, schedule="cosine", mixup=0.2)
+    trainer = cnnzoo.Trainer(plain_model(), tiny_data, config, callbacks=[Watch()], show=False)
+    assert (trainer.steps_per_epoch, trainer.total_steps) == (2, 6)
+    whole = trainer.fit()
+    assert seen == [2, 4, 6]
+    for step in (1, 2, 3, 5):
+        folder = tmp_path / str(step)
+        stopped = trained(plain_model(), tiny_data, config, out=folder, callbacks=[StopAt(step)])
+        assert stopped.interrupted
+        again = cnnzoo.Trainer.resume(folder, model=plain_model(), data=tiny_data, show=False).fit()
+        assert torch.equal(state(again.model), state(whole.model))
+    with pytest.raises(
+        InputError, match="tiny has 90 training images, and drop_last=True leaves none of them with bat"
+    ):
+        cnnzoo.Trainer(plain_model(), tiny_data, QUICK.replace(batch_size=91, drop_last=True))
+    images, labels = tiny_data.train.images, tiny_data.train.labels
+    stream = StreamData("batches", [(images, labels)], [(images, labels)], tiny_data.classes)
+    with pytest.raises(InputError, match="batches yields batches, which are used as they come; leave out drop_last"):
+        cnnzoo.Trainer(plain_model(), stream, QUICK.replace(drop_last=True))
+
+
+# --- devices ---
+
+
+def test_an_apple_gpu_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T12, imitated."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    mps = device.resolve_device("auto")
+    assert mps == torch.device("mps") and not device.has_float64(mps)
+    assert resolve_precision("auto", mps) == "fp32"
+    assert DistributedContext(0, 2).resolve_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device.resolve_device("auto") == torch.device("cuda")
+
+
+def test_the_random_state_of_an_apple_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[object] = []
+    monkeypatch.setattr(torch.mps, "manual_seed", seeds.append)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: "state")
+    monkeypatch.setattr(torch.mps, "set_rng_state", seeds.append)
+    with device.forked_rng(torch.device("mps")):
+        device.seed(torch.device("mps"), 7)
+    assert seeds == [7, "state"]
+
+
+def test_images_are_resized_on_the_cpu_where_there_is_no_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(0, 256, (2, 3, 20, 30), dtype=torch.uint8)
+    expected = resize(images, (12, 9))
+    moved: list[str] = []
+
+    class OnGpu(torch.Tensor):
+        """A tensor that says when it is moved to the CPU, and does nothing else."""
+
+        def cpu(self) -> torch.Tensor:  # type: ignore[override]
+            moved.append("cpu")
+            return self.as_subclass(torch.Tensor)
+
+    module = sys.modules["cnnzoo.data.resize"]  # the attribute of cnnzoo.data is the function
+    monkeypatch.setattr(module, "has_float64", lambda _: bool(moved))
+    assert torch.equal(resize(images.as_subclass(OnGpu), (12, 9)), expected) and moved == ["cpu"]
+
+
+def test_sync_batch_norm_needs_gpus(
+    tiny_spec: cnnzoo.Spec, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained(cnnzoo.create(tiny_spec, seed=0), tiny_data, QUICK.replace(sync_batch_norm=True))
+    plain = trained(cnnzoo.create(tiny_spec, seed=0), tiny_data)
+    assert torch.equal(state(plain.model), state(run.model))  # one process
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(cnnzoo.create(tiny_spec))
+    for model, config in ((converted, QUICK), (cnnzoo.create(tiny_spec), QUICK.replace(sync_batch_norm=True))):
+        with pytest.raises(
+            InputError, match="SyncBatchNorm runs on GPUs only, and 2 processes train on cpu; leave out"
+        ):
+            cnnzoo.Trainer(model, tiny_data, config.replace(device="cpu"))
 
 
 # --- worker processes ---

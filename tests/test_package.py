@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "files": set(),
     "serialization": {"files"},
     "measure": {"modules"},
-    "data": {"fields", "files", "plugins"},
+    "data": {"device", "fields", "files", "plugins"},
     "preprocessing": {"data", "fields"},
     "metadata": {"fields", "preprocessing"},
     "train": {

@@ -1,4 +1,4 @@
-"""Resizing of batches on any device, equal to PIL's bit for bit."""
+"""Resizing of batches on any device (on the CPU where it has no float64), equal to PIL's bit for bit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
+
+from cnnzoo.device import has_float64
 
 _PRECISION = 22  # bits of PIL's fixed-point coefficients
 _LARGE = 128 * 128  # px; PIL is faster on the CPU for images that are larger
@@ -43,6 +45,8 @@ def resize(images: torch.Tensor, size: Sequence[int], interpolation: str = "bili
     old_height, old_width = images.shape[-2:]
     if (height, width) == (old_height, old_width):
         return images
+    if not has_float64(images.device):
+        return resize(images.cpu(), size, interpolation).to(images.device)
     # the order of Pillow 13: height first if it shrinks by more than twice as many px as the width
     height_first = old_height - height > max(2 * (old_width - width), 0)
     if images.device.type == "cpu" and old_height * old_width > _LARGE:

@@ -111,9 +111,47 @@ def order_labels(model: nn.Module, config: TrainConfig, data: Data) -> tuple[tup
 
 
 def count_steps(train_data: Data, config: TrainConfig) -> int:
-    """Returns the number of steps of an epoch."""
+    """Returns the number of steps of an epoch.
+
+    Raises:
+        InputError: If there are fewer images than in a batch, and ``config.drop_last`` leaves none.
+    """
     n = len(train_data.train)
-    return -(-n // config.batch_size) if has_samples(train_data.train) else n
+    if not has_samples(train_data.train):
+        return n
+    steps = n // config.batch_size if config.drop_last else -(-n // config.batch_size)
+    if not steps:
+        raise InputError(
+            f"{train_data.name} has {n} training images, and drop_last=True leaves none of them with "
+            f"batch_size={config.batch_size}; choose a batch_size of at most {n}"
+        )
+    return steps
+
+
+def _split_batch(size: int, accumulation_steps: int, distributed: DistributedContext) -> list[slice]:
+    """Returns the positions of the images of each backward pass of a process, within a batch of ``size`` images."""
+    shard = distributed.shard(size)
+    count = shard.stop - shard.start
+    bounds = [shard.start + i * count // accumulation_steps for i in range(accumulation_steps + 1)]
+    # a rank without samples runs the step with weight 0, since DDP needs every rank
+    return [slice(a, b) for a, b in pairwise(bounds) if b > a] or [slice(0, 1)]
+
+
+def find_batch_of_one(n: int, config: TrainConfig, processes: int) -> int | None:
+    """Returns the size of a batch of which a process runs a single image alone; None if there is none.
+
+    Args:
+        n: Number of images of an epoch.
+        config: The settings.
+        processes: Number of processes that share each batch.
+    """
+    full, last = divmod(n, config.batch_size)
+    for size in ([config.batch_size] if full else []) + ([last] if last and not config.drop_last else []):
+        ranks = [DistributedContext(rank, processes) for rank in range(processes)]
+        parts = [part for rank in ranks for part in _split_batch(size, config.accumulation_steps, rank)]
+        if min(part.stop - part.start for part in parts) == 1:
+            return size
+    return None
 
 
 class TrainBatches:
@@ -174,23 +212,20 @@ class TrainBatches:
                 yield [MicroBatch(torch.tensor([i]), slice(None), None, 1.0)]
             return
         order = epoch_order(self._n, config.seed, epoch)
-        for first in range(start * config.batch_size, self._n, config.batch_size):
-            batch = order[first : first + config.batch_size]
+        for step in range(start, self._steps_per_epoch):
+            batch = order[step * config.batch_size : (step + 1) * config.batch_size]
             size = len(batch)
             shard = distributed.shard(size)
-            count = shard.stop - shard.start
-            parts = config.accumulation_steps
-            bounds = [shard.start + i * count // parts for i in range(parts + 1)]
+            is_empty = shard.start == shard.stop
             partners = batch.roll(-1) if self._augmentation.mixup else None
             yield [
                 MicroBatch(
                     batch[positions] if partners is None else torch.cat([batch[positions], partners[positions]]),
                     positions,
                     size,
-                    (positions.stop - positions.start) * distributed.size / size if count else 0.0,
+                    0.0 if is_empty else (positions.stop - positions.start) * distributed.size / size,
                 )
-                # a rank without samples runs the step with weight 0, since DDP needs every rank
-                for positions in [slice(a, b) for a, b in pairwise(bounds) if b > a] or [slice(0, 1)]
+                for positions in _split_batch(size, config.accumulation_steps, distributed)
             ]
 
     def _prepare(self, micro_batch: MicroBatch, batch: Batch, step: int) -> PreparedBatch:

@@ -15,7 +15,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from cnnzoo.data import Data, ImageData, StreamData, has_samples
 from cnnzoo.errors import InputError, TrainingError
+from cnnzoo.measure.isolation import isolated
 from cnnzoo.modules import require_weights, unwrap, wrappers
+from cnnzoo.train.batches import find_batch_of_one
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.optim import frozen_parameters
 from cnnzoo.train.run_dir import RunDir
@@ -166,6 +168,8 @@ def require_supported(data: Data, config: TrainConfig, *, name: str, size: tuple
             "patience and save_best need validation images, because the test images must not select anything: set "
             f"val_size too, such as val_size=5000, or give {data.name} validation images (val/)"
         )
+    if not has_samples(data.train) and config.drop_last:
+        raise InputError(f"{data.name} yields batches, which are used as they come; leave out drop_last=True")
     if not has_samples(data.train) and (processes > 1 or config.accumulation_steps > 1):
         raise InputError(
             f"{data.name} yields batches, which can neither be shared by several processes nor be split into "
@@ -206,14 +210,72 @@ def require_finite_weights(model: nn.Module, name: str, step: int, lr: float) ->
             )
 
 
+def require_batch_norm_values(
+    model: nn.Module, name: str, shape: tuple[int, int, int], n: int, config: TrainConfig, processes: int
+) -> None:
+    """Raises InputError if batch norm will get a single value per channel, from a batch of one image.
+
+    That depends on the size of the maps at each batch norm, so one image is tried; the model is left unchanged.
+
+    Args:
+        model: The module, in the mode in which it is trained.
+        name: Its name.
+        shape: (C, H, W) of its input.
+        n: Number of images of an epoch.
+        config: The settings.
+        processes: Number of processes that train together.
+    """
+    size = find_batch_of_one(n, config, processes)
+    has_batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in model.modules())
+    if size is None or not has_batch_norm or not _batch_norm_fails(model, shape):
+        return
+    if size == n % config.batch_size:
+        batch, remedy = f"the last batch of an epoch of {n} images has {size}", " or drop_last=True"
+    else:
+        batch, remedy = f"a batch has {size}", ""
+    if size > 1:
+        batch += f", of which a process runs one alone ({processes=}, accumulation_steps={config.accumulation_steps})"
+    sizes = range(config.accumulation_steps, min(2 * config.batch_size, n) + 1)
+    nearest_first = sorted(sizes, key=lambda other: (abs(other - config.batch_size), -other))
+    fits = (other for other in nearest_first if not find_batch_of_one(n, config.replace(batch_size=other), processes))
+    other = "fewer accumulation_steps" if config.accumulation_steps > 1 else "another batch_size"
+    hint = f"batch_size={better}" if (better := next(fits, None)) else other
+    raise InputError(f"{name}: batch norm needs more than one value per channel, and {batch}; choose {hint}{remedy}")
+
+
+def _batch_norm_fails(model: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Returns whether batch norm refuses one image, by a trial on the meta device or, if that fails, on copies."""
+    parameter = next(model.parameters())
+    for meta in (True, False):
+        device = torch.device("meta") if meta else parameter.device
+        try:
+            with isolated(model, meta), torch.no_grad():
+                model(torch.zeros(1, *shape, device=device, dtype=parameter.dtype))
+        except Exception as error:  # another error is raised again by the first step
+            if "more than 1 value per channel" in str(error):
+                return True
+        else:
+            return False
+    return False
+
+
+def require_sync_batch_norm(model: nn.Module, config: TrainConfig, device: torch.device, processes: int) -> None:
+    """Raises InputError if several processes would run SyncBatchNorm on a device that it does not support."""
+    norms = nn.modules.batchnorm._BatchNorm if config.sync_batch_norm else nn.SyncBatchNorm
+    if processes > 1 and device.type in ("cpu", "mps") and any(isinstance(module, norms) for module in model.modules()):
+        raise InputError(
+            f"SyncBatchNorm runs on GPUs only, and {processes} processes train on {device}; leave out "
+            "sync_batch_norm=True and build the network with BatchNorm"
+        )
+
+
 @contextmanager
-def explain_batch_norm_error(name: str, batch_size: int, epoch_size: int) -> Iterator[None]:
-    """Turns torch's error about batch norm of a single value into a TrainingError that names the batch.
+def explain_batch_norm_error(name: str, batch_size: int) -> Iterator[None]:
+    """Turns torch's error about batch norm of a single value into a TrainingError, for ready-made batches.
 
     Args:
         name: Name of the network.
         batch_size: Number of images in the batch.
-        epoch_size: Number of images in an epoch.
     """
     try:
         yield
@@ -221,6 +283,6 @@ def explain_batch_norm_error(name: str, batch_size: int, epoch_size: int) -> Ite
         if "more than 1 value per channel" not in str(error):
             raise
         raise TrainingError(
-            f"{name}: batch norm needs more than one value per channel, and the last batch of an epoch of {epoch_size} "
-            f"images has {batch_size}; choose another batch_size"
+            f"{name}: batch norm needs more than one value per channel, and a batch has {batch_size} image; leave it "
+            "out, such as with drop_last=True of its DataLoader"
         ) from None

@@ -33,6 +33,9 @@ class TrainConfig:
 
     epochs: int = int_field(10, help="number of epochs")
     batch_size: int = int_field(128, help="images per step, over all processes")
+    drop_last: bool = bool_field(
+        False, help="whether the last images of an epoch are left out if they are fewer than batch_size"
+    )
     accumulation_steps: int = int_field(
         1, help="micro-batches per step, whose gradients are accumulated to save memory"
     )
@@ -115,6 +118,11 @@ class TrainConfig:
         False, help="whether the network is compiled by torch.compile; a resumed run then matches only approximately"
     )
     deterministic: bool = bool_field(False, help="whether nondeterministic operators are refused")
+    sync_batch_norm: bool = bool_field(
+        False,
+        help="whether batch norm uses the images of all processes (on GPUs), by SyncBatchNorm; with one process, the "
+        "same",
+    )
     compress_gradients: bool = bool_field(
         False, help="whether processes exchange gradients in bf16, which halves the traffic"
     )

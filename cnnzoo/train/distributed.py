@@ -46,6 +46,12 @@ class DistributedContext:
         device = resolve_device(name)
         if device.type == "meta":
             raise InputError("nothing can be trained on the meta device; use device='auto'")
+        if device.type == "mps" and self.size > 1:
+            if name != "auto":
+                raise InputError(
+                    f"{self.size} processes cannot train on one Apple GPU; use device='cpu', or one process"
+                )
+            device = torch.device("cpu")
         needs_index = str(device) == "cuda" and self.size > 1
         return torch.device("cuda", self.local_rank) if needs_index else device
 
@@ -76,7 +82,9 @@ class DistributedContext:
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return bool(tensor)
 
-    def wrap(self, model: nn.Module, device: torch.device, *, accumulation_steps: int, compress: bool) -> nn.Module:
+    def wrap(
+        self, model: nn.Module, device: torch.device, *, accumulation_steps: int, compress: bool, sync_batch_norm: bool
+    ) -> nn.Module:
         """Returns a module whose gradients are averaged over all processes; with one process, the module itself.
 
         Args:
@@ -84,9 +92,13 @@ class DistributedContext:
             device: Its device.
             accumulation_steps: Backward passes per step; gradients are averaged in the last one.
             compress: Whether gradients are exchanged in bf16.
+            sync_batch_norm: Whether batch norm uses the images of all processes: its modules are replaced, in the model
+                itself, by SyncBatchNorm with the same tensors.
         """
         if self.size == 1:
             return model
+        if sync_batch_norm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         wrapper = nn.parallel.DistributedDataParallel(
             model,
             device_ids=[device.index] if device.type == "cuda" else None,

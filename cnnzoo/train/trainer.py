@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from cnnzoo.data import Data, derive_seed
+from cnnzoo.data import Data, derive_seed, has_samples
 from cnnzoo.data.loaders import LoaderCache
 from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reuse_memory, seed
 from cnnzoo.files import CURVES_FILE
@@ -119,6 +119,7 @@ class Trainer:
         self.distributed = DistributedContext.current()
         self.device = self.distributed.resolve_device(self.config.device)
         self.precision = resolve_precision(self.config.precision, self.device)
+        checks.require_sync_batch_norm(model, self.config, self.device, self.distributed.size)
         self.callbacks = [*([ProgressDisplay()] if show and self.distributed.rank == 0 else []), *callbacks]
         self.step, self.history = 0, list[dict[str, Any]]()
         self.last_loss = torch.zeros(())
@@ -204,6 +205,7 @@ class Trainer:
             self._prepare_model()
             if not self._initialized:
                 self._require_one_score_per_class()
+                self._require_batch_norm_values()
                 self._write_run_info()
                 self._initialize()
             run_callbacks(self.callbacks, "on_start", self)
@@ -287,7 +289,7 @@ class Trainer:
 
     def _forward(self, batch: PreparedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns logits, (N, classes), and mean loss of a micro-batch."""
-        with checks.explain_batch_norm_error(self.name, len(batch.labels), len(self._train_data.train)):
+        with checks.explain_batch_norm_error(self.name, len(batch.labels)):
             logits = compute_logits(self._network, batch.x, self.precision, len(self.data.classes))
         labels = batch.labels if batch.targets is None else batch.targets
         return logits, nn.functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
@@ -307,6 +309,13 @@ class Trainer:
         image = torch.zeros(1, self.data.shape[0], *self.size, device=self.device)
         with eval_mode(self.model), torch.no_grad():
             compute_logits(self.model, image, "fp32", len(self.data.classes))
+
+    def _require_batch_norm_values(self) -> None:
+        """Raises InputError if a batch of one image will reach batch norm, before anything is written."""
+        train = self._train_data.train
+        if has_samples(train):
+            shape, n = (self.data.shape[0], *self.size), len(train)
+            checks.require_batch_norm_values(self.model, self.name, shape, n, self.config, self.distributed.size)
 
     def _prepare_model(self) -> None:
         """Moves the model to the device, sets it to train mode and freezes parameters.
@@ -341,7 +350,11 @@ class Trainer:
             self._state.restore(*self._checkpoint, rank=self.distributed.rank)
             self._checkpoint = None
         self._network = self.distributed.wrap(
-            self.model, device, accumulation_steps=config.accumulation_steps, compress=config.compress_gradients
+            self.model,
+            device,
+            accumulation_steps=config.accumulation_steps,
+            compress=config.compress_gradients,
+            sync_batch_norm=config.sync_batch_norm,
         )
         if config.compile:
             self._network = torch.compile(self._network)
