@@ -1,14 +1,13 @@
 """The training loop, for any ``nn.Module``.
 
 The order of the images depends on (seed, epoch) alone, augmentation and dropout on (seed, step), the learning rate on
-the step. So a checkpoint holds weights, optimizer state and sums, but no random state, and no step is replayed.
+(step, history). So a checkpoint holds weights, optimizer state and sums, but no random state, and no step is replayed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +17,7 @@ from torch import nn
 
 from cnnzoo.data import Data, derive_seed
 from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reuse_memory, seed
+from cnnzoo.errors import InputError
 from cnnzoo.files import CURVES_FILE
 from cnnzoo.initializers import initialize
 from cnnzoo.metadata import Metadata, describe, set_metadata
@@ -37,9 +37,11 @@ from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.evaluation import Evaluation
+from cnnzoo.train.functions import describe_functions, require_functions, resolve_arguments
 from cnnzoo.train.inference import compute_logits, evaluate
-from cnnzoo.train.metrics import EpochMetrics, summarize_history
-from cnnzoo.train.optim import freeze_parameters, make_optimizer, set_learning_rate
+from cnnzoo.train.losses import LossFunction, TrainLoss, make_loss
+from cnnzoo.train.metrics import METRICS, EpochMetrics, MetricFunction, compute_metrics, summarize_history
+from cnnzoo.train.optim import OptimizerFunction, freeze_parameters, make_optimizer, set_learning_rate
 from cnnzoo.train.precision import resolve_precision
 from cnnzoo.train.progress import ProgressDisplay
 from cnnzoo.train.run import Run
@@ -64,6 +66,10 @@ class Trainer:
         config: The settings; by default ``TrainConfig()``.
         out: The run folder; None writes nothing.
         overwrite: Whether a run in the folder may be replaced.
+        loss: Instead of ``config.loss``: a registered name, or a function as for ``register_loss``.
+        optimizer: Instead of ``config.optimizer``: a registered name, or a function as for ``register_optimizer``.
+        metrics: Besides ``config.metrics``: registered names, or functions as for ``register_metric``. To resume,
+            functions must be passed again.
         callbacks: Objects with some of the hooks of ``cnnzoo.train.callbacks.Callback``: ``on_start(trainer)``,
             ``on_step(trainer)``, ``on_eval(trainer, evaluation)``, ``on_epoch(trainer, entry)``,
             ``on_end(trainer, run)``.
@@ -76,7 +82,8 @@ class Trainer:
         steps_per_epoch: Number of steps of an epoch.
         history: One mapping per completed epoch.
         last_loss: Loss of the last micro-batch, on the device.
-        lr_at: Returns the learning rate of a step; by default that of the config.
+        lr_at: Returns the learning rate of a step; by default that of the config. To resume a run in which it was set,
+            it must be set again.
         device: Device of the network.
         precision: ``"bf16"``, ``"fp16"`` or ``"fp32"``.
         size: (height, width) of the network's input.
@@ -98,6 +105,7 @@ class Trainer:
     _state: TrainState
     _network: Any  # the model, wrapped in DistributedDataParallel and compiled where the run needs it
     _batches: TrainBatches
+    _loss: TrainLoss
 
     def __init__(
         self,
@@ -107,12 +115,17 @@ class Trainer:
         *,
         out: str | PathLike[str] | None = None,
         overwrite: bool = False,
+        loss: str | LossFunction | None = None,
+        optimizer: str | OptimizerFunction | None = None,
+        metrics: Sequence[str | MetricFunction] = (),
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> None:
-        self.model, self.config = model, TrainConfig() if config is None else config
-        for argument, value in (("model", model), ("data", data), ("config", self.config)):
+        config = TrainConfig() if config is None else config
+        for argument, value in (("model", model), ("data", data), ("config", config)):
             checks.require_type(argument, value)
+        self.model = model
+        self.config, self._functions = resolve_arguments(config, loss=loss, optimizer=optimizer, metrics=metrics)
         checks.require_trainable(model, self.config)
         self.distributed = DistributedContext.current()
         self.device = self.distributed.resolve_device(self.config.device)
@@ -140,7 +153,6 @@ class Trainer:
         checks.require_supported(self.data, self.config, name=self.name, size=self.size, processes=processes)
         self.steps_per_epoch = count_steps(self._train_data, self.config)
         self.total_steps = self.steps_per_epoch * self.config.epochs
-        self.lr_at: Callable[[int], float] = partial(self.config.learning_rate, steps_per_epoch=self.steps_per_epoch)
         self.run_dir = None if out is None else RunDir(Path(out))
         if (run_dir := self._writable_run_dir) is not None:
             run_dir.require_free(overwrite)
@@ -153,6 +165,9 @@ class Trainer:
         model: nn.Module | None = None,
         data: Data | None = None,
         config: TrainConfig | None = None,
+        loss: str | LossFunction | None = None,
+        optimizer: str | OptimizerFunction | None = None,
+        metrics: Sequence[str | MetricFunction] = (),
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> Self:
@@ -163,19 +178,26 @@ class Trainer:
             model: The module, if it cannot be built from the folder's config.json; its weights are replaced.
             data: The data set, if it cannot be loaded by its name.
             config: The config that the run is expected to have.
+            loss: As for a new run.
+            optimizer: As for a new run.
+            metrics: As for a new run.
             callbacks: As for a new run.
             show: As for a new run.
 
         Raises:
             FileError: If the folder holds no run, or a finished one.
-            InputError: If the model or the data is missing, or the data or config is not that of the run.
+            InputError: If the model, the data or a function is missing, or the data or config is not that of the run.
         """
         run_dir = RunDir.open(Path(out))
         run_config, tensors, values = run_dir.load_checkpoint(config)
         model = run_dir.load_model(cls.build_model) if model is None else model
         data = run_dir.load_data() if data is None else data
         run_dir.require_same_data(data)
-        trainer = cls(model, data, run_config, callbacks=callbacks, show=show)
+        functions: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
+        trainer = cls(model, data, run_config, **functions, callbacks=callbacks, show=show)
+        if changes := run_config.diff(trainer.config):
+            raise InputError(f"the run in {run_dir.path} can only continue with its own config: {changes}")
+        require_functions(run_dir.path, run_dir.info.get("functions", {}), trainer._functions)
         trainer.run_dir, trainer._checkpoint = run_dir, (tensors, values)
         trainer._initial_provenance = run_dir.info.get("initial_provenance")
         trainer.step, trainer.history = values["step"], values["history"]
@@ -199,10 +221,11 @@ class Trainer:
         ):
             self._prepare_model()
             if not self._initialized:
-                self._require_one_score_per_class()
+                self._try_model()
                 self._write_run_info()
                 self._initialize()
             run_callbacks(self.callbacks, "on_start", self)
+            self._record_functions()
             run = None
             try:
                 if len(self.history) < self.step // self.steps_per_epoch:  # a failure during the evaluation
@@ -219,6 +242,20 @@ class Trainer:
     def stop(self) -> None:
         """Ends the run after the current epoch, as if it were the last."""
         self._should_stop = True
+
+    @property
+    def lr_at(self) -> Callable[[int], float]:
+        """Returns the learning rate of a step."""
+        return self._functions.get("lr_at", self._scheduled_lr)  # type: ignore[no-any-return]
+
+    @lr_at.setter
+    def lr_at(self, function: Callable[[int], float]) -> None:
+        self._functions["lr_at"] = function
+        if self._initialized:
+            self._record_functions()
+
+    def _scheduled_lr(self, step: int) -> float:
+        return self.config.learning_rate(step, self.steps_per_epoch, self.history)
 
     # --- the loop ---
 
@@ -284,7 +321,7 @@ class Trainer:
         with checks.explain_batch_norm_error(self.name, len(batch.labels), len(self._train_data.train)):
             logits = compute_logits(self._network, batch.x, self.precision, len(self.data.classes))
         labels = batch.labels if batch.targets is None else batch.targets
-        return logits, nn.functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        return logits, self._loss(logits, labels)
 
     def _stop_requested(self, interrupt: DeferredInterrupt) -> bool:
         return self.distributed.any(interrupt.requested, self.device)
@@ -296,11 +333,14 @@ class Trainer:
 
     # --- before the first step ---
 
-    def _require_one_score_per_class(self) -> None:
-        """Raises InputError if the model does not return one score per class, before anything is written."""
+    def _try_model(self) -> None:
+        """Raises InputError if model, loss and optimizer do not fit, before anything is written."""
         image = torch.zeros(1, self.data.shape[0], *self.size, device=self.device)
+        self._loss = make_loss(self.config, self.device, function=self._functions.get("loss"))
         with eval_mode(self.model), torch.no_grad():
-            compute_logits(self.model, image, "fp32", len(self.data.classes))
+            logits = compute_logits(self.model, image, "fp32", len(self.data.classes))
+            self._loss(logits, torch.zeros(1, dtype=torch.int64, device=self.device))
+        make_optimizer(self.model, self.config, self._functions.get("optimizer"))
 
     def _prepare_model(self) -> None:
         """Moves the model to the device, sets it to train mode and freezes parameters.
@@ -326,7 +366,7 @@ class Trainer:
             provenance.warn_about_other_classes(self.model, self.name, self.data.classes, self.data.name)
         self._state = TrainState(
             self.model,
-            make_optimizer(self.model, config),
+            make_optimizer(self.model, config, self._functions.get("optimizer")),
             torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
             ModelEMA(self.model, config.ema) if config.ema else None,
             EpochMetrics(device, self.distributed),
@@ -361,13 +401,13 @@ class Trainer:
         with nullcontext() if ema is None else ema.applied():
             is_due = config.eval_every and epoch % config.eval_every == 0
             if self._has_val and (is_due or epoch == config.epochs):
-                entry["val_acc"] = self._evaluate("val", self._train_data, self.precision).top1
+                entry |= self._results("val", self._train_data, self.precision)
                 self._update_best(entry)
             is_last = epoch == config.epochs or self._should_stop
             if is_last:
                 entry |= self._test()
             elif is_due and not self._has_val:
-                entry["test_acc"] = self._evaluate("test", self.data, self.precision).top1
+                entry |= self._results("test", self.data, self.precision)
         entry |= metrics.throughput()
         metrics.reset()
         self.history.append(entry)
@@ -375,13 +415,19 @@ class Trainer:
             run_dir.write_history(self.history)
         run_callbacks(self.callbacks, "on_epoch", self, entry)
 
-    def _test(self) -> dict[str, float]:
-        """Returns the final accuracies by name, in float32 as in ``cnnzoo.evaluate``."""
+    def _test(self) -> dict[str, Any]:
+        """Returns the final accuracies and metrics by name, in float32 as in ``cnnzoo.evaluate``."""
         self._tested_step = self.step
-        accuracies = {"test_acc": self._evaluate("test", self.data, "fp32").top1}
+        results = self._results("test", self.data, "fp32")
         if (views := self.config.views) != "single":
-            accuracies[f"test_acc_{views}"] = self._evaluate(f"test_{views}", self.data, "fp32", views).top1
-        return accuracies
+            results[f"test_acc_{views}"] = self._evaluate(f"test_{views}", self.data, "fp32", views).top1
+        return results
+
+    def _results(self, name: str, data: Data, precision: str) -> dict[str, Any]:
+        """Evaluates, and returns ``NAME_acc`` and the other metrics of the run, such as ``NAME_macro_f1``."""
+        evaluation = self._evaluate(name, data, precision)
+        functions = {metric: METRICS[metric] for metric in self.config.metrics} | self._functions.get("metrics", {})
+        return {f"{name}_acc": evaluation.top1, **compute_metrics(functions, evaluation, name)}
 
     def _evaluate(self, name: str, data: Data, precision: str, views: str = "single") -> Evaluation:
         evaluation = evaluate(
@@ -457,6 +503,20 @@ class Trainer:
         else:
             run_dir.add_session(self.step)
         run_dir.write_history(self.history)
+
+    def _record_functions(self) -> None:
+        """Writes to train.json the names of functions that the config does not name.
+
+        Raises:
+            InputError: If ``lr_at`` was set when the run was interrupted, and is not now.
+        """
+        if self.run_dir is None:
+            return
+        recorded = self.run_dir.info.get("functions", {})
+        if "lr_at" in recorded:
+            require_functions(self.run_dir.path, recorded, self._functions, ("lr_at",))
+        if self.distributed.rank == 0:
+            self.run_dir.record_functions(describe_functions(self._functions))
 
     def _save_checkpoint(self) -> None:
         if self.run_dir is None:
