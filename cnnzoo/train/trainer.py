@@ -38,6 +38,7 @@ from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.evaluation import Evaluation
 from cnnzoo.train.functions import describe_functions, require_functions, resolve_arguments
+from cnnzoo.train.imbalance import make_class_weights
 from cnnzoo.train.inference import compute_logits, evaluate
 from cnnzoo.train.losses import LossFunction, TrainLoss, make_loss
 from cnnzoo.train.metrics import METRICS, EpochMetrics, MetricFunction, compute_metrics, summarize_history
@@ -148,6 +149,8 @@ class Trainer:
         self.label_names, self._label_map = order_labels(model, self.config, data)
         self._data_sha256 = data.sha256  # of the whole set, with overfit_batches too
         self.data, self._train_data = select_data(data, self.config)
+        counted = data if self.config.overfit_batches else self._train_data
+        self._class_weights = make_class_weights(self.config, counted, self._label_map)
         self._has_val = self._train_data is not self.data
         processes = self.distributed.size
         checks.require_supported(self.data, self.config, name=self.name, size=self.size, processes=processes)
@@ -336,7 +339,9 @@ class Trainer:
     def _try_model(self) -> None:
         """Raises InputError if model, loss and optimizer do not fit, before anything is written."""
         image = torch.zeros(1, self.data.shape[0], *self.size, device=self.device)
-        self._loss = make_loss(self.config, self.device, function=self._functions.get("loss"))
+        self._loss = make_loss(
+            self.config, self.device, function=self._functions.get("loss"), class_weights=self._class_weights
+        )
         with eval_mode(self.model), torch.no_grad():
             logits = compute_logits(self.model, image, "fp32", len(self.data.classes))
             self._loss(logits, torch.zeros(1, dtype=torch.int64, device=self.device))
@@ -426,7 +431,9 @@ class Trainer:
     def _results(self, name: str, data: Data, precision: str) -> dict[str, Any]:
         """Evaluates, and returns ``NAME_acc`` and the other metrics of the run, such as ``NAME_macro_f1``."""
         evaluation = self._evaluate(name, data, precision)
-        functions = {metric: METRICS[metric] for metric in self.config.metrics} | self._functions.get("metrics", {})
+        functions = {metric: METRICS[metric] for metric in self.config.recorded_metrics} | self._functions.get(
+            "metrics", {}
+        )
         return {f"{name}_acc": evaluation.top1, **compute_metrics(functions, evaluation, name)}
 
     def _evaluate(self, name: str, data: Data, precision: str, views: str = "single") -> Evaluation:
