@@ -96,6 +96,8 @@ class TrainState:
             for key, value in saved.items():  # load_state_dict converts to the dtype of the parameter
                 if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                     # fused optimizers assume the memory format of the parameter
-                    current[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                    current[key] = torch.empty_like(parameter, dtype=value.dtype, device=current[key].device).copy_(
+                        value
+                    )
                 elif isinstance(value, torch.Tensor):
                     current[key] = value.to(current[key].device, copy=True)
