@@ -90,14 +90,11 @@ class TrainState:
             group |= {key: current[key] for key in _DEVICE_SETTINGS if key in current}
         self.optimizer.load_state_dict(state)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        for index, saved in state["state"].items():
-            parameter = parameters[index]
-            current = self.optimizer.state[parameter]
-            for key, value in saved.items():  # load_state_dict converts to the dtype of the parameter
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                    # fused optimizers assume the memory format of the parameter
-                    current[key] = torch.empty_like(parameter, dtype=value.dtype, device=current[key].device).copy_(
-                        value
-                    )
-                elif isinstance(value, torch.Tensor):
-                    current[key] = value.to(current[key].device, copy=True)
+        for index, parameter in enumerate(parameters):
+            current = self.optimizer.state[parameter] if index in state["state"] else {}
+            for key, value in state["state"].get(index, {}).items():
+                if not isinstance(value, torch.Tensor) or key not in current:
+                    continue
+                # load_state_dict converts to the dtype of the parameter; fused optimizers assume its memory format
+                tensor = torch.empty_like(parameter if value.shape == parameter.shape else value, dtype=value.dtype)
+                current[key] = tensor.to(current[key].device).copy_(value)
