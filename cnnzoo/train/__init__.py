@@ -8,8 +8,8 @@ from cnnzoo.train.inference import evaluate
 from cnnzoo.train.lr_finder import LRFinderResult, lr_find
 from cnnzoo.train.metrics import interval_95
 from cnnzoo.train.recipes import list_recipes, recipe
+from cnnzoo.train.records import record
 from cnnzoo.train.run import Run
-from cnnzoo.train.run_dir import record
 from cnnzoo.train.sweep import SeedSweep, seed_sweep
 from cnnzoo.train.trainer import Trainer
 
