@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,16 @@ SAMPLE = "fashion_mnist_sample"
 
 
 class _Commands(click.Group):
-    """A command group that prints errors on one line; exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C."""
+    """A command group that prints errors and warnings on one line.
+
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except CnnzooError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
@@ -40,6 +46,10 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"warning: {message}", err=True)
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on
@@ -407,9 +417,9 @@ def evaluate(
     precision: str,
     as_json: bool,
 ) -> None:
-    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on the test images of a data set.
+    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on the images of a data set.
 
-    Of a folder or table without test images, every image is used, except if MODEL was trained on it.
+    These are its test images. Of a folder or table without any, every image is used, unless MODEL was trained on it.
     """
     from cnnzoo import api
 

@@ -6,9 +6,14 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import itertools
+import os
 import pickle
+import signal
 import struct
+import sys
 import threading
+from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,6 +26,7 @@ from PIL import Image
 import cnnzoo
 from cnnzoo.data import ImageData, Split, StreamData, epoch_order, make_loader, resize
 from cnnzoo.data.idx import IDX_FILES, read_idx, write_idx_folder
+from cnnzoo.data.image_files import LocalFiles
 from cnnzoo.data.loaders import TensorLoader
 from cnnzoo.data.make_sample import draw_sample
 from cnnzoo.data.named import IDX_SOURCES, SAMPLE_FOLDER
@@ -301,7 +307,8 @@ def test_resize_equals_pil_bit_for_bit(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("large", [True, False], ids=["PIL", "matrix product"])
 def test_resize_equals_pil_in_either_order(interpolation: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of the two directions is Pillow 13's, for random sizes that shrink, grow, or do both."""
-    monkeypatch.setattr("cnnzoo.data.resize._LARGE", 0 if large else 1 << 40)
+    module = sys.modules["cnnzoo.data.resize"]  # the attribute of cnnzoo.data is the function
+    monkeypatch.setattr(module, "_LARGE", 0 if large else 1 << 40)
     rng = np.random.default_rng(0)
     for before in rng.integers(1, 120, (60, 2)):
         pixels = rng.integers(0, 256, before, dtype=np.uint8)
@@ -326,6 +333,71 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert sorted(epoch_order(50, 0, 0).tolist()) == list(range(50))
     assert torch.equal(epoch_order(50, 0, 3), epoch_order(50, 0, 3))
     assert len({tuple(epoch_order(50, s, e).tolist()) for s in range(3) for e in range(3)}) == 9
+
+
+class Failing(torch.utils.data.Dataset):
+    """Samples of which one cannot be read."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 5 and self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index == 5 and self.how == "error":
+            raise KeyError("missing")
+        if index == 5 and self.how == "file":
+            raise DataError("a.jpg cannot be read as an image: the file is empty")
+        return torch.zeros(1, 2, 2, dtype=torch.uint8), 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("error", r"^sample 5 of the data set cannot be read: KeyError: 'missing' \(.*test_data.py, line \d+\)$"),
+        ("file", "^a.jpg cannot be read as an image: the file is empty$"),
+        (
+            "killed",
+            "^a process that reads images ended .*try fewer workers, such as workers=0, or a small",
+        ),
+    ],
+)
+def test_errors_of_workers_are_one_sentence(how: str, message: str, workers: int) -> None:
+    if how == "killed" and workers == 0:
+        pytest.skip("that process is this one")
+    batches = make_loader(Failing(how), 1, torch.device("cpu"), workers).batches(torch.arange(8).split(4), 0)
+    with pytest.raises(DataError, match=message):
+        list(batches)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_plan_of_an_epoch_is_lazy(workers: int) -> None:
+    planned: list[int] = []
+
+    def plan() -> Iterator[torch.Tensor]:
+        for i in itertools.count():
+            planned.append(i)
+            yield torch.tensor([i % 8])
+
+    batches = make_loader(Failing(""), 1, torch.device("cpu"), workers).batches(plan(), 0)
+    for _ in range(3):
+        next(batches)
+    assert len(planned) < 12
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_a_table_of_many_files_takes_little_memory() -> None:
+    """1.3 million files, with names as long as those of ImageNet, in proportion."""
+    n = 13_000
+    names = (f"train/n{i % 10:08}/n{i % 10:08}_{i:05}.JPEG" for i in range(n))
+    files = LocalFiles("/data", names, [i % 10 for i in range(n)])
+    size = len(files._content) + sum(getattr(files, column).nbytes for column in files._columns)
+    assert size + epoch_order(n, 0, 0).nbytes <= 60e6 * n / 1.3e6
+    assert files.name(7_001) == "train/n00000001/n00000001_07001.JPEG"
 
 
 def test_tensor_loader(tiny_data: ImageData) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import stat
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self, overload
@@ -118,7 +119,7 @@ class LocalFiles(ImageFiles):
         super().__init__(labels)
         self.root = os.fspath(root)
         content, folders = bytearray(), dict[str, int]()
-        folder_indices, starts, lengths = list[int](), list[int](), list[int]()
+        folder_indices, starts, lengths = array("q"), array("q"), array("q")
         for name in names:
             folder, slash, base = name.rpartition("/")
             folder_indices.append(folders.setdefault(folder + slash, len(folders)))
@@ -153,9 +154,11 @@ class LocalFiles(ImageFiles):
 
 def compact_ints(values: Sequence[int]) -> torch.Tensor:
     """Returns integers of at least 0 as a tensor of the smallest signed type that holds them."""
-    highest = max(values, default=0)
+    if not values:
+        return torch.zeros(0, dtype=torch.int16)
+    highest = max(values)
     dtype = next(t for t in (torch.int16, torch.int32, torch.int64) if highest <= torch.iinfo(t).max)
-    return torch.tensor(values, dtype=dtype)
+    return torch.frombuffer(array("q", values), dtype=torch.int64).to(dtype, copy=True)
 
 
 def _read_file(path: str) -> bytes:

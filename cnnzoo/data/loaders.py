@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 
 from cnnzoo.data.datasets import Split
-from cnnzoo.errors import DataError
+from cnnzoo.data.image_files import ImageFiles
+from cnnzoo.errors import CnnzooError, DataError
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, C, H, W), labels int64 (N,)
 
@@ -69,17 +73,22 @@ class DatasetLoader:
         """See ``Loader``."""
         from torch.utils.data import DataLoader
 
-        samples = [[(index, derive_seed("sample", seed, index)) for index in batch.tolist()] for batch in indices]
-        loader: DataLoader[Batch] = DataLoader(
+        batches = iter(indices)
+        first = list(itertools.islice(batches, self._workers))
+        loader: DataLoader[Batch | CnnzooError] = DataLoader(
             self._dataset,
-            batch_sampler=samples,
-            num_workers=min(self._workers, len(samples)),
+            batch_sampler=([(i, seed) for i in batch.tolist()] for batch in itertools.chain(first, batches)),
+            num_workers=len(first),  # no more than there are batches
             pin_memory=self._device.type == "cuda",
-            collate_fn=_collate,
+            collate_fn=_identity,
             generator=torch.Generator(),  # the default would advance the caller's random state
         )
-        for images, labels in loader:
-            yield _check_and_move(images, labels, self._num_classes, self._device)
+        with _explain_dead_workers():
+            for batch in loader:
+                if isinstance(batch, CnnzooError):
+                    raise batch
+                images, labels = batch
+                yield _check_and_move(images, labels, self._num_classes, self._device)
 
 
 class BatchLoader:
@@ -103,21 +112,65 @@ class BatchLoader:
 
 
 class _SeededDataset(torch.utils.data.Dataset[Batch]):
-    """A Dataset that seeds the global random states before each sample; its keys are (index, seed)."""
+    """A Dataset that seeds the global random states before each sample; its keys are (index, seed of all samples)."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, index_and_seed: tuple[int, int]) -> Any:
-        index, seed = index_and_seed
-        python_state = random.getstate()
-        with torch.random.fork_rng(devices=[]):
-            random.seed(seed)
-            torch.default_generator.manual_seed(seed)
-            try:
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch | CnnzooError:
+        """Returns a batch, or the error, since DataLoader would add the traceback of a worker to its message."""
+        try:
+            return _collate([self._read(index, seed) for index, seed in keys])
+        except CnnzooError as error:
+            return error
+
+    def _read(self, index: int, seed: int) -> Any:
+        try:
+            if isinstance(self._dataset, ImageFiles):  # not random
                 return self._dataset[index]
-            finally:
-                random.setstate(python_state)
+            with _seeded(derive_seed("sample", seed, index)):
+                return self._dataset[index]
+        except CnnzooError:
+            raise
+        except Exception as error:
+            *_, frame = traceback.extract_tb(error.__traceback__)
+            raise DataError(
+                f"sample {index} of the data set cannot be read: {type(error).__name__}: {error} ({frame.filename}, "
+                f"line {frame.lineno})"
+            ) from error
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds the random states of torch and Python, and restores them, except in a worker process."""
+    if torch.utils.data.get_worker_info() is not None:
+        random.seed(seed)
+        torch.default_generator.manual_seed(seed)
+        yield
+        return
+    python_state = random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+
+
+@contextmanager
+def _explain_dead_workers() -> Iterator[None]:
+    """Turns DataLoader's error about a worker process that was killed into a DataError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"a process that reads images ended ({reason}), as when memory runs out; try fewer workers, such as "
+            "workers=0, or a smaller batch_size"
+        ) from None
 
 
 def has_samples(split: Any) -> bool:
@@ -159,7 +212,12 @@ def _collate(samples: Sequence[Any]) -> Batch:
     shapes = sorted({tuple(image.shape) for image in images})
     if len(shapes) > 1:
         raise DataError(f"images of one batch differ in shape ({shapes[0]}, {shapes[1]}); resize them to one size")
-    return torch.stack(images), torch.tensor([int(label) for label in labels])
+    # default_collate stacks them in memory that the worker shares with this process
+    return torch.utils.data.default_collate(list(images)), torch.tensor([int(label) for label in labels])
+
+
+def _identity(batch: Any) -> Any:
+    return batch
 
 
 def _unpack(sample: Any) -> tuple[torch.Tensor, Any]:

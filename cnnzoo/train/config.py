@@ -23,6 +23,7 @@ from cnnzoo.fields import (
 )
 from cnnzoo.initializers import make_initializer
 from cnnzoo.preprocessing import CROP_MODES, VIEWS
+from cnnzoo.train.precision import PRECISIONS
 from cnnzoo.train.schedules import SCHEDULES, learning_rate
 
 
@@ -106,7 +107,7 @@ class TrainConfig:
     )
     precision: str = choice_field(
         "auto",
-        ("auto", "fp32", "bf16", "fp16"),
+        PRECISIONS,
         help="'fp32', 'bf16' or 'fp16' (autocast), or 'auto': bf16 if the hardware supports it",
     )
     channels_last: bool = bool_field(True, help="whether images and weights use the channels-last memory format")

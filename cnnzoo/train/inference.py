@@ -10,24 +10,12 @@ import torch
 from torch import nn
 
 from cnnzoo.data import ImageFiles, Split, has_samples, make_loader
-from cnnzoo.device import cpu_bf16_flag
 from cnnzoo.errors import InputError, unknown
 from cnnzoo.modules import eval_mode, unwrap
 from cnnzoo.preprocessing import VIEWS, Preprocessing
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
-
-
-def resolve_precision(name: str, device: torch.device) -> str:
-    """Returns ``"bf16"``, ``"fp16"`` or ``"fp32"``; for ``"auto"``, bf16 if the hardware supports it, else fp32."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device.type == "cpu":  # get_cpu_capability() does not say whether AVX512 includes bf16
-        return "bf16" if cpu_bf16_flag() else "fp32"
-    return "fp32"
-
+from cnnzoo.train.precision import resolve_precision
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -97,7 +85,7 @@ def evaluate(
         distributed: The processes that share the images; each image is counted once.
 
     Raises:
-        UnknownNameError: If ``views`` is not known.
+        UnknownNameError: If ``views`` or ``precision`` is not known.
         InputError: If the module does not return one score per class, or images of floats are to be seen in views.
         DataError: If samples or batches have the wrong type or shape, or a label is out of range.
     """

@@ -59,8 +59,8 @@ class RunDir:
     Attributes:
         path: The folder.
         info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``, ``options``,
-            ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each resume), and
-            ``initial_provenance`` if the initial weights were not random.
+            ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each
+            resume), and ``initial_provenance`` if the initial weights were not random.
     """
 
     def __init__(self, path: Path) -> None:

@@ -37,9 +37,10 @@ from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.evaluation import Evaluation
-from cnnzoo.train.inference import compute_logits, evaluate, resolve_precision
+from cnnzoo.train.inference import compute_logits, evaluate
 from cnnzoo.train.metrics import EpochMetrics, summarize_history
 from cnnzoo.train.optim import freeze_parameters, make_optimizer, set_learning_rate
+from cnnzoo.train.precision import resolve_precision
 from cnnzoo.train.progress import ProgressDisplay
 from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir

@@ -34,7 +34,7 @@ import cnnzoo
 from cnnzoo.data import epoch_order
 from cnnzoo.device import machine_info, reuse_memory
 from cnnzoo.preprocessing import Preprocessing
-from cnnzoo.train.inference import resolve_precision
+from cnnzoo.train.precision import resolve_precision
 
 DATA = cnnzoo.load_data("fashion_mnist")
 PRECISION = resolve_precision("auto", torch.device("cpu"))
