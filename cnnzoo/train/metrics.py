@@ -93,7 +93,7 @@ class EpochMetrics:
         self._start = time.perf_counter()
 
     def read_clock(self) -> None:
-        """Adds the time since the clock was started or read to ``seconds``; the device must have finished."""
+        """Adds the time since the clock was started or read to ``seconds``; waits for the device."""
         now = time.perf_counter()
         elapsed = self._step_clock.read(), self._wait_seconds, now - self._start
         steps, waiting, wall = (total + new for total, new in zip(self.seconds, elapsed, strict=True))
@@ -141,16 +141,21 @@ class StepClock:
             self._total += time.perf_counter() - self._start
 
     def read(self) -> float:
-        """Returns the seconds since the last call; the device must have finished."""
+        """Returns the seconds since the last call; waits for the device."""
+        if self._events:
+            self._events[-1][1].synchronize()
         total: float = self._total + sum(first.elapsed_time(last) for first, last in self._events) / 1000
         self._total, self._events = 0.0, []
         return total
 
 
+THROUGHPUT = ("examples_per_sec", "wall_examples_per_sec", "data_share")
+
+
 def summarize_history(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns loss and accuracies of the last epoch, and throughput over all epochs."""
+    """Returns loss, accuracies and other figures of the last epoch, and throughput over all epochs."""
     last = history[-1] if history else {}
-    summary = {key: last[key] for key in last if key == "loss" or "_acc" in key}
+    summary = {key: last[key] for key in last if key not in ("epoch", "step", "lr", *THROUGHPUT)}
     for key in ("examples_per_sec", "wall_examples_per_sec"):
         if history and all(entry.get(key) for entry in history):
             # all images over all seconds: the harmonic mean, since epochs have equally many images

@@ -308,7 +308,7 @@ class RunDir:
         file = self.path / WEIGHTS_FILE
         description = read_json(self.path / CONFIG_FILE)
         model.load_state_dict(dict(iter_tensors(file, read_aliases(file, description))))
-        if build_model is not None and METADATA_KEY in description:
+        if build_model is not None and _network(description)[1] is not None:
             with torch.device("meta"):
                 set_metadata(model, get_metadata(build_model(description)))
         metrics = read_json(self.path / METRICS_FILE, MAX_METRICS_BYTES)

@@ -7,8 +7,8 @@ the step. So a checkpoint holds weights, optimizer state and sums, but no random
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -21,17 +21,10 @@ from cnnzoo.data import Data, derive_seed
 from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reuse_memory, seed
 from cnnzoo.errors import CnnzooError, FileError, InputError, TrainingError
 from cnnzoo.initializers import initialize
-from cnnzoo.metadata import Metadata, describe, set_metadata
+from cnnzoo.metadata import describe
 from cnnzoo.modules import eval_mode
 from cnnzoo.train import checks, provenance
-from cnnzoo.train.batches import (
-    PreparedBatch,
-    TrainBatches,
-    count_steps,
-    make_preprocessing,
-    order_labels,
-    select_data,
-)
+from cnnzoo.train.batches import PreparedBatch, TrainBatches
 from cnnzoo.train.best import BestWeights
 from cnnzoo.train.callbacks import require_known_hooks, run_callbacks
 from cnnzoo.train.checkpoint import TrainState
@@ -44,8 +37,10 @@ from cnnzoo.train.metrics import EpochMetrics, summarize_history
 from cnnzoo.train.optim import freeze_parameters, make_optimizer, set_learning_rate
 from cnnzoo.train.precision import resolve_precision
 from cnnzoo.train.progress import ProgressDisplay
+from cnnzoo.train.recorder import RunRecorder
 from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir
+from cnnzoo.train.setup import RunSetup
 from cnnzoo.train.signals import DeferredInterrupt
 
 if TYPE_CHECKING:
@@ -139,27 +134,19 @@ class Trainer:
         self._tested_step = -1
         self._is_complete = True
         self._checkpoint: dict[str, Any] | None = None  # plain values of the checkpoint to start from
-        self._initial_provenance = None if self.config.init else provenance.initial_provenance(model)
 
-        description = describe(model)
-        self.name = description.get("architecture", type(model).__name__)
-        checks.require_matching(self.name, description.get("in_channels"), description.get("num_classes"), data)
-        input_size = description.get("pretrained_cfg", {}).get("input_size") or data.shape
-        self.size = int(input_size[1]), int(input_size[2])
-        self.preprocessing = make_preprocessing(data, self.config, self.size)
-        self.label_names, self._label_map = order_labels(model, self.config, data)
-        self._data_sha256 = data.sha256  # of the whole set, with overfit_batches too
-        self.data, self._train_data = select_data(data, self.config)
-        processes = self.distributed.size
-        checks.require_supported(self.data, self.config, name=self.name, size=self.size, processes=processes)
-        self.steps_per_epoch = count_steps(self._train_data, self.config)
+        self._setup = setup = RunSetup.of(model, data, self.config, self.distributed.size)
+        self.name, self.data, self.size = setup.name, setup.data, setup.size
+        self.preprocessing, self.label_names = setup.preprocessing, setup.label_names
+        self.steps_per_epoch = setup.steps_per_epoch
         self.total_steps = self.steps_per_epoch * self.config.epochs
         self.lr_at: Callable[[int], float] = partial(self.config.learning_rate, steps_per_epoch=self.steps_per_epoch)
+        self._initial_provenance = None if self.config.init else provenance.initial_provenance(model)
         self.run_dir, self.is_finished = None if out is None else RunDir(Path(out)), False
         if self.run_dir is not None and resume == "auto" and not overwrite and self.run_dir.holds_run():
             self._continue(RunDir.open(self.run_dir.path))
-        elif (run_dir := self._writable_run_dir) is not None:
-            run_dir.require_free(overwrite)
+        elif self.run_dir is not None and self.distributed.rank == 0:
+            self.run_dir.require_free(overwrite)
 
     @classmethod
     def resume(
@@ -205,7 +192,7 @@ class Trainer:
         Raises:
             InputError: If it has another config, other data or another network.
         """
-        run_dir.require_same(self.config, self.data.name, self._data_sha256, describe(self.model))
+        run_dir.require_same(self.config, self.data.name, self._setup.data_sha256, describe(self.model))
         self.run_dir, self.is_finished = run_dir, run_dir.is_finished()
         if self.is_finished:
             self.history = run_dir.read_history()
@@ -229,9 +216,7 @@ class Trainer:
             assert self.run_dir is not None
             return self.run_dir.load_run(self.model, self.build_model)
         self.distributed.join(self.device)
-        writable = self._writable_run_dir
         with (
-            nullcontext() if writable is None else writable.locked(),
             forked_rng(self.device),
             deterministic_algorithms(self.config.deterministic),
             reuse_memory(),
@@ -240,23 +225,32 @@ class Trainer:
             self._prepare_model()
             if not self._initialized:
                 self._require_one_score_per_class()
-                self._write_run_info()
-                self._initialize()
-            run_callbacks(self.callbacks, "on_start", self)
-            run = None
-            try:
-                if len(self.history) < self.step // self.steps_per_epoch:  # a failure during the evaluation
-                    self._end_epoch()
-                while self.step < self.total_steps and not self._should_stop and not self._stop_requested(interrupt):
-                    self._run_epoch(interrupt)
-                if self.step == 0:  # interrupted before the first step; resuming needs a checkpoint
+            with self._recorder.locked():
+                if not self._initialized:
+                    self._recorder.start(self.step, self.history, resumed=self._checkpoint is not None)
+                    self._initialize()
+                return self._fit(interrupt)
+
+    def _fit(self, interrupt: DeferredInterrupt) -> Run:
+        """Trains to the end of the run, or to an interruption, and writes the results."""
+        run_callbacks(self.callbacks, "on_start", self)
+        run = None
+        try:
+            if len(self.history) < self.step // self.steps_per_epoch:  # a failure during the evaluation
+                self._end_epoch()
+            while self.step < self.total_steps and not self._should_stop and not self._stop_requested(interrupt):
+                self._run_epoch(interrupt)
+            if self.step == 0:  # interrupted before the first step; resuming needs a checkpoint
+                self._save_checkpoint()
+            run = self._finish(interrupted=self.step < self.total_steps and not self._should_stop)
+        except Exception as error:
+            # with several processes, the others wait elsewhere
+            if self._is_complete and self.distributed.size == 1 and not isinstance(error, TrainingError):
+                with suppress(CnnzooError):  # the error itself is raised
                     self._save_checkpoint()
-                run = self._finish(interrupted=self.step < self.total_steps and not self._should_stop)
-            except Exception as error:
-                self._save_after(error)
-                raise
-            finally:
-                run_callbacks(self.callbacks, "on_end", self, run)
+            raise
+        finally:
+            run_callbacks(self.callbacks, "on_end", self, run)
         return run
 
     def stop(self) -> None:
@@ -274,8 +268,10 @@ class Trainer:
             with metrics.waiting():
                 self.batch = next(batches)
             run_callbacks(self.callbacks, "on_batch", self)
-            with metrics.stepping(), self._within_step():
+            self._is_complete = False
+            with metrics.stepping():
                 self._train_step(self.batch)
+            self._is_complete = True
             metrics.samples_seen += self.batch[0].batch_size
             self.step += 1
             run_callbacks(self.callbacks, "on_step", self)
@@ -289,11 +285,9 @@ class Trainer:
             # the checkpoint at the end of an epoch is saved below
             if config.checkpoint_every and self.step % config.checkpoint_every == 0 < self.step % self.steps_per_epoch:
                 self._require_finite_loss()
-                metrics.read_clock()
                 self._save_checkpoint()
         batches.close()
-        self._require_finite_loss()  # waits for the device, as read_clock requires
-        metrics.read_clock()
+        self._require_finite_loss()
         self._save_checkpoint()  # before the evaluation, which may fail
         if self.step % self.steps_per_epoch == 0:
             self._end_epoch()
@@ -326,7 +320,7 @@ class Trainer:
 
     def _forward(self, batch: PreparedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns logits, (N, classes), and mean loss of a micro-batch."""
-        with checks.explain_batch_norm_error(self.name, len(batch.labels), len(self._train_data.train)):
+        with checks.explain_batch_norm_error(self.name, len(batch.labels), len(self._setup.train_data.train)):
             logits = compute_logits(self._network, batch.x, self.precision, len(self.data.classes))
         labels = batch.labels if batch.targets is None else batch.targets
         return logits, nn.functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
@@ -387,22 +381,18 @@ class Trainer:
         if config.compile:
             self._network = torch.compile(self._network)
         self._batches = TrainBatches(
-            self._train_data,
+            self._setup.train_data,
             config,
             preprocessing=self.preprocessing,
-            label_map=self._label_map,
+            label_map=self._setup.label_map,
             color_components=self.data.color_components if config.augmentation.pca_lighting else None,
             device=device,
             distributed=self.distributed,
         )
         self._evaluator = Evaluator(
             self.model,
-            self.data,
-            self._train_data,
+            self._setup,
             config,
-            preprocessing=self.preprocessing,
-            label_names=self.label_names,
-            label_map=self._label_map,
             precision=self.precision,
             distributed=self.distributed,
             on_eval=lambda evaluation: run_callbacks(self.callbacks, "on_eval", self, evaluation),
@@ -433,16 +423,14 @@ class Trainer:
         metrics.reset()
         self.history.append(entry)
         run_callbacks(self.callbacks, "on_epoch", self, entry)
-        if (run_dir := self._writable_run_dir) is not None:
-            run_dir.write_history(self.history)
+        self._recorder.write_history(self.history)
 
     def _update_best(self, entry: Mapping[str, Any]) -> None:
         """Saves the weights if they are the best so far; stops after ``patience`` epochs without a better accuracy."""
         if self._best is None:
             return
-        if self._best.update(entry) and (run_dir := self._writable_run_dir) is not None:
-            self._update_metadata(entry)
-            run_dir.save_best(self.model.state_dict(), describe(self.model))
+        if self._best.update(entry):
+            self._recorder.save_best(entry)
         if self.config.patience and self._best.epochs_since(entry["epoch"]) >= self.config.patience:
             self._should_stop = True
 
@@ -464,72 +452,20 @@ class Trainer:
             metrics |= self._test()
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self._update_metadata(metrics)
+        self._recorder.update_metadata(metrics, self.step)
         # another memory format would change the last digits of the scores, compared with the saved weights
         self.model.to(memory_format=torch.contiguous_format)
         path = None if self.run_dir is None else self.run_dir.path
         run = Run(path, tuple(self.history), metrics, interrupted, self.model)
-        if (run_dir := self._writable_run_dir) is not None:
-            evaluations = {name: value.to_dict() for name, value in self._evaluator.evaluations.items()}
-            final_metrics = None if interrupted else {**metrics, "evaluations": evaluations}
-            run_dir.finish(self.model.state_dict(), describe(self.model), final_metrics)
-            run_dir.draw_curves(run)
+        self._recorder.finish(run, self._evaluator.evaluations)
         return run
 
-    # --- files and metadata ---
+    def _save_checkpoint(self) -> None:
+        self._state.metrics.read_clock()
+        self._recorder.save_checkpoint(self._state, self.step, self.history, self.lr_at(self.step - 1))
 
     @property
-    def _writable_run_dir(self) -> RunDir | None:
-        """The run folder; None without one, and on ranks other than 0."""
-        return self.run_dir if self.distributed.rank == 0 else None
-
-    def _write_run_info(self) -> None:
-        """Writes train.json and the history; for a resumed run, adds a session to train.json."""
-        if (run_dir := self._writable_run_dir) is None:
-            return
-        if self._checkpoint is None:
-            data = {
-                "name": self.data.name,
-                "sha256": self._data_sha256,
-                "classes": list(map(str, self.data.classes)),
-                "options": self.data.options,
-                "skipped": list(self.data.skipped),
-            }
-            run_dir.create(self.config, data, describe(self.model), self._initial_provenance)
-        else:
-            run_dir.add_session(self.step)
-        run_dir.write_history(self.history)
-
-    @contextmanager
-    def _within_step(self) -> Iterator[None]:
-        """Marks the state as incomplete until the step is done."""
-        self._is_complete = False
-        yield
-        self._is_complete = True
-
-    def _save_after(self, error: Exception) -> None:
-        """Saves a checkpoint after an error between two steps, so that no step is lost.
-
-        Not with several processes: the others wait for this one elsewhere.
-        """
-        if self._is_complete and self.distributed.size == 1 and not isinstance(error, TrainingError):
-            with suppress(CnnzooError):  # the error itself is raised
-                self._state.metrics.read_clock()
-                self._save_checkpoint()
-
-    def _save_checkpoint(self) -> None:
-        if self.run_dir is None:
-            return
-        sums = self._state.metrics.total()  # collective: every rank takes part
-        if self.distributed.rank != 0:
-            return
-        checks.require_finite_weights(self.model, self.name, self.step, self.lr_at(self.step - 1))
-        tensors, values = self._state.collect(sums)
-        self.run_dir.save_checkpoint(tensors, {"step": self.step, "history": self.history, **values})
-
-    def _update_metadata(self, metrics: Mapping[str, Any]) -> None:
-        """Replaces the metadata of the model, if it has any."""
-        origin = provenance.training_provenance(
-            self.config, self.data.name, self._data_sha256, self.step, metrics, self._initial_provenance
+    def _recorder(self) -> RunRecorder:
+        return RunRecorder(
+            self.run_dir, self.model, self._setup, self.config, self.distributed, self._initial_provenance
         )
-        set_metadata(self.model, Metadata(self.label_names, self.preprocessing, origin))
