@@ -33,13 +33,16 @@ if TYPE_CHECKING:
         report,
         seed_sweep,
         summary,
+        transforms,
     )
+    from cnnzoo.backbone import backbone, features
     from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, CountReport
-    from cnnzoo.network import CNN, features
-    from cnnzoo.prediction import transforms
+    from cnnzoo.metadata import Metadata
+    from cnnzoo.network import CNN
+    from cnnzoo.preprocessing import Preprocessing
     from cnnzoo.published import Deviation, Published
     from cnnzoo.registry import get_spec, register
     from cnnzoo.spec import Spec
@@ -65,13 +68,16 @@ _EXPORTS = {
         "report",
         "seed_sweep",
         "summary",
+        "transforms",
     ),
+    "cnnzoo.backbone": ("backbone", "features"),
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "CountReport"),
-    "cnnzoo.network": ("CNN", "features"),
-    "cnnzoo.prediction": ("transforms",),
+    "cnnzoo.metadata": ("Metadata",),
+    "cnnzoo.network": ("CNN",),
+    "cnnzoo.preprocessing": ("Preprocessing",),
     "cnnzoo.published": ("Deviation", "Published"),
     "cnnzoo.registry": ("get_spec", "register"),
     "cnnzoo.spec": ("Spec",),
@@ -89,6 +95,8 @@ __all__ = [
     "CountReport",
     "Deviation",
     "ImageData",
+    "Metadata",
+    "Preprocessing",
     "Published",
     "Run",
     "Spec",
@@ -96,6 +104,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "__version__",
+    "backbone",
     "bench",
     "blocks",
     "compare",

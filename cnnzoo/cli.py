@@ -8,13 +8,14 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.errors import CnnzooError, DataError
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
@@ -24,11 +25,16 @@ SAMPLE = "fashion_mnist_sample"
 
 
 class _Commands(click.Group):
-    """A command group that prints errors on one line; exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C."""
+    """A command group that prints errors and warnings on one line.
+
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except CnnzooError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
@@ -40,6 +46,10 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"warning: {message}", err=True)
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on
@@ -396,16 +406,27 @@ def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
     "--views", default="single", show_default=True, help="'single', 'flip', 'center', 'five_crop', 'ten_crop'."
 )
 @click.option("--crop-mode", help="'squash', 'center' or 'border'; default: as in training.")
+@click.option("--precision", default="fp32", show_default=True, help="'fp32', 'bf16', 'fp16' or 'auto'.")
 @_json
 def evaluate(
-    model: str, data: str, data_options: dict[str, Any], views: str, crop_mode: str | None, as_json: bool
+    model: str,
+    data: str,
+    data_options: dict[str, Any],
+    views: str,
+    crop_mode: str | None,
+    precision: str,
+    as_json: bool,
 ) -> None:
-    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on a data set."""
-    from cnnzoo import api
-    from cnnzoo.data import load_data
+    """Evaluate MODEL (a file, a run folder, hf://user/repo, a name whose weights ship) on the images of a data set.
 
-    evaluation = api.evaluate(model, load_data(data, **data_options), views=views, crop_mode=crop_mode)
-    click.echo(json.dumps(evaluation.to_dict()) if as_json else str(evaluation))
+    These are its test images. Of a folder or table without any, every image is used, unless MODEL was trained on it.
+    """
+    from cnnzoo import api
+
+    network = api.load_network(model)
+    images = api.load_test_data(data, network, **data_options)
+    evaluation = api.evaluate(network, images, views=views, crop_mode=crop_mode, precision=precision)
+    click.echo(evaluation.to_json() if as_json else str(evaluation))
 
 
 @main.command()
@@ -415,13 +436,26 @@ def evaluate(
 def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
     """Classify each IMAGE with the network MODEL (as for evaluate): its five most probable classes."""
     from cnnzoo import api
+    from cnnzoo.prediction import expand_folders
 
-    predictions = list(zip(images, api.predict(model, list(images)), strict=True))
+    files = expand_folders(images)
+    network = api.load_network(model)
+    results: dict[str, dict[str, float]] = {}
+    errors = 0
+    for file in map(str, files):
+        try:
+            prediction = api.predict(network, file)
+        except DataError as error:  # the other images are classified all the same
+            click.echo(f"error: {error}", err=True)
+            errors += 1
+            continue
+        results[file] = dict(prediction.top())
+        if not as_json:
+            click.echo(f"{file}\n{prediction}" if len(files) > 1 else str(prediction))
     if as_json:
-        click.echo(json.dumps({image: dict(one.top()) for image, one in predictions}))
-        return
-    for image, one in predictions:
-        click.echo(f"{image}\n{one}" if len(predictions) > 1 else str(one))
+        click.echo(json.dumps(results))
+    if errors:
+        sys.exit(1)
 
 
 @main.command()

@@ -156,12 +156,13 @@ def parsed_field(
     return checked_field(default, check, help=help, optional=optional)
 
 
-def float_tuple_field(default: tuple[float, ...] = (), *, help: str = "") -> Any:
-    """Returns a field for a tuple of numbers of at least 0."""
+def float_tuple_field(default: Any = (), *, minimum: float = 0, help: str = "") -> Any:
+    """Returns a field for a tuple of numbers of at least ``minimum``."""
+    limits = "" if minimum == -math.inf else f" of at least {minimum:g}"
 
     def check(value: Any) -> tuple[float, ...]:
-        if not isinstance(value, (list, tuple)) or not all(is_number(v) and v >= 0 for v in value):
-            raise Mismatch("a list of numbers of at least 0")
+        if not isinstance(value, (list, tuple)) or not all(is_number(v) and v >= minimum for v in value):
+            raise Mismatch(f"a list of numbers{limits}")
         return tuple(map(float, value))
 
     return checked_field(default, check, help=help)

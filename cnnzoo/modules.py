@@ -1,39 +1,13 @@
-"""Helpers for any ``nn.Module``: its description and notes, its weights and mode, the module inside a compiled one."""
+"""Helpers for any ``nn.Module``: its weights and mode, the module inside a compiled one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
 
 from torch import nn
 
 from cnnzoo.errors import InputError
-
-
-class DescribedModule(Protocol):
-    """The interface that training, evaluation and reports use besides ``nn.Module``; a module may lack either part.
-
-    Attributes:
-        notes: What goes with the weights: ``label_names``, ``mean``, ``std``, ``crop_mode``, ``provenance``.
-    """
-
-    notes: dict[str, Any]
-
-    def describe(self) -> dict[str, Any]:
-        """Returns the content of config.json: ``architecture``, ``num_classes``, ``pretrained_cfg``, ..."""
-
-
-def describe(model: nn.Module) -> dict[str, Any]:
-    """Returns the description of a ``DescribedModule``; of any other module, its class name as ``architecture``."""
-    method = getattr(model, "describe", None)
-    return dict(method()) if callable(method) else {"architecture": type(model).__name__}
-
-
-def get_notes(model: nn.Module) -> dict[str, Any] | None:
-    """Returns the notes of a ``DescribedModule``, None for a module without them."""
-    notes = getattr(model, "notes", None)
-    return notes if isinstance(notes, dict) else None
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -10,7 +10,8 @@ from torch import fx, nn
 
 from cnnzoo.blocks import BlockError, Shape, build_blocks
 from cnnzoo.blocks.build import infer_shape
-from cnnzoo.errors import InputError, SpecError, unknown
+from cnnzoo.errors import InputError, SpecError
+from cnnzoo.metadata import Metadata, checksum_tensors
 from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
@@ -18,7 +19,7 @@ _MAX_IMAGE_SIZE = 4096  # px; no classic CNN needs larger images
 _MAX_BLOCKS_TRIED = 1000  # no search for an image size with more blocks: each size tried builds all of them
 
 
-def _require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, where: str) -> torch.Tensor:
+def require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, where: str) -> torch.Tensor:
     """Returns x if its shape is (N, width, ...); raises InputError about channels or image size if not."""
     channels, height, side = input_shape
     if where == "images" and x.dim() != 4:
@@ -39,7 +40,7 @@ def _require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, w
     return x
 
 
-fx.wrap("_require_width")  # a single node for tracers: the checks are not part of the network
+fx.wrap("require_width")  # a single node for tracers: the checks are not part of the network
 
 
 class CNN(nn.Module):
@@ -52,17 +53,21 @@ class CNN(nn.Module):
         spec: The Spec that the network was built from.
         features: The modules that turn images into features.
         classifier: The modules that turn features into class scores.
-        notes: What is saved with the weights: ``label_names``, ``mean``, ``std``, ``crop_mode`` (how images are
-            brought to the input size), ``crop_pct`` (the fraction of the shorter side that is kept), ``provenance``.
+        metadata: What is saved with the weights: ``label_names``, ``preprocessing``, ``provenance``. Assign another
+            ``Metadata`` to change it. If the weights change afterwards, for example in a training loop of your own, the
+            provenance says so: its kind becomes ``"changed"``, or ``"state_dict"`` after ``load_state_dict``.
 
     Raises:
         SpecError: If a block cannot take the output of the one before, or the images are too small.
     """
 
+    _metadata: Metadata
+    _checksum: tuple[object, ...] | None  # of the weights to which the metadata belong
+    _versions: tuple[tuple[int, int], ...] | None  # of the tensors when they were last known to be unchanged
+
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
-        self.notes: dict[str, Any] = {"provenance": {"kind": "random"}}
         try:
             self.features, self._features_shape = _build_section(spec, "features", spec.input)
             self.classifier, _ = _build_section(spec, "classifier", self._features_shape)
@@ -71,6 +76,38 @@ class CNN(nn.Module):
             if minimum is None:  # the blocks do not fit each other at any size
                 raise SpecError(f"{spec.name}: {error}") from None
             raise SpecError(f"{error.block}; {spec.name} needs images of at least {minimum} px") from None
+        self.metadata = Metadata(provenance={"kind": "random"})
+        self.register_load_state_dict_post_hook(_record_state_dict)  # type: ignore[no-untyped-call]
+
+    @property
+    def metadata(self) -> Metadata:
+        """What is saved with the weights: label names, preprocessing, provenance."""
+        kind = (self._metadata.provenance or {}).get("kind")
+        # statistics of batch norm change in any forward pass in train mode: random weights stay random
+        tensors = [*self.parameters(), *([] if kind == "random" else self.buffers())]
+        versions = _versions(tensors)
+        if versions is None or versions != self._versions:
+            checksum = checksum_tensors(tensors)
+            if checksum is not None and self._checksum is not None and checksum != self._checksum[: len(checksum)]:
+                self.metadata = self._metadata.derive("changed")
+            self._versions = versions
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, value: Metadata) -> None:
+        if not isinstance(value, Metadata):
+            raise InputError(f"metadata must be a cnnzoo.Metadata, not {type(value).__name__}")
+        channels, height, width = self.spec.input
+        classes = self.spec.num_classes
+        if value.label_names is not None and classes not in (None, len(value.label_names)):
+            raise InputError(f"{self.spec.name} has {classes} classes, and label_names has {len(value.label_names)}")
+        if (images := value.preprocessing) is not None and (images.channels, *images.size) != self.spec.input:
+            raise InputError(
+                f"{self.spec.name} expects images (C, H, W) = ({channels}, {height}, {width}), and the preprocessing "
+                f"returns ({images.channels}, {images.size[0]}, {images.size[1]})"
+            )
+        tensors = [*self.parameters(), *self.buffers()]
+        self._metadata, self._checksum, self._versions = value, checksum_tensors(tensors), _versions(tensors)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the class scores (N, num_classes) of images (N, C, H, W).
@@ -79,9 +116,9 @@ class CNN(nn.Module):
             InputError: If the images have another number of channels, or a size that the network does not accept.
         """
         name, input_shape = self.spec.name, self.spec.input
-        x = self.features(_require_width(x, input_shape[0], name, input_shape, "images"))
+        x = self.features(require_width(x, input_shape[0], name, input_shape, "images"))
         if len(self._features_shape) == 1:
-            x = _require_width(x, self._features_shape[0], name, input_shape, "features")
+            x = require_width(x, self._features_shape[0], name, input_shape, "features")
         return self.classifier(x)  # type: ignore[no-any-return]
 
     def _require_unchanged(self) -> None:
@@ -107,18 +144,19 @@ class CNN(nn.Module):
         self._require_unchanged()
         channels, height, width = self.spec.input
         first_conv, last_layer = end_layer_names(self)
+        self._versions = None  # not even tensor.data may have changed the weights unnoticed
+        metadata = self.metadata.to_dict()
+        preprocessing = metadata["preprocessing"] or {"input_size": list(self.spec.input)}
+        decoding = preprocessing.pop("decoding", None)
         return {
             "architecture": self.spec.name,
             "num_classes": self.spec.num_classes,
             "in_channels": channels,
             "image_size": height if height == width else [height, width],
             "num_features": self._features_shape[0],
-            "label_names": self.notes.get("label_names"),
+            "label_names": metadata["label_names"],
             "pretrained_cfg": {
-                "input_size": list(self.spec.input),
-                "mean": self.notes.get("mean"),
-                "std": self.notes.get("std"),
-                **{key: self.notes[key] for key in ("crop_mode", "crop_pct") if key in self.notes},
+                **preprocessing,
                 "num_classes": self.spec.num_classes,
                 "first_conv": first_conv,
                 "classifier": last_layer,
@@ -127,9 +165,23 @@ class CNN(nn.Module):
                 "format_version": FORMAT_VERSION,
                 "spec": self.spec.to_dict(),
                 "param_count": sum(p.numel() for p in self.parameters()),
-                "provenance": self.notes.get("provenance"),
+                "decoding": decoding,
+                "provenance": metadata["provenance"],
             },
         }
+
+
+def _record_state_dict(model: CNN, _: object) -> None:
+    """Records that the weights were loaded from a state dict, of which nothing else is known."""
+    model.metadata = model._metadata.replace(provenance={"kind": "state_dict"})
+
+
+def _versions(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, int], ...] | None:
+    """Returns identity and version counter of tensors, which in-place operations increment; None without counters."""
+    try:
+        return tuple((id(tensor), tensor._version) for tensor in tensors)
+    except RuntimeError:  # tensors created in inference mode have none
+        return None
 
 
 def _module_reprs(model: nn.Module) -> dict[str, str]:
@@ -183,55 +235,6 @@ def _larger_image_size(spec: Spec) -> int | None:
     if any(_accepts_size(spec, size) for size in range(max(1, side - 4), side)):
         return None
     return min_image_size(spec, above=side)
-
-
-def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Returns the outputs of some blocks, by label, for a batch of images.
-
-    Args:
-        model: A network of the zoo (or any module whose submodules have an attribute ``label``).
-        labels: Labels of blocks, such as ``["conv1", "pool5"]``, or a single one; ``"inception3a/conv2"`` for a block
-            inside a Parallel.
-        x: Images (N, C, H, W).
-
-    Returns:
-        A dict from labels to activations, in the order of ``labels``. Gradients flow as in a plain call.
-
-    Raises:
-        UnknownNameError: If no block has one of the labels.
-    """
-    labels = [labels] if isinstance(labels, str) else labels
-    modules = labeled_modules(model)
-    for label in labels:
-        if label not in modules:
-            raise unknown("block", label, modules)
-    outputs: dict[str, torch.Tensor] = {}
-    hooks = [
-        modules[label].register_forward_hook(lambda module, args, out, label=label: outputs.__setitem__(label, out))
-        for label in labels
-    ]
-    try:
-        model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {label: outputs[label] for label in labels}
-
-
-def labeled_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Returns a dict from full labels to the last module of each block."""
-    modules: dict[str, nn.Module] = {}
-
-    def walk(module: nn.Module, prefix: str) -> None:
-        for child in module.children():
-            label = getattr(child, "label", None)
-            path = prefix if label is None else f"{prefix}{label}"
-            if label is not None:
-                modules[path] = child
-            walk(child, path if label is None else f"{path}/")
-
-    walk(model, "")
-    return modules
 
 
 def build_network(spec: Spec, seed: int | None) -> CNN:

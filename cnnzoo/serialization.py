@@ -152,7 +152,7 @@ def _make_header(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
         metadata_text = json.dumps(metadata, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: the metadata cannot be stored as JSON ({error}); model.notes may hold numbers, strings, lists "
+            f"{path}: the metadata cannot be stored as JSON ({error}); the provenance may hold numbers, strings, lists "
             "and dicts"
         ) from None
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: metadata_text, "format": "pt"}}

@@ -5,7 +5,7 @@
     python examples/accelerate_and_lightning.py torch fabric
 
 A network of cnnzoo is a plain nn.Module. All loops get the same network, batches and optimizer, and end with the same
-weights up to rounding. The script stores class names, mean and standard deviation in model.notes before it saves the
+weights up to rounding. The script sets label names, preprocessing and provenance in model.metadata before it saves the
 network, so that cnnzoo can evaluate the file and predict with it. Everything runs on the CPU; omit cpu=True,
 accelerator= and devices= to use the devices of the machine.
 """
@@ -20,7 +20,6 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import cnnzoo
-from cnnzoo.data import normalize
 
 
 def train_torch(model, optimizer, loader, epochs):
@@ -82,15 +81,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/loops"))
     args = parser.parse_args()
     data = cnnzoo.load_data("fashion_mnist_sample")
-    samples = TensorDataset(normalize(data.train.images, data.mean, data.std), data.train.labels)
+    preprocessing = cnnzoo.Preprocessing((28, 28), data.mean, data.std)
+    samples = TensorDataset(preprocessing.apply(data.train.images), data.train.labels)
     weights: dict[str, torch.Tensor] = {}
     lines = [f"{'':14}{'test accuracy':>14}{'largest difference of a weight':>38}"]
     for name in args.loops:
         model = cnnzoo.create("lenet", activation="relu", pooling="max", seed=0)
-        model.notes |= {"label_names": list(data.classes), "mean": list(data.mean), "std": list(data.std)}
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
         loader = DataLoader(samples, batch_size=64, shuffle=True, generator=torch.Generator().manual_seed(0))
         LOOPS[name](model, optimizer, loader, args.epochs)  # trains in place: wrappers share the parameters
+        provenance = {"kind": "elsewhere", "loop": name, "data": data.name, "epochs": args.epochs}
+        model.metadata = cnnzoo.Metadata(data.classes, preprocessing, provenance)
         file = cnnzoo.save(model, args.out / f"{name}.safetensors", overwrite=True)
 
         loaded = cnnzoo.load(file)

@@ -84,7 +84,7 @@ def evaluate_views(folders: Sequence[Path], data: ImageData) -> Numbers:
     rows = []
     for folder in folders:
         model = cnnzoo.load(folder)
-        recipe = recipe_text(TrainConfig.from_dict(model.notes["provenance"]["config"]))
+        recipe = recipe_text(TrainConfig.from_dict(model.metadata.provenance["config"]))
         accuracies = {views: cnnzoo.evaluate(model, data, views=views).top1 for views in VIEWS}
         rows.append({"model": model.spec.name, "recipe": recipe, **accuracies})
     return {"data": data.name, "test_images": len(data.test), "rows": rows}
@@ -95,7 +95,7 @@ def analyze_filters(folders: Sequence[Path], data: ImageData, path: Path) -> lis
     rows, parts = [], {}
     for folder in folders:
         model = cnnzoo.load(folder)
-        config = TrainConfig.from_dict(model.notes["provenance"]["config"])
+        config = TrainConfig.from_dict(model.metadata.provenance["config"])
         initial_model = cnnzoo.create(model.spec, seed=config.seed)
         with suppress(StopBeforeTraining):  # the trainer applies the config's init, with the same random numbers
             cnnzoo.Trainer(initial_model, data, config, callbacks=[StopBeforeTraining()], show=False).fit()

@@ -4,8 +4,7 @@
     python examples/export_onnx.py                       # the LeNet that ships with cnnzoo
     python examples/export_onnx.py --weights runs/alexnet --data fashion_mnist --out alexnet.onnx
 
-The file accepts any batch size. Its inputs are images prepared as by cnnzoo.transforms(model); the script prints size,
-mean and standard deviation.
+The file accepts any batch size. Its inputs are images prepared as by cnnzoo.transforms(model); the script prints how.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import torch
 from onnxruntime import InferenceSession
 
 import cnnzoo
-from cnnzoo.data import prepare
 
 
 def main() -> None:
@@ -35,10 +33,9 @@ def main() -> None:
     (images,), (scores,) = session.get_inputs(), session.get_outputs()
     print(f"{file}: {file.stat().st_size:,} bytes, {images.name} {images.shape} -> {scores.name} {scores.shape}")
     transform = cnnzoo.transforms(model)
-    height, width = transform.size
-    print(f"images: {height}x{width} px, minus {transform.mean}, divided by {transform.std}")
+    print(f"images: {transform}")
 
-    x = prepare(data.test.images, transform.size, transform.mean, transform.std, transform.crop_mode)
+    x = transform.apply(data.test.images)
     onnx_scores = numpy.concatenate([session.run(None, {images.name: batch.numpy()})[0] for batch in x.split(300)])
     with torch.no_grad():
         torch_scores = torch.cat([model(batch) for batch in x.split(300)]).numpy()

@@ -38,7 +38,7 @@ def main() -> None:
     loaded = cnnzoo.load(f"hf://{args.repo}@{args.tag}")
     images = torch.randn(8, *model.spec.input)
     same = torch.equal(model.eval()(images), loaded.eval()(images))
-    print(f"bit-identical scores: {same}; source: {loaded.notes['source']}")
+    print(f"bit-identical scores: {same}; source: {loaded.metadata.provenance['source']}")
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -39,7 +39,7 @@ def main() -> None:
     print(f"{'crop_mode':10}" + "".join(f"{views:>11}" for views in VIEWS))
     if args.run:
         model = cnnzoo.load(args.run)
-        crop_mode = model.notes["crop_mode"]
+        crop_mode = model.metadata.preprocessing.crop_mode
         print(f"{crop_mode:10}{accuracies(model, data, crop_mode)}")
         return
     config = cnnzoo.recipe(args.recipe)

@@ -4,7 +4,7 @@
     python examples/transfer.py --torchvision resnet18      # downloads torchvision's weights; minutes
 
 The weights of the first convolution are summed over the three channels, so that a gray image gives the same maps as its
-copy in three equal channels. The last layer is new. A warning and model.notes["provenance"] describe the changes. The
+copy in three equal channels. The last layer is new. A warning and model.metadata.provenance describe the changes. The
 network is then trained to distinguish two classes with a hundred gray images.
 """
 

@@ -111,8 +111,11 @@ def test_train_evaluate_and_resume(run) -> None:
     assert done.stdout.startswith("loss ") and "examples/sec on cpu" in done.stdout
     assert "lenet epoch 1/1: loss" in done.stderr
     found = run("evaluate", "r", "--json")
-    assert json.loads(found.stdout)["n"] == 1000
-    assert run("evaluate", "r").stdout.startswith("top-1 0.")
+    values = json.loads(found.stdout)
+    assert values["n"] == 1000 == sum(map(sum, values["confusion"])) and len(values["f1"]) == 10
+    lines = run("evaluate", "r").stdout.splitlines()
+    assert lines[0].startswith("top-1 0.") and max(map(len, lines)) <= 80
+    assert "Most frequent confusions" in lines
     assert "it is finished" in run("train", "--resume", "r").stderr
     metrics = json.loads(run("train", "lenet", *FAST, "--out", "r", "--overwrite", "--json").stdout)
     assert metrics["epochs"] == 1 and len(metrics["history"]) == 1
@@ -135,7 +138,7 @@ def test_train_finds_a_rate(run, tmp_path: Path) -> None:
 
 def test_evaluate_with_crops(run) -> None:
     run("train", "lenet", *FAST, "--out", "r")
-    assert run("evaluate", "r", "--views", "ten_crop").stdout.endswith(", views ten_crop\n")
+    assert run("evaluate", "r", "--views", "ten_crop").stdout.splitlines()[1] == "on 1,000 images, views ten_crop"
     assert "unknown views 'ten_crops'. Did you mean 'ten_crop'" in run("evaluate", "r", "--views", "ten_crops").stderr
 
 
@@ -224,4 +227,4 @@ def test_ctrl_c_in_a_shell(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out.startswith("loss ") and "continue with: cnnzoo train --resume r" in err and "Traceback" not in err
-    assert cnnzoo.load(tmp_path / "r").notes["provenance"]["kind"] == "trained"
+    assert cnnzoo.load(tmp_path / "r").metadata.provenance["kind"] == "trained"

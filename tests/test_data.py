@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,13 +24,15 @@ import torch
 from PIL import Image
 
 import cnnzoo
-from cnnzoo.data import ImageData, Split, StreamData, epoch_order, make_loader, prepare, resize
+from cnnzoo.data import ImageData, Split, StreamData, epoch_order, make_loader, resize
 from cnnzoo.data.idx import IDX_FILES, read_idx, write_idx_folder
 from cnnzoo.data.image_files import LocalFiles
 from cnnzoo.data.loaders import TensorLoader
 from cnnzoo.data.make_sample import draw_sample
 from cnnzoo.data.named import IDX_SOURCES, SAMPLE_FOLDER
+from cnnzoo.data.resize import INTERPOLATIONS
 from cnnzoo.errors import DataError, InputError, UnknownNameError
+from cnnzoo.preprocessing import Preprocessing
 
 SAMPLE_SHA256 = "a44183f6f25b475ea31dbd02e3ddb07e4dddf8b8e2daa78dfb9e8fb69144e90c"
 
@@ -300,9 +303,19 @@ def test_resize_equals_pil_bit_for_bit(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="earlier Pillow always resizes the width first")
-def test_resize_that_only_shrinks_the_height() -> None:
-    images = cnnzoo.load_data("fashion_mnist_sample").test.images[:64]
-    assert torch.equal(resize(images, (13, 50)), pil_resize(images, (13, 50)))
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("large", [True, False], ids=["PIL", "matrix product"])
+def test_resize_equals_pil_in_either_order(interpolation: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of the two directions is Pillow 13's, for random sizes that shrink, grow, or do both."""
+    module = sys.modules["cnnzoo.data.resize"]  # the attribute of cnnzoo.data is the function
+    monkeypatch.setattr(module, "_LARGE", 0 if large else 1 << 40)
+    rng = np.random.default_rng(0)
+    for before in rng.integers(1, 120, (60, 2)):
+        pixels = rng.integers(0, 256, before, dtype=np.uint8)
+        height, width = (int(side) for side in rng.integers(1, 150, 2))
+        expected = Image.fromarray(pixels).resize((width, height), Image.Resampling[interpolation.upper()])
+        actual = resize(torch.from_numpy(pixels)[None, None], (height, width), interpolation)
+        assert torch.equal(actual[0, 0], torch.from_numpy(np.array(expected)))
 
 
 def test_resize_from_large() -> None:
@@ -310,9 +323,9 @@ def test_resize_from_large() -> None:
     assert torch.equal(resize(images, (224, 224)), pil_resize(images, (224, 224)))
 
 
-def test_prepare_normalizes() -> None:
+def test_preprocessing_normalizes() -> None:
     data = cnnzoo.load_data("fashion_mnist_sample")
-    x = prepare(data.train.images, (28, 28), data.mean, data.std)
+    x = Preprocessing((28, 28), data.mean, data.std).apply(data.train.images)
     assert x.dtype == torch.float32 and abs(x.mean().item()) < 1e-4 and abs(x.std().item() - 1) < 1e-4
 
 

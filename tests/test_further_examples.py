@@ -55,7 +55,7 @@ def test_transfer(tmp_path: Path) -> None:
     before, after = map(float, re.findall(r"accuracy (0\.\d{3}|1\.000)", out))
     assert after > 0.95 and after > before
     gray = cnnzoo.load(tmp_path / "runs" / "transfer" / "gray")
-    assert gray.spec.input == (1, 28, 28) and gray.notes["label_names"] == ["no shoe", "shoe"]
+    assert gray.spec.input == (1, 28, 28) and gray.metadata.label_names == ("no shoe", "shoe")
 
 
 def test_push_and_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

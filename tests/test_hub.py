@@ -20,6 +20,7 @@ import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.errors import FileError, HubError, InputError, WeightsError
 from cnnzoo.files import read_json
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.serialization import weights_sha256
 
 # the client calls its HTTP library in a deprecated way
@@ -43,7 +44,8 @@ def one_hub() -> Iterator[LocalHub]:
 @pytest.fixture
 def net(tiny_spec: cnnzoo.Spec) -> cnnzoo.CNN:
     model = cnnzoo.create(tiny_spec, seed=0)
-    model.notes.update(label_names=["a", "b", "c"], mean=[0.5], std=[0.25])
+    preprocessing = Preprocessing(model.spec.input[1:], mean=[0.5], std=[0.25])
+    model.metadata = model.metadata.replace(label_names=["a", "b", "c"], preprocessing=preprocessing)
     return model
 
 
@@ -77,7 +79,7 @@ def test_push_and_pull(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
     assert is_same(cnnzoo.load(f"hf://{REPO}", **options), net)
     for old in (f"hf://{REPO}@v1", f"hf-hub:{REPO}@{first}"):
         loaded = cnnzoo.create(old, **options)
-        assert not is_same(loaded, net) and loaded.notes["source"] == f"hf://{REPO}@{first}"
+        assert not is_same(loaded, net) and loaded.metadata.provenance["source"] == f"hf://{REPO}@{first}"
     assert cnnzoo.pull(REPO, revision="v1", **options).name == first
     assert cnnzoo.count(f"local-dir:{folder}").params.total == cnnzoo.count(net).params.total
 
@@ -99,13 +101,13 @@ def test_adapted_from_the_hub(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path
         model = cnnzoo.create(
             f"hf://{REPO}", num_classes=5, seed=0, endpoint=one_hub.url, cache_dir=tmp_path
         )  # fmt: skip
-    assert model.notes["provenance"] == {
+    assert model.metadata.provenance == {
         "kind": "adapted",
         "how": "classifier.3 is new, for 5 classes instead of 3",
         "from": {"kind": "random", "source": f"hf://{REPO}@{commit}"},
     }
     assert torch.equal(model.features[0].weight, net.features[0].weight)
-    assert model.notes["mean"] == [0.5] and "label_names" not in model.notes
+    assert model.metadata.preprocessing.mean == (0.5,) and model.metadata.label_names is None
 
 
 def test_the_card(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_a_run_folder(hub: LocalHub, tiny_spec: cnnzoo.Spec, tiny_data: cnnzoo.I
     )  # fmt: skip
     folder = pull(REPO)
     assert {p.name for p in folder.iterdir()} >= {"train.json", "history.jsonl", "curves.png"}
-    assert cnnzoo.load(folder).notes == model.notes
+    assert cnnzoo.load(folder).metadata == model.metadata
     assert (folder / "model.safetensors").read_bytes() == (tmp_path / "run" / "model.safetensors").read_bytes()
     (tmp_path / "run" / "README.md").write_text("my own words")
     push(tmp_path / "run", REPO, card="replace")

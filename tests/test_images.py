@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional
 
 import cnnzoo
-from cnnzoo.data import Augmentation, ImageData, StreamData, make_loader, make_views, resize_and_crop
+from cnnzoo.data import Augmentation, ImageData, StreamData, make_loader
 from cnnzoo.data.augment import augment, sample_params
 from cnnzoo.data.statistics import compute_color_components
 from cnnzoo.errors import DataError, InputError
+from cnnzoo.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
 
@@ -25,13 +26,17 @@ def noise(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (n, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
+def make_preprocessing(size: tuple[int, int], channels: int, crop_mode: str = "squash") -> Preprocessing:
+    return Preprocessing(size, (0.0,) * channels, (1.0,) * channels).with_crop_mode(crop_mode)
+
+
 # --- crop modes and views ---
 
 
 @pytest.mark.parametrize(("before", "size"), [((28, 28), (32, 32)), ((5, 9), (6, 20)), ((40, 20), (20, 30))])
 def test_border_pads_with_black(before: tuple[int, int], size: tuple[int, int]) -> None:
     images = noise(3, 2, *before).clamp(min=1)
-    padded = resize_and_crop(images, size, "border")
+    padded = make_preprocessing(size, 2, "border").crop(images)
     factor = min(1, size[0] / before[0], size[1] / before[1])
     inner = [round(side * factor) for side in before]
     top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
@@ -51,7 +56,8 @@ def pil_scaled(image: torch.Tensor, side: int) -> torch.Tensor:
 def test_crops_equal_those_of_torchvision(before: tuple[int, int]) -> None:
     """Resizes to cover 8/7 of the size, then crops corners and center: 32 for 28, like 256 for 224."""
     images = noise(2, 3, *before)
-    ten, five, center = (make_views(images, (28, 28), views) for views in ("ten_crop", "five_crop", "center"))
+    preprocessing = make_preprocessing((28, 28), 3)
+    ten, five, center = (preprocessing.views(images, views) for views in ("ten_crop", "five_crop", "center"))
     assert ten.shape == (2, 10, 3, 28, 28) and five.shape[1] == 5 and center.shape[1] == 1
     for image, crops in zip(images, ten, strict=True):
         box = functional.center_crop(pil_scaled(image, 32), [32, 32])
@@ -64,19 +70,20 @@ def test_crops_equal_those_of_torchvision(before: tuple[int, int]) -> None:
 
 def test_flip_and_single() -> None:
     images = noise(2, 1, 8, 8)
-    assert torch.equal(make_views(images, (8, 8), "single")[:, 0], images)
-    both = make_views(images, (16, 16), "flip")
+    assert torch.equal(make_preprocessing((8, 8), 1).views(images, "single")[:, 0], images)
+    both = make_preprocessing((16, 16), 1).views(images, "flip")
     assert both.shape[1] == 2 and torch.equal(both[:, 1], both[:, 0].flip(-1))
 
 
 def test_crop_positions() -> None:
     images = noise(3, 1, 32, 32)
     positions = torch.tensor([[0.0, 0.0], [0.999, 0.5], [0.5, 0.999]])
-    crops = resize_and_crop(images, (28, 28), "center", positions)
+    center = make_preprocessing((28, 28), 1, "center")
+    crops = center.crop(images, positions)
     assert torch.equal(crops[0], images[0, :, :28, :28])
     assert torch.equal(crops[1], images[1, :, 4:, 2:30])
     assert torch.equal(crops[2], images[2, :, 2:30, 4:])
-    assert torch.equal(resize_and_crop(images, (28, 28), "center"), images[..., 2:30, 2:30])
+    assert torch.equal(center.crop(images), images[..., 2:30, 2:30])
 
 
 # --- augmentation ---

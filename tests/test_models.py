@@ -161,18 +161,6 @@ def test_onnx(name: str, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", MODEL_PARAMS)
-def test_features_of_every_block(name: str) -> None:
-    """Compares the outputs of blocks, also inside branches, with the shapes in the count."""
-    model = cnnzoo.create(name, seed=0, **small_knobs(name)).eval()
-    labels = [label for label, _ in model.spec.blocks()]
-    with torch.no_grad():
-        activations = cnnzoo.features(model, labels, torch.randn(1, *model.spec.input))
-    assert list(activations) == labels and activations[labels[-1]].shape[0] == 1
-    out_shapes = {layer.label: layer.out_shape for layer in cnnzoo.count(model).layers}
-    assert all(tuple(activations[label].shape) == shape for label, shape in out_shapes.items())
-
-
 def test_lineages_do_not_define_modules() -> None:
     """Lineages consist of blocks and functions that return blocks; modules are defined in cnnzoo.blocks."""
     import cnnzoo.models

@@ -1,4 +1,4 @@
-"""The network built from a Spec: shapes, keys, branches, features, and errors."""
+"""The network built from a Spec: shapes, keys, branches, and errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo.blocks import AdaptiveAvgPool, Conv, Dense, Flatten, Logits, MaxPool, Norm, Parallel
-from cnnzoo.errors import InputError, SpecError, UnknownNameError
+from cnnzoo.errors import InputError, SpecError
 
 # The layers of the lecture's AlexNet (Dive into Deep Learning) and their output shapes for one 1x224x224 image.
 LECTURE = """
@@ -146,21 +146,6 @@ def test_logits_of_a_map_are_a_convolution() -> None:
 
 def test_batch_norm_of_a_single_pixel_builds() -> None:
     cnnzoo.create(cnnzoo.Spec("n", (2, 4, 4), (AdaptiveAvgPool(1), Norm(), Flatten()), (Logits(2),)))
-
-
-# --- features ---
-
-
-def test_features_by_label() -> None:
-    model = cnnzoo.create("alexnet", image_size=65).eval()
-    x = torch.randn(2, 1, 65, 65)
-    activations = cnnzoo.features(model, ["pool5", "conv1"], x)
-    assert list(activations) == ["pool5", "conv1"]
-    assert torch.equal(activations["conv1"], torch.relu(model.features[0](x)))
-    assert torch.equal(activations["pool5"], model.features[:13](x))
-    assert not any(m._forward_hooks for m in model.modules())
-    with pytest.raises(UnknownNameError, match="unknown block 'conv9'. Did you mean"):
-        cnnzoo.features(model, ["conv9"], x)
 
 
 # --- errors ---

@@ -181,6 +181,9 @@ def test_names_of_other_libraries_exist(package: str) -> None:
 def test_the_reference_is_complete() -> None:
     """Every name in it has a docstring, and so has each public method."""
     values = [(f"cnnzoo.{name}", getattr(cnnzoo, name)) for names in cnnzoo._EXPORTS.values() for name in names]
+    values += [
+        (f"{m}.{name}", getattr(import_module(m), name)) for m, names in reference.RESULTS.items() for name in names
+    ]
     for module in reference.MODULES:
         imported = import_module(f"cnnzoo.{module}")
         values += [(f"cnnzoo.{module}.{name}", getattr(imported, name)) for name in reference.public_names(module)]

@@ -15,7 +15,10 @@ from PIL import Image
 import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.data import ImageData, load_data
+from cnnzoo.data.decoding import Decoding
 from cnnzoo.errors import DataError, FileError, InputError, WeightsError
+from cnnzoo.metadata import Metadata
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.weights.pretrained import MAX_SHIPPED_BYTES, shipped_file
 
 
@@ -52,7 +55,7 @@ def test_shipped_weights_have_the_accuracy_in_their_provenance(name: str) -> Non
     assert shipped_file(name).stat().st_size <= MAX_SHIPPED_BYTES
     model = cnnzoo.create(name, pretrained=True)
     assert model.spec == cnnzoo.get_spec(name) and model.training
-    provenance = model.notes["provenance"]
+    provenance = model.metadata.provenance
     assert (provenance["kind"], provenance["data"]) == ("trained", "fashion_mnist")
     cnnzoo.TrainConfig.from_dict(provenance["config"])
     evaluation = cnnzoo.evaluate(name, load_data("fashion_mnist_sample"))
@@ -63,10 +66,10 @@ def test_shipped_weights_for_other_classes() -> None:
     with pytest.warns(UserWarning, match="lenet: classifier.4 is new, for 3 classes instead of 10; features.0 takes 3"):
         model = cnnzoo.create("lenet", pretrained=True, num_classes=3, in_channels=3, seed=0)
     assert model(torch.randn(2, 3, 28, 28)).shape == (2, 3)
-    assert model.notes["provenance"]["from"]["kind"] == "trained"
+    assert model.metadata.provenance["from"]["kind"] == "trained"
     with pytest.warns(UserWarning, match="blocks that differ from training: conv1, conv2, fc3, fc4$"):
         model = cnnzoo.create("lenet", pretrained=True, activation="relu")
-    assert model.notes["provenance"]["how"] == "blocks that differ from training: conv1, conv2, fc3, fc4"
+    assert model.metadata.provenance["how"] == "blocks that differ from training: conv1, conv2, fc3, fc4"
     with pytest.raises(WeightsError, match=r"classifier.0.weight: file \(120, 400\) F32, model \(120, 784\) F32"):
         cnnzoo.create("lenet", pretrained=True, image_size=36)
 
@@ -127,24 +130,26 @@ def test_predict_agrees_with_evaluate(data: ImageData) -> None:
 def test_transforms_equal_those_of_torchvision() -> None:
     model = cnnzoo.create("alexnet_owt", width=0.1)
     preset = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.transforms()
-    model.notes.update(mean=list(preset.mean), std=list(preset.std), crop_pct=0.875)
+    preprocessing = Preprocessing(224, preset.mean, preset.std, crop_mode="center", crop_pct=0.875)
+    model.metadata = model.metadata.replace(preprocessing=preprocessing)
     for size in ((300, 400), (500, 333), (100, 100), (257, 1000)):
         image = Image.fromarray(torch.randint(0, 256, (*size, 3), dtype=torch.uint8).numpy())
         torch.testing.assert_close(cnnzoo.transforms(model)(image), preset(image), rtol=0, atol=1e-5)
 
 
-def test_the_crop_is_saved(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
+def test_the_preprocessing_is_saved(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
     model = cnnzoo.create(tiny_spec, seed=0)
-    model.notes.update(mean=[0.5], std=[0.5], crop_pct=0.8, crop_mode="border")
+    preprocessing = Preprocessing(8, [0.5], [0.5], "border", 0.8, "bicubic", Decoding(12, 0, False))
+    model.metadata = model.metadata.replace(preprocessing=preprocessing)
     cnnzoo.save(model, tmp_path / "m")
-    again = cnnzoo.load(tmp_path / "m")
-    assert again.notes == model.notes and cnnzoo.transforms(again).crop_pct == 0.8
-    assert "80.0% of the shorter side" in (tmp_path / "m" / "README.md").read_text()
+    again, card = cnnzoo.load(tmp_path / "m"), (tmp_path / "m" / "README.md").read_text()
+    assert again.metadata == model.metadata and cnnzoo.transforms(again) == preprocessing
+    assert "shrunk to fit into 10x10 px (bicubic); padded with black to 8x8 px;" in card
     assert cnnzoo.transforms(again)(torch.zeros(1, 9, 13, dtype=torch.uint8)).shape == (1, 8, 8)
     assert cnnzoo.predict(again, torch.zeros(1, 9, 13, dtype=torch.uint8)).classes == ["0", "1", "2"]
     with pytest.warns(UserWarning, match="takes 3 channels instead of 1"):
         adapted = cnnzoo.create(tmp_path / "m", in_channels=3)
-    assert set(adapted.notes) == {"provenance", "crop_pct", "crop_mode"}  # mean and std of 1 channel are dropped
+    assert adapted.metadata.preprocessing == preprocessing.replace(mean=[0.5] * 3, std=[0.5] * 3)
 
 
 def test_what_is_not_an_image(trouser: Path, tmp_path: Path) -> None:
@@ -162,18 +167,20 @@ def test_what_is_not_an_image(trouser: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="more than 8 bits"):
         cnnzoo.predict("lenet", Image.new("I", (28, 28)))
     model = cnnzoo.create("lenet")
-    with pytest.raises(InputError, match=r"lenet has no preprocessing: .* model.notes.update"):
+    with pytest.raises(InputError, match=r"lenet has no preprocessing: .* pass preprocessing=cnnzoo.Preprocessing"):
         cnnzoo.predict(model, trouser)
-    model.notes.update(mean=[0.1, 0.2], std=[1.0, 1.0])
-    with pytest.raises(InputError, match=r"lenet expects 1 channels, but its notes have mean \[0.1, 0.2\]"):
-        cnnzoo.transforms(model)
-    with pytest.raises(InputError, match="transforms expects a cnnzoo network, not Linear"):
-        cnnzoo.transforms(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="expected a cnnzoo network, a path or a name; got Linear"):
-        cnnzoo.predict(torch.nn.Linear(1, 1), trouser)  # type: ignore[call-overload]
+    two_channels = Preprocessing(28, mean=[0.1, 0.2], std=[1.0, 1.0])
+    with pytest.raises(InputError, match=r"\(C, H, W\) = \(1, 28, 28\), and the preprocessing returns \(2, 28, 28\)"):
+        model.metadata = Metadata(preprocessing=two_channels)
+    with pytest.raises(InputError, match="Linear has no preprocessing"):
+        cnnzoo.transforms(torch.nn.Linear(1, 1))
+    with pytest.raises(InputError, match="Linear has no preprocessing"):
+        cnnzoo.predict(torch.nn.Linear(1, 1), trouser)
+    with pytest.raises(InputError, match="expected an nn.Module, a path or a name; got int"):
+        cnnzoo.predict(3, trouser)  # type: ignore[call-overload]
     two = cnnzoo.create("lenet", in_channels=2)
-    two.notes.update(mean=[0.1, 0.2], std=[1.0, 1.0])
-    with pytest.raises(InputError, match=r"expects images of 2 channels; give tensors, uint8 \(2, H, W\)"):
+    two.metadata = Metadata(preprocessing=two_channels)
+    with pytest.raises(InputError, match=r"the network expects 2; give tensors, uint8 \(2, H, W\)"):
         cnnzoo.predict(two, trouser)
 
 

@@ -162,7 +162,7 @@ def test_pretrained_with_other_keys_and_means(publish: Callable[[str], Path]) ->
         model = cnnzoo.create("googlenet", pretrained="torchvision")
     assert torch.equal(model.classifier[0].weight, state["fc.weight"])
     assert torch.equal(model.features[0].weight, state["conv1.conv.weight"])
-    assert model.notes["mean"] == model.notes["std"] == [0.5, 0.5, 0.5]
+    assert model.metadata.preprocessing.mean == model.metadata.preprocessing.std == (0.5, 0.5, 0.5)
     publish("squeezenet1_1")
     with pytest.warns(
         UserWarning, match="classifier.1 is new, for 7 classes instead of 1000; features.0 takes 4 channels"
@@ -176,11 +176,11 @@ def test_pretrained_by_torchvision(published: Path, tmp_path: Path) -> None:
     model = cnnzoo.create("squeezenet1_1", pretrained="torchvision")
     state = torch.load(published, weights_only=True)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), state.values(), strict=True))
-    assert len(model.notes["label_names"]) == 1000 and model.notes["label_names"][1] == "goldfish"
-    assert model.notes["mean"] == [0.485, 0.456, 0.406]
-    assert model.notes["provenance"]["weights"] == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
+    assert len(model.metadata.label_names) == 1000 and model.metadata.label_names[1] == "goldfish"
+    assert model.metadata.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert model.metadata.provenance["weights"] == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
     cnnzoo.save(model, tmp_path / "m.safetensors")
-    assert cnnzoo.load(tmp_path / "m.safetensors").notes == model.notes
+    assert cnnzoo.load(tmp_path / "m.safetensors").metadata == model.metadata
 
     published.unlink()  # from now on there is the downloaded file only
     wide = cnnzoo.create("squeezenet1_1", pretrained="torchvision", dtype=torch.float64)
@@ -205,13 +205,15 @@ def test_pretrained_for_other_classes_and_channels(published: Path) -> None:
     with pytest.warns(UserWarning, match=message):
         model = cnnzoo.create("squeezenet1_1", pretrained="torchvision", num_classes=5, in_channels=1, seed=0)
     assert model(torch.randn(2, 1, 64, 64)).shape == (2, 5)
-    assert "label_names" not in model.notes and "mean" not in model.notes
+    assert model.metadata.label_names is None
+    assert model.metadata.preprocessing.mean == pytest.approx([(0.485 + 0.456 + 0.406) / 3])
+    assert model.metadata.preprocessing.crop_mode == "center" and model.metadata.preprocessing.crop_pct == 0.875
     tensors = model.state_dict()
     others = [i for i, key in enumerate(tensors) if key not in ("features.0.weight",) and "classifier" not in key]
     assert len(others) == len(state) - 3 and all(torch.equal(list(tensors.values())[i], state[i]) for i in others)
     assert torch.equal(model.features[0].weight, state[0].sum(1, keepdim=True))
     assert torch.equal(model.classifier[1].weight, cnnzoo.create(model.spec, seed=0).classifier[1].weight)
-    provenance = model.notes["provenance"]
+    provenance = model.metadata.provenance
     assert provenance["kind"] == "adapted"
     assert provenance["from"]["weights"] == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
     with pytest.raises(WeightsError, match="52 tensors do not fit|tensors do not fit"):

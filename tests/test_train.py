@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,8 +18,9 @@ import cnnzoo
 from cnnzoo.data import ImageData
 from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError, WeightsError
 from cnnzoo.initializers import initialize
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.serialization import load_tensors, weights_sha256
-from cnnzoo.train import evaluation, list_recipes
+from cnnzoo.train import list_recipes
 
 QUICK = cnnzoo.TrainConfig(
     epochs=3, batch_size=20, lr=0.05, momentum=0.9, weight_decay=0.01, schedule="cosine", warmup=1
@@ -118,10 +120,10 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny
     loaded = cnnzoo.load(run.path).eval()
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(loaded(x), model.eval()(x))
-    assert loaded.notes["label_names"] == ["left", "middle", "right"]
-    assert loaded.notes["mean"] == list(tiny_data.mean)
-    assert loaded.notes["provenance"]["kind"] == "trained"
-    assert loaded.notes["provenance"]["test_acc"] == run.metrics["test_acc"]
+    assert loaded.metadata.label_names == ("left", "middle", "right")
+    assert loaded.metadata.preprocessing.mean == tiny_data.mean
+    assert loaded.metadata.provenance["kind"] == "trained"
+    assert loaded.metadata.provenance["test_acc"] == run.metrics["test_acc"]
     assert cnnzoo.evaluate(run.path, tiny_data).top1 == run.metrics["test_acc"]
 
 
@@ -145,7 +147,7 @@ def test_other_settings_train(tiny_data: ImageData, change: dict) -> None:
 
 def test_the_plain_loop_gives_the_same_weights(tiny_data: ImageData) -> None:
     """The loop of the textbook, on the same batches."""
-    from cnnzoo.data import epoch_order, prepare
+    from cnnzoo.data import epoch_order
 
     config = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
     run = cnnzoo.Trainer(plain_model(), tiny_data, config, show=False).fit()
@@ -153,7 +155,7 @@ def test_the_plain_loop_gives_the_same_weights(tiny_data: ImageData) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for epoch in range(2):
         for chosen in epoch_order(90, 0, epoch).split(20):
-            x = prepare(tiny_data.train.images[chosen], (8, 8), tiny_data.mean, tiny_data.std)
+            x = Preprocessing((8, 8), tiny_data.mean, tiny_data.std).apply(tiny_data.train.images[chosen])
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), tiny_data.train.labels[chosen]).backward()
             optimizer.step()
@@ -210,15 +212,11 @@ def test_evaluate_counts_each_image_once(tiny_data: ImageData) -> None:
     model = plain_model()
     model[2].eval()
     modes = [m.training for m in model.modules()]
-    result = evaluation.evaluate(
-        model, tiny_data.test, num_classes=3, size=(8, 8), mean=tiny_data.mean, std=tiny_data.std, batch_size=7,
-        precision="fp32",
-    )  # fmt: skip
-    from cnnzoo.data import prepare
-
-    scores = model(prepare(tiny_data.test.images, (8, 8), tiny_data.mean, tiny_data.std))
+    preprocessing = Preprocessing((8, 8), tiny_data.mean, tiny_data.std)
+    result = cnnzoo.evaluate(model, tiny_data, preprocessing=preprocessing, batch_size=7)
+    scores = model(preprocessing.apply(tiny_data.test.images))
     given = scores.argmax(1)
-    assert result.n == 30 == result.confusion.sum() and result.top5 == 1.0
+    assert result.n == 30 == result.confusion.sum() and result.top5 is None
     assert result.top1 == (given == tiny_data.test.labels).double().mean().item()
     assert result.loss == pytest.approx(nn.functional.cross_entropy(scores, tiny_data.test.labels).item(), rel=1e-5)
     for true, guess in zip(tiny_data.test.labels.tolist(), given.tolist(), strict=True):
@@ -228,16 +226,23 @@ def test_evaluate_counts_each_image_once(tiny_data: ImageData) -> None:
 
 
 def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
-    with pytest.raises(InputError, match=r"data must be an ImageData or StreamData, not str; cnnzoo.load_data"):
-        cnnzoo.evaluate(cnnzoo.create("lenet"), "mnist")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"data must be an ImageData or StreamData, not int"):
+        cnnzoo.evaluate(cnnzoo.create("lenet"), 3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="on the meta device and has no weights"):
         cnnzoo.evaluate(cnnzoo.create("lenet", device="meta"), tiny_data)
+    gray = Preprocessing(28, [0.5], [0.25])
     with pytest.raises(InputError, match="batch_size must be an integer from 1"):
-        cnnzoo.evaluate(cnnzoo.create("lenet", num_classes=3), tiny_data, batch_size=0)
+        cnnzoo.evaluate(cnnzoo.create("lenet", num_classes=3), tiny_data, preprocessing=gray, batch_size=0)
     with pytest.raises(InputError, match="lenet has 10 classes, but tiny has 3"):
-        cnnzoo.evaluate(cnnzoo.create("lenet"), tiny_data)
-    with pytest.raises(InputError, match="lenet expects images with 3 channels, but tiny has 1"):
-        cnnzoo.evaluate(cnnzoo.create("lenet", in_channels=3), tiny_data)
+        cnnzoo.evaluate(cnnzoo.create("lenet"), tiny_data, preprocessing=gray)
+    with pytest.raises(InputError, match="lenet has no preprocessing: how an image becomes its input is not known"):
+        cnnzoo.evaluate(cnnzoo.create("lenet", num_classes=3), tiny_data)
+    with pytest.raises(InputError, match="lenet expects images with 2 channels, but tiny has 1"):
+        cnnzoo.evaluate(cnnzoo.create("lenet"), tiny_data, preprocessing=Preprocessing(28, [0, 0], [1, 1]))
+    with pytest.raises(InputError, match=r"Sequential returns \(7, 3\) for 7 images, and there are 2 classes; it must"):
+        few = {"train": tiny_data.train[[0]], "test": tiny_data.test[[0] * 7]}
+        two = dataclasses.replace(tiny_data, classes=("a", "b"), **few)
+        cnnzoo.evaluate(plain_model(), two, preprocessing=Preprocessing(8, [0.5], [0.25]))
 
 
 # --- stopping and resuming ---
@@ -388,12 +393,16 @@ def test_stopped_before_the_first_step(tmp_path: Path, tiny_spec: cnnzoo.Spec, t
 # --- what goes wrong ---
 
 
-def test_scores_that_do_not_fit_the_classes(tiny_data: ImageData) -> None:
+def test_scores_that_do_not_fit_the_classes(tmp_path: Path, tiny_data: ImageData) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     with pytest.raises(
-        InputError, match=r"Sequential returns \(20, 2\) for 20 images of 3 classes; it must return one score"
+        InputError, match=r"Sequential returns \(1, 2\) for 1 image, and there are 3 classes; it must return one score"
     ):
-        cnnzoo.Trainer(model, tiny_data, QUICK, show=False).fit()
+        cnnzoo.Trainer(model, tiny_data, QUICK, out=tmp_path / "run", show=False).fit()
+    assert not (tmp_path / "run").exists()
+    more = nn.Sequential(nn.Flatten(), nn.Linear(64, 20))
+    with pytest.raises(InputError, match=r"returns \(1, 20\) for 1 image, and there are 3 classes"):
+        cnnzoo.Trainer(more, tiny_data, QUICK, show=False).fit()
 
 
 def test_batch_norm_of_a_last_batch_of_one(tiny_data: ImageData) -> None:
@@ -486,5 +495,5 @@ def test_compare_trains_both(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: 
         assert cnnzoo.load(out / name).eval()(x).shape == (2, 3)
     with pytest.raises(FileError, match="holds a run already"):
         cnnzoo.compare(tiny_spec, wide, train=tiny_data, recipe=QUICK, out=out)
-    with pytest.raises(InputError, match="compare trains names, Specs and networks of the zoo, got CountReport"):
+    with pytest.raises(InputError, match="compare trains names, Specs and modules, and a CountReport has no weights"):
         cnnzoo.compare(tiny_spec, cnnzoo.count("lenet"), train=tiny_data)

@@ -19,8 +19,9 @@ from processes import run_together
 from torch import nn
 
 import cnnzoo
-from cnnzoo.data import ImageData, StreamData, epoch_order, prepare
-from cnnzoo.errors import FileError, InputError, TrainingError, UnknownNameError
+from cnnzoo.data import ImageData, StreamData, epoch_order
+from cnnzoo.errors import DataError, FileError, InputError, TrainingError, UnknownNameError
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.serialization import load_tensors, read_header, weights_sha256
 from cnnzoo.train import TensorBoard, evaluate, interval_95
 from cnnzoo.train.distributed import DistributedContext
@@ -45,7 +46,7 @@ def steps_of(data: ImageData, config: cnnzoo.TrainConfig):
     """The batches of a run, as a plain loop would take them."""
     for epoch in range(config.epochs):
         for chosen in epoch_order(len(data.train), config.seed, epoch).split(config.batch_size):
-            yield prepare(data.train.images[chosen], (8, 8), data.mean, data.std), data.train.labels[chosen]
+            yield Preprocessing((8, 8), data.mean, data.std).apply(data.train.images[chosen]), data.train.labels[chosen]
 
 
 # --- schedules ---
@@ -79,8 +80,6 @@ def test_schedules(changes: dict, expected) -> None:
         ({"freeze": "conv1"}, "freeze must be a list of strings, not 'conv1'"),
         ({"lr_multipliers": {"conv1": -1}}, "lr_multipliers must be an object of numbers of at least 0 by name"),
         ({"lr_multipliers": ["conv1"]}, "lr_multipliers must be an object"),
-        ({"patience": 2}, "patience and save_best need validation images.*val_size=5000"),
-        ({"save_best": True}, "need validation images"),
         ({"accumulation_steps": 300}, "a batch of 128 images cannot be split into 300 micro-batches"),
         ({"random_erasing": 1.5}, "random_erasing must be a number at least 0 and at most 1, not 1.5"),
         ({"ema": 1.0}, "ema must be a number at least 0 and less than 1, not 1.0"),
@@ -93,6 +92,15 @@ def test_schedules(changes: dict, expected) -> None:
 def test_settings_are_checked(changes: dict, message: str) -> None:
     with pytest.raises(cnnzoo.CnnzooError, match=message):
         cnnzoo.TrainConfig(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"patience": 2}, {"save_best": True}])
+def test_test_images_select_nothing(tiny_data: ImageData, changes: dict) -> None:
+    config = PLAIN.replace(**changes)
+    with pytest.raises(InputError, match="patience and save_best need validation images.*val_size=5000, or give tiny"):
+        cnnzoo.Trainer(plain_model(), tiny_data, config)
+    cnnzoo.Trainer(plain_model(), dataclasses.replace(tiny_data, val=tiny_data.test), config)
+
 
 
 # --- what a step does ---
@@ -240,13 +248,11 @@ def test_the_best_weights_carry_their_preprocessing(
 ) -> None:
     config = PLAIN.replace(val_size=30, save_best=True, normalize=False)
     run = trained(tiny_data, config, cnnzoo.create(tiny_spec, seed=0), out=tmp_path)
-    best = cnnzoo.load(tmp_path / "best.safetensors").notes
-    assert {key: best[key] for key in ("label_names", "mean", "std", "crop_mode")} == {
-        "label_names": list(tiny_data.classes), "mean": [0.0], "std": [1.0], "crop_mode": "squash",
-    }  # fmt: skip
+    best = cnnzoo.load(tmp_path / "best.safetensors").metadata
+    assert best.label_names == tiny_data.classes and best.preprocessing == Preprocessing(8, [0], [1])
     accuracies = [entry["val_acc"] for entry in run.history]
     entry = run.history[accuracies.index(max(accuracies))]
-    assert (best["provenance"]["steps"], best["provenance"]["loss"]) == (entry["step"], entry["loss"])
+    assert (best.provenance["steps"], best.provenance["loss"]) == (entry["step"], entry["loss"])
 
 
 def test_classes_that_are_not_strings_are_written_as_strings(
@@ -254,7 +260,7 @@ def test_classes_that_are_not_strings_are_written_as_strings(
 ) -> None:
     data = dataclasses.replace(tiny_data, classes=(0, 1, 2))
     trained(data, PLAIN, cnnzoo.create(tiny_spec, seed=0), out=tmp_path)
-    assert cnnzoo.load(tmp_path).notes["label_names"] == ["0", "1", "2"]
+    assert cnnzoo.load(tmp_path).metadata.label_names == ("0", "1", "2")
 
 
 def test_a_callback_may_end_a_run(tmp_path: Path, tiny_data: ImageData) -> None:
@@ -282,23 +288,15 @@ def test_other_views_are_reported_beside_the_single_view(tmp_path: Path, tiny_da
 
 
 def test_views_average_probabilities(tiny_data: ImageData) -> None:
-    from cnnzoo.data import make_views, normalize
-
     model = plain_model()
-    settings: dict = {
-        "num_classes": 3,
-        "size": (8, 8),
-        "mean": tiny_data.mean,
-        "std": tiny_data.std,
-        "precision": "fp32",
-    }
-    evaluation = evaluate(model, tiny_data.test, views="flip", **settings)
-    both = make_views(tiny_data.test.images, (8, 8), "flip")
-    p = torch.stack([model(normalize(both[:, i], tiny_data.mean, tiny_data.std)).softmax(1) for i in (0, 1)]).mean(0)
+    preprocessing = Preprocessing((8, 8), tiny_data.mean, tiny_data.std)
+    evaluation = cnnzoo.evaluate(model, tiny_data, preprocessing=preprocessing, views="flip")
+    both = preprocessing.views(tiny_data.test.images, "flip")
+    p = torch.stack([model(preprocessing.normalize(both[:, i])).softmax(1) for i in (0, 1)]).mean(0)
     assert evaluation.top1 == (p.argmax(1) == tiny_data.test.labels).double().mean().item() and evaluation.n == 30
     assert evaluation.loss == pytest.approx(nn.functional.nll_loss(p.log(), tiny_data.test.labels).item(), rel=1e-5)
     with pytest.raises(UnknownNameError, match="unknown views 'tencrop'. Did you mean 'ten_crop'"):
-        evaluate(model, tiny_data.test, views="tencrop", **settings)
+        cnnzoo.evaluate(model, tiny_data, preprocessing=preprocessing, views="tencrop")
 
 
 def test_three_figures_of_speed(tiny_data: ImageData) -> None:
@@ -314,23 +312,16 @@ def test_three_figures_of_speed(tiny_data: ImageData) -> None:
 
 
 def test_training_on_ready_made_batches(tmp_path: Path, tiny_data: ImageData) -> None:
-    x = prepare(tiny_data.train.images, (8, 8), tiny_data.mean, tiny_data.std)
+    x = Preprocessing((8, 8), tiny_data.mean, tiny_data.std).apply(tiny_data.train.images)
     batches = list(zip(x.split(20), tiny_data.train.labels.split(20), strict=True))
-    test = [(prepare(tiny_data.test.images, (8, 8), tiny_data.mean, tiny_data.std), tiny_data.test.labels)]
+    test = [(Preprocessing((8, 8), tiny_data.mean, tiny_data.std).apply(tiny_data.test.images), tiny_data.test.labels)]
     data = StreamData("ready", batches, test, tiny_data.classes)
     whole = trained(data, PLAIN, out=tmp_path / "a")
     assert whole.history[-1]["step"] == 10 and whole.metrics["test_acc"] > 0.5
     assert json.loads((tmp_path / "a" / "metrics.json").read_text())["evaluations"]["test"]["n"] == 30
-    settings: dict = {
-        "num_classes": 3,
-        "size": (8, 8),
-        "mean": tiny_data.mean,
-        "std": tiny_data.std,
-        "precision": "fp32",
-    }
-    assert (
-        evaluate(plain_model(), test, **settings, distributed=DistributedContext(0, 2)).n == 30
-    )  # each of two processes evaluates all of them
+    # each of two processes evaluates all of them
+    settings: dict = {"classes": data.classes, "preprocessing": None, "distributed": DistributedContext(0, 2)}
+    assert evaluate(plain_model(), test, **settings).n == 30
     trained(data, PLAIN, out=tmp_path / "b", callbacks=[StopAt(7)])
     rest = cnnzoo.Trainer.resume(tmp_path / "b", model=plain_model(), data=data, show=False).fit()
     assert torch.equal(parameters(rest.model), parameters(whole.model))
@@ -505,20 +496,20 @@ def test_a_head_for_other_classes_is_warned_about(
 
 def test_provenance_names_the_initial_weights(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
     first = trained(tiny_data, PLAIN, cnnzoo.create(tiny_spec, seed=0)).model
-    origin = first.notes["provenance"]
+    origin = first.metadata.provenance
     assert origin["kind"] == "trained" and "from" not in origin
     cnnzoo.save(first, tmp_path / "first")
     whole = trained(tiny_data, PLAIN, cnnzoo.load(tmp_path / "first"), out=tmp_path / "whole").model
-    assert whole.notes["provenance"]["from"] == origin
+    assert whole.metadata.provenance["from"] == origin
     trained(tiny_data, PLAIN, cnnzoo.load(tmp_path / "first"), out=tmp_path / "cut", callbacks=[StopAt(3)])
     resumed = cnnzoo.Trainer.resume(tmp_path / "cut", data=tiny_data, show=False).fit().model
-    assert resumed.notes["provenance"] == whole.notes["provenance"]  # not "from" the weights of its own checkpoint
+    assert resumed.metadata.provenance == whole.metadata.provenance  # not "from" the weights of its own checkpoint
     cnnzoo.save(whole, tmp_path / "second")
     assert "Initial weights: Trained with" in (tmp_path / "second" / "README.md").read_text()
 
     with pytest.warns(UserWarning, match=r"draws new weights, .* are not used; config.replace\(init=None\) continues"):
         anew = trained(tiny_data, PLAIN.replace(init="xavier_uniform"), cnnzoo.load(tmp_path / "first")).model
-    assert "from" not in anew.notes["provenance"]
+    assert "from" not in anew.metadata.provenance
 
 
 def test_a_changed_config_is_not_resumed(tmp_path: Path, tiny_data: ImageData) -> None:
@@ -690,3 +681,59 @@ def test_the_recipe_of_2012_is_the_papers(tiny_data: ImageData) -> None:
     data = tiny_data.subset(torch.arange(6))
     run = cnnzoo.Trainer(model, data, config.replace(epochs=1, schedule="constant", milestones=[]), show=False).fit()
     assert "test_acc_ten_crop" in run.metrics
+
+
+# --- validation images, and failures during an evaluation ---
+
+
+def test_validation_images_of_the_data(tmp_path: Path, tiny_data: ImageData) -> None:
+    """I10: patience and save_best use them; the test images are used once, at the end."""
+    seen: list[int] = []
+
+    class Record:
+        def on_eval(self, trainer, evaluation) -> None:
+            seen.append(evaluation.n)
+
+    data = dataclasses.replace(tiny_data, train=tiny_data.train[:60], val=tiny_data.train[60:80])
+    run = trained(data, PLAIN.replace(save_best=True), out=tmp_path, callbacks=[Record()])
+    assert seen == [20] * len(run.history) + [30]
+    assert all("val_acc" in entry for entry in run.history) and "test_acc" not in run.history[0]
+    assert (tmp_path / "best.safetensors").exists() and "test_acc" in run.metrics
+    with pytest.raises(InputError, match="tiny has validation images of its own; leave out val_size=10"):
+        cnnzoo.Trainer(plain_model(), data, PLAIN.replace(val_size=10))
+
+
+def test_a_failed_evaluation_loses_no_epoch(tmp_path: Path, tiny_data: ImageData) -> None:
+    """I8: the epoch is saved before its evaluation, which a resumed run repeats."""
+
+    class Samples(torch.utils.data.Dataset):
+        broken = False
+
+        def __init__(self, split) -> None:
+            self.split = split
+
+        def __len__(self) -> int:
+            return len(self.split)
+
+        def __getitem__(self, index: int):
+            if self.broken and index == 3:
+                raise DataError("3.png cannot be read as an image")
+            return self.split[index]
+
+    train, test = Samples(tiny_data.train), Samples(tiny_data.test)
+    data = StreamData("samples", train, test, tiny_data.classes, sha256="x")
+    config = PLAIN.replace(workers=0)
+    whole = trained(data, config, out=tmp_path / "whole")
+
+    class Break:
+        def on_step(self, trainer) -> None:
+            test.broken = trainer.step == 2 * trainer.steps_per_epoch  # before the evaluation of the second epoch
+
+    with pytest.raises(DataError, match=r"3\.png cannot be read"):
+        trained(data, config, out=tmp_path / "run", callbacks=[Break()])
+    test.broken = False
+    resumed = cnnzoo.Trainer.resume(tmp_path / "run", model=plain_model(), data=data, show=False)
+    assert resumed.step == 2 * resumed.steps_per_epoch and len(resumed.history) == 1
+    run = resumed.fit()
+    assert [entry["test_acc"] for entry in run.history] == [entry["test_acc"] for entry in whole.history]
+    assert torch.equal(parameters(run.model), parameters(whole.model))

@@ -23,12 +23,12 @@ def test_the_two_towers_of_alexnet() -> None:
     weight = dense.features[4].weight
     half = weight.shape[1] // 2
     assert (weight[: weight.shape[0] // 2, half:] == 0).all() and (weight[weight.shape[0] // 2 :, :half] == 0).all()
-    assert dense.notes["provenance"] == {
+    assert dense.metadata.provenance == {
         "kind": "adapted",
         "how": "grouped convolutions replaced by dense ones",
         "from": {"kind": "random"},
     }
-    assert model.notes["provenance"] == {"kind": "random"}
+    assert model.metadata.provenance == {"kind": "random"}
     changes = {change.label: change.params for change in cnnzoo.diff(model, dense).changes}
     assert set(changes) == {"conv2", "conv4", "conv5"} and all(params > 0 for params in changes.values())
 

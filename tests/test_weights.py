@@ -23,6 +23,8 @@ from zoo import MODEL_PARAMS, small_knobs
 import cnnzoo
 from cnnzoo.blocks import Block, Conv, Flatten, Logits, register_block
 from cnnzoo.errors import FileError, InputError, WeightsError
+from cnnzoo.metadata import Metadata
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.serialization import load_tensors, read_header, save_tensors, weights_sha256
 
 
@@ -62,10 +64,11 @@ def worker() -> Iterator[Callable[..., Any]]:
 
 @pytest.mark.parametrize("name", ["net.safetensors", "folder"])
 def test_round_trip(tmp_path: Path, net: cnnzoo.CNN, name: str) -> None:
-    net.notes.update(label_names=["a", "b", "c"], mean=[0.5], std=[0.25])
+    preprocessing = Preprocessing(net.spec.input[1:], mean=[0.5], std=[0.25])
+    net.metadata = net.metadata.replace(label_names=["a", "b", "c"], preprocessing=preprocessing)
     assert cnnzoo.save(net, tmp_path / name) == tmp_path / name
     again = cnnzoo.load(str(tmp_path / name))
-    assert again.spec == net.spec and again.notes == net.notes
+    assert again.spec == net.spec and again.metadata == net.metadata
     x = torch.randn(4, 1, 8, 8)
     assert torch.equal(again.eval()(x), net.eval()(x))
     assert all(type(p) is torch.nn.Parameter and p.requires_grad for p in again.parameters())
@@ -224,9 +227,9 @@ def _edit_metadata(path: Path, change: Callable[[dict[str, Any]], object]) -> Pa
         ),
         (
             lambda m: m["pretrained_cfg"].update(std=[0.0]),
-            "std must be a list with a positive number for each channel (1), not [0.0]",
+            "std must be a list of numbers of at least 1e-06, not [0.0]",
         ),
-        (lambda m: m["pretrained_cfg"].update(mean="abc"), "mean must be a list with a number for each channel (1)"),
+        (lambda m: m["pretrained_cfg"].update(mean="abc"), "mean must be a list of numbers, not 'abc'"),
     ],
 )
 def test_descriptions_that_are_refused(tmp_path: Path, net: cnnzoo.CNN, change, message: str) -> None:
@@ -413,13 +416,13 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     assert torch.equal(again(x := torch.randn(1, 2, 4, 4)), model(x))
 
 
-def test_notes_that_cannot_be_stored(tmp_path: Path, net: cnnzoo.CNN) -> None:
-    net.notes["label_names"] = {1, 2}
+def test_metadata_that_cannot_be_stored(tmp_path: Path, net: cnnzoo.CNN) -> None:
+    net.metadata = Metadata(provenance={"kind": "mine", "set": {1, 2}})
     with pytest.raises(
-        WeightsError, match="metadata cannot be stored as JSON .*; model.notes may hold numbers, strings,"
+        WeightsError, match="metadata cannot be stored as JSON .*; the provenance may hold numbers, strings,"
     ):
         cnnzoo.save(net, tmp_path / "m")
-    net.notes["label_names"] = ["x" * 2_000_000]
+    net.metadata = Metadata(["x" * 2_000_000, "y", "z"])
     with pytest.raises(WeightsError, match="more than the maximum of 1,572,864 and 4,194,304; save the state dict"):
         cnnzoo.save(net, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

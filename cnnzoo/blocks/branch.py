@@ -30,7 +30,10 @@ class Branches(nn.ModuleList):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the merged outputs of the paths for an input (N, C, H, W)."""
-        outs: list[torch.Tensor] = [path(x) if len(path) else x for path in self]  # type: ignore[arg-type]
+        return self.merge_outputs([path(x) if len(path) else x for path in self])  # type: ignore[arg-type]
+
+    def merge_outputs(self, outs: list[torch.Tensor]) -> torch.Tensor:
+        """Returns the merged outputs of the paths."""
         if self.merge == "concat":
             return torch.cat(outs, dim=1)
         total = outs[0]

@@ -5,13 +5,10 @@ from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
 from cnnzoo.data.loaders import derive_seed, epoch_order, has_samples, make_loader
-from cnnzoo.data.preprocess import CROP_MODES, VIEWS, make_views, normalize, prepare, resize_and_crop
 from cnnzoo.data.registry import list_data, load_data, register_data
 from cnnzoo.data.resize import resize
 
 __all__ = [
-    "CROP_MODES",
-    "VIEWS",
     "Augmentation",
     "Data",
     "Decoding",
@@ -25,10 +22,6 @@ __all__ = [
     "list_data",
     "load_data",
     "make_loader",
-    "make_views",
-    "normalize",
-    "prepare",
     "register_data",
     "resize",
-    "resize_and_crop",
 ]

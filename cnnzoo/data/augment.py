@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cnnzoo.data.preprocess import gather_windows
+from cnnzoo.data.crop import gather_windows
 
 # Zhong et al. 2017, "Random Erasing Data Augmentation"
 _ERASED_AREA = (0.02, 0.33)  # fraction of the image

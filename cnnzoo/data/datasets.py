@@ -112,7 +112,7 @@ class ImageData:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the images."""
+        """The dtype of the images, uint8."""
         return self.train.images.dtype
 
     @cached_property

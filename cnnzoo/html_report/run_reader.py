@@ -29,7 +29,7 @@ from cnnzoo.files import (
 )
 from cnnzoo.measure import CountReport
 from cnnzoo.measure.counter import count_image
-from cnnzoo.modules import describe
+from cnnzoo.metadata import describe
 from cnnzoo.serialization import METADATA_KEY, TensorInfo, iter_tensors, read_aliases, read_header, weights_sha256
 from cnnzoo.train.metrics import summarize_history
 from cnnzoo.train.run_dir import MAX_METRICS_BYTES, RunDir

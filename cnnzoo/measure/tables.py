@@ -7,6 +7,7 @@ import html
 import io
 import re
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,18 @@ def ratio_text(ratio: float) -> str:
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
 
 
+def printable(text: str) -> str:
+    """Returns a text with escape sequences in place of line breaks and other control characters."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
+    )
+
+
+def escape_markdown(text: str) -> str:
+    """Returns a text with entities in place of the characters of inline markup, ``_`` within a word excepted."""
+    return re.sub(r"[&<>|\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
+
+
 def _text(value: Value) -> str:
     if value is None:
         return ""
@@ -60,6 +73,7 @@ class Table:
         rows: The values, row by row.
         total: The last row, set apart; or None.
         notes: Lines below the table; one indented by two or four spaces belongs to one above it.
+        foldable: Headers of columns of names whose words may be broken, so that the table keeps its width.
     """
 
     title: str
@@ -67,9 +81,12 @@ class Table:
     rows: Sequence[Sequence[Value]]
     total: Sequence[Value] | None = None
     notes: Sequence[str] = ()
+    foldable: Sequence[str] = ()
 
     def _is_numeric(self, column: int) -> bool:
-        """Returns whether a column holds numbers, ratios (``758x``) or changes (``-12``)."""
+        """Returns whether a column holds numbers, ratios (``758x``) or changes (``-12``), not names."""
+        if self.headers[column] in self.foldable:
+            return False
         values = [row[column] for row in self.rows]
         return any(
             isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[+-]?[\d.,]+x?", v)) for v in values
@@ -83,13 +100,17 @@ class Table:
 
         cells = [[_text(row[i]) for row in self.rows] for i in range(len(self.headers))]
         numeric = [self._is_numeric(i) for i in range(len(self.headers))]
+        foldable = [header in self.foldable for header in self.headers]
         # numbers, names, shapes and short texts are not broken
         unbroken = [
-            numeric[i] or max(map(len, column), default=0) <= 12 or not any(" " in cell for cell in column)
+            not foldable[i]
+            and (numeric[i] or max(map(len, column), default=0) <= 12 or not any(" " in cell for cell in column))
             for i, column in enumerate(cells)
         ]
         min_widths = [
             max([len(word) for cell in column for word in ([cell] if unbroken[i] else cell.split())], default=0)
+            if not foldable[i]
+            else 0
             for i, column in enumerate(cells)
         ]
         headers = list(self.headers)
@@ -114,6 +135,7 @@ class Table:
             color_system=None,
             highlight=False,
             markup=False,
+            emoji=False,
         )
         console.print(table)
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -3,12 +3,13 @@
 from cnnzoo.train.callbacks import TensorBoard
 from cnnzoo.train.checks import require_matching, require_type
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.evaluation import Evaluation, evaluate
+from cnnzoo.train.evaluation import Evaluation
+from cnnzoo.train.inference import evaluate
 from cnnzoo.train.lr_finder import LRFinderResult, lr_find
 from cnnzoo.train.metrics import interval_95
 from cnnzoo.train.recipes import list_recipes, recipe
+from cnnzoo.train.records import record
 from cnnzoo.train.run import Run
-from cnnzoo.train.run_dir import record
 from cnnzoo.train.sweep import SeedSweep, seed_sweep
 from cnnzoo.train.trainer import Trainer
 

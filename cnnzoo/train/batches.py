@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import dataclasses
+from collections.abc import Generator, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from cnnzoo.data import Data, derive_seed, epoch_order, has_samples, make_loader, normalize, resize_and_crop
+from cnnzoo.data import Data, derive_seed, epoch_order, has_samples, make_loader
 from cnnzoo.data.augment import augment, sample_params
 from cnnzoo.data.loaders import Batch
+from cnnzoo.errors import InputError
+from cnnzoo.metadata import get_metadata, match_labels
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 
@@ -53,16 +57,57 @@ class PreparedBatch(NamedTuple):
 def select_data(data: Data, config: TrainConfig) -> tuple[Data, Data]:
     """Returns the data that a run is tested on and the data that it is trained on.
 
-    The test split of the latter is evaluated during training: the images held out by ``val_size``, if any.
+    The test split of the latter is evaluated during training: the validation images of the data or those held out by
+    ``val_size``, if there are any.
 
     Raises:
-        InputError: If there are too few images to hold out, or they come in batches.
+        InputError: If there are too few images to hold out, or they come in batches; or if there are validation images
+            already.
     """
     if config.overfit_batches:
         first = epoch_order(len(data.train), config.seed, 0)[: config.overfit_batches * config.batch_size]
         data = data.subset(first)
         return data, data
-    return data, data.hold_out(config.val_size, config.seed) if config.val_size else data
+    if data.val is None:
+        return data, data.hold_out(config.val_size, config.seed) if config.val_size else data
+    if config.val_size:
+        raise InputError(f"{data.name} has validation images of its own; leave out val_size={config.val_size}")
+    return data, dataclasses.replace(data, test=data.val, val=None)
+
+
+def make_preprocessing(data: Data, config: TrainConfig, size: tuple[int, int]) -> Preprocessing | None:
+    """Returns how an image becomes the network's input; None for images of floats, which are used unchanged.
+
+    Args:
+        data: The data set, from which mean, standard deviation and decoding come.
+        config: The settings.
+        size: (height, width) of the network's input.
+    """
+    if data.dtype != torch.uint8:
+        return None
+    channels = data.shape[0]
+    mean, std = (data.mean, data.std) if config.normalize else ((0.0,) * channels, (1.0,) * channels)
+    return Preprocessing(size, mean, std, decoding=data.decoding).with_crop_mode(config.crop_mode)
+
+
+def order_labels(model: nn.Module, config: TrainConfig, data: Data) -> tuple[tuple[str, ...], torch.Tensor | None]:
+    """Returns the name of each class of the network, and the class of the network that each class of the data is.
+
+    A network that was trained for the same classes in another order keeps its order, since its last layer is used.
+
+    Args:
+        model: The network.
+        config: The settings; with ``init`` the last layer is new.
+        data: The data set.
+
+    Returns:
+        The names in the order of the scores; int64 (classes,), or None if the order is that of the data.
+    """
+    classes = tuple(map(str, data.classes))
+    names = get_metadata(model).label_names
+    if config.init is not None or names is None or sorted(names) != sorted(classes) or len(set(names)) < len(names):
+        return classes, None
+    return names, match_labels("the network", names, classes, data.name)
 
 
 def count_steps(train_data: Data, config: TrainConfig) -> int:
@@ -79,9 +124,9 @@ class TrainBatches:
     Args:
         data: The data to train on.
         config: The settings.
-        size: (height, width) of the network's input.
-        mean: Mean of each channel, values in [0, 1].
-        std: Standard deviation of each channel, values in [0, 1].
+        preprocessing: How an augmented image becomes the network's input; None for images of floats, which are used
+            unchanged.
+        label_map: int64 (classes,): the class of the network that each class of the data is; None if they are equal.
         color_components: (C, C): principal components of the colors, for ``pca_lighting``.
         device: Device of the network.
         distributed: The processes that share each batch.
@@ -92,15 +137,15 @@ class TrainBatches:
         data: Data,
         config: TrainConfig,
         *,
-        size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
+        preprocessing: Preprocessing | None,
+        label_map: torch.Tensor | None = None,
         color_components: torch.Tensor | None,
         device: torch.device,
         distributed: DistributedContext,
     ) -> None:
         self._config, self._augmentation = config, config.augmentation
-        self._size, self._mean, self._std, self._color_components = size, mean, std, color_components
+        self._preprocessing, self._color_components = preprocessing, color_components
+        self._label_map = None if label_map is None else label_map.to(device)
         self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self._device, self._distributed = device, distributed
         self._n, self._num_classes = len(data.train), len(data.classes)
@@ -152,10 +197,12 @@ class TrainBatches:
             step: Number of the step, which seeds the augmentation.
         """
         x, labels = batch
+        if self._label_map is not None:
+            labels = self._label_map[labels]
         targets = None
-        if x.dtype == torch.uint8:
-            images, labels, targets, corners = self._augment(micro_batch, batch, step)
-            x = normalize(resize_and_crop(images, self._size, self._config.crop_mode, corners), self._mean, self._std)
+        if self._preprocessing is not None:
+            images, labels, targets, corners = self._augment(micro_batch, (x, labels), step)
+            x = self._preprocessing.apply(images, corners)
         x = x.to(memory_format=self._memory_format)
         return PreparedBatch(x, labels, targets, micro_batch.batch_size or len(labels), micro_batch.weight)
 

@@ -83,7 +83,7 @@ def require_supported(data: Data, config: TrainConfig, *, name: str, size: tuple
         size: (height, width) of the network's input.
         processes: Number of processes that train together.
     """
-    dtype = data.train.images.dtype if isinstance(data, ImageData) else data.dtype
+    dtype = data.dtype
     if dtype != torch.uint8 and (config.augmentation or config.crop_mode == "center"):
         raise InputError(
             f"{data.name} has images of {dtype}, which are used unchanged; augmentation and crop_mode='center' need "
@@ -93,6 +93,12 @@ def require_supported(data: Data, config: TrainConfig, *, name: str, size: tuple
         raise InputError(
             f"{name} expects images of {size[0]}x{size[1]} px, but {data.name} has {data.shape[1]}x{data.shape[2]} "
             f"({dtype}, which are used unchanged)"
+        )
+    has_val = config.val_size or config.overfit_batches or data.val is not None
+    if (config.patience or config.save_best) and not has_val:
+        raise InputError(
+            "patience and save_best need validation images, because the test images must not select anything: set "
+            f"val_size too, such as val_size=5000, or give {data.name} validation images (val/)"
         )
     if not has_samples(data.train) and (processes > 1 or config.accumulation_steps > 1):
         raise InputError(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnzoo.data import Augmentation
-from cnnzoo.data.preprocess import CROP_MODES, VIEWS
 from cnnzoo.errors import InputError
 from cnnzoo.fields import (
     bool_field,
@@ -23,6 +22,8 @@ from cnnzoo.fields import (
     str_tuple_field,
 )
 from cnnzoo.initializers import make_initializer
+from cnnzoo.preprocessing import CROP_MODES, VIEWS
+from cnnzoo.train.precision import PRECISIONS
 from cnnzoo.train.schedules import SCHEDULES, learning_rate
 
 
@@ -106,7 +107,7 @@ class TrainConfig:
     )
     precision: str = choice_field(
         "auto",
-        ("auto", "fp32", "bf16", "fp16"),
+        PRECISIONS,
         help="'fp32', 'bf16' or 'fp16' (autocast), or 'auto': bf16 if the hardware supports it",
     )
     channels_last: bool = bool_field(True, help="whether images and weights use the channels-last memory format")
@@ -153,11 +154,6 @@ class TrainConfig:
             )
         if list(self.milestones) != sorted(self.milestones):
             raise InputError(f"milestones must increase, not {list(self.milestones)}")
-        if (self.patience or self.save_best) and not self.val_size:
-            raise InputError(
-                "patience and save_best need validation images, because the test images must not select anything: set "
-                "val_size too, such as val_size=5000"
-            )
         if self.accumulation_steps > self.batch_size:
             raise InputError(
                 f"a batch of {self.batch_size} images cannot be split into {self.accumulation_steps} micro-batches"

@@ -1,4 +1,4 @@
-"""The notes that are saved with trained weights, so that they can be used alone: classes, preprocessing, provenance."""
+"""The provenance of trained weights, and warnings about that of initial weights."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Any
 from torch import nn
 
 from cnnzoo.files import strip_local_paths
-from cnnzoo.modules import get_notes
+from cnnzoo.metadata import get_metadata
 from cnnzoo.train.config import TrainConfig
 
 
 def initial_provenance(model: nn.Module) -> dict[str, Any] | None:
-    """Returns where the weights of a module come from; None if they are random or the module has no notes."""
-    provenance = (get_notes(model) or {}).get("provenance")
-    if not isinstance(provenance, dict) or provenance.get("kind") == "random":
-        return None
-    return dict(provenance)
+    """Returns where the weights of a module come from; None if they are random or the module has no metadata."""
+    provenance = get_metadata(model).provenance
+    return None if provenance is None or provenance.get("kind") == "random" else dict(provenance)
 
 
 def training_provenance(
@@ -52,21 +50,6 @@ def training_provenance(
     return provenance
 
 
-def write_notes(
-    model: nn.Module,
-    classes: Sequence[object],
-    mean: Sequence[float],
-    std: Sequence[float],
-    crop_mode: str,
-    provenance: Mapping[str, Any],
-) -> None:
-    """Adds class names, preprocessing and provenance to the notes of a module, if it has notes."""
-    if (notes := get_notes(model)) is not None:
-        notes["label_names"] = [str(name) for name in classes]
-        notes["mean"], notes["std"], notes["crop_mode"] = list(mean), list(std), crop_mode
-        notes["provenance"] = provenance
-
-
 def warn_about_replaced_weights(name: str, init: str) -> None:
     """Warns that ``init`` replaces weights that were trained before."""
     warnings.warn(
@@ -78,8 +61,8 @@ def warn_about_replaced_weights(name: str, init: str) -> None:
 
 def warn_about_other_classes(model: nn.Module, name: str, classes: Sequence[object], data_name: str) -> None:
     """Warns if the last layer was trained for other classes than those of the data."""
-    trained, current = (get_notes(model) or {}).get("label_names"), [str(label) for label in classes]
-    if trained and list(trained) != current:
+    trained, current = get_metadata(model).label_names, [str(label) for label in classes]
+    if trained and set(trained) != set(current):
         warnings.warn(
             f"{name}: the last layer was trained for other classes ({', '.join(trained[:3])}, ...) than those of "
             f"{data_name} ({', '.join(current[:3])}, ...), and training continues from its weights; to start from "

@@ -6,8 +6,9 @@ the step. So a checkpoint holds weights, optimizer state and sums, but no random
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -18,19 +19,30 @@ from torch import nn
 
 from cnnzoo.data import Data, derive_seed
 from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reuse_memory, seed
-from cnnzoo.files import CURVES_FILE
+from cnnzoo.errors import CnnzooError, FileError, InputError, TrainingError
 from cnnzoo.initializers import initialize
-from cnnzoo.modules import describe
+from cnnzoo.metadata import Metadata, describe, set_metadata
+from cnnzoo.modules import eval_mode
 from cnnzoo.train import checks, provenance
-from cnnzoo.train.batches import PreparedBatch, TrainBatches, count_steps, select_data
-from cnnzoo.train.callbacks import run_callbacks
+from cnnzoo.train.batches import (
+    PreparedBatch,
+    TrainBatches,
+    count_steps,
+    make_preprocessing,
+    order_labels,
+    select_data,
+)
+from cnnzoo.train.best import BestWeights
+from cnnzoo.train.callbacks import require_known_hooks, run_callbacks
 from cnnzoo.train.checkpoint import TrainState
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.ema import ModelEMA
-from cnnzoo.train.evaluation import Evaluation, compute_logits, evaluate, resolve_precision
+from cnnzoo.train.evaluator import Evaluator
+from cnnzoo.train.inference import compute_logits
 from cnnzoo.train.metrics import EpochMetrics, summarize_history
 from cnnzoo.train.optim import freeze_parameters, make_optimizer, set_learning_rate
+from cnnzoo.train.precision import resolve_precision
 from cnnzoo.train.progress import ProgressDisplay
 from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir
@@ -43,8 +55,8 @@ if TYPE_CHECKING:
 class Trainer:
     """Trains a module on a data set and leaves a run folder.
 
-    The description of a ``cnnzoo.modules.DescribedModule`` is written to the folder; class names, preprocessing and
-    provenance are added to its notes, so that the weights can be used alone.
+    The description of a ``cnnzoo.metadata.DescribedModule`` is written to the folder; label names, preprocessing and
+    provenance become its metadata, so that the weights can be used alone.
 
     The processes of torchrun train one network together: each takes its share of every batch, and rank 0 writes.
 
@@ -54,9 +66,9 @@ class Trainer:
         config: The settings; by default ``TrainConfig()``.
         out: The run folder; None writes nothing.
         overwrite: Whether a run in the folder may be replaced.
-        callbacks: Objects with some of the hooks of ``cnnzoo.train.callbacks.Callback``: ``on_start(trainer)``,
-            ``on_step(trainer)``, ``on_eval(trainer, evaluation)``, ``on_epoch(trainer, entry)``,
-            ``on_end(trainer, run)``.
+        resume: ``"auto"`` continues the run in the folder, if it has the same config, data and network: from its last
+            checkpoint, or from the start if there is none. ``fit`` returns a finished run as it is.
+        callbacks: Objects with some of the hooks of ``cnnzoo.train.callbacks.Callback``.
         show: Whether progress is shown on standard error.
 
     Attributes:
@@ -65,13 +77,16 @@ class Trainer:
         total_steps: Number of steps of the whole run.
         steps_per_epoch: Number of steps of an epoch.
         history: One mapping per completed epoch.
+        is_finished: Whether the folder holds the finished run, so that ``fit`` trains nothing.
         last_loss: Loss of the last micro-batch, on the device.
+        batch: The micro-batches of the current step, from ``on_batch`` to ``on_step``.
+        optimizer: The optimizer; it exists from ``on_start`` on.
         lr_at: Returns the learning rate of a step; by default that of the config.
         device: Device of the network.
         precision: ``"bf16"``, ``"fp16"`` or ``"fp32"``.
         size: (height, width) of the network's input.
-        mean: Subtracted from each channel of the images, values in [0, 1].
-        std: Divisor of each channel.
+        preprocessing: How an image becomes the network's input; None for images of floats, which are used unchanged.
+        label_names: Name of each class, in the order of the scores.
         distributed: The processes that train together.
         run_dir: The run folder, if there is one.
 
@@ -79,6 +94,7 @@ class Trainer:
         InputError: If model and data do not match, or the config asks for what they do not support.
         UnknownNameError: If a pattern of ``config.freeze`` matches no parameter.
         FileError: If the folder holds another run, or cannot be written.
+        UnknownNameError: If a callback has a method ``on_...`` that is no hook.
     """
 
     # builds the module that a config.json describes, for resume(); None: model= must be passed
@@ -88,6 +104,9 @@ class Trainer:
     _state: TrainState
     _network: Any  # the model, wrapped in DistributedDataParallel and compiled where the run needs it
     _batches: TrainBatches
+    _evaluator: Evaluator
+    _best: BestWeights | None
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -97,6 +116,7 @@ class Trainer:
         *,
         out: str | PathLike[str] | None = None,
         overwrite: bool = False,
+        resume: str | None = None,
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> None:
@@ -104,15 +124,21 @@ class Trainer:
         for argument, value in (("model", model), ("data", data), ("config", self.config)):
             checks.require_type(argument, value)
         checks.require_trainable(model, self.config)
+        require_known_hooks(callbacks)
+        if resume not in (None, "auto"):
+            raise InputError(f"resume must be 'auto' or None, not {resume!r}; Trainer.resume(out) continues a run")
         self.distributed = DistributedContext.current()
         self.device = self.distributed.resolve_device(self.config.device)
         self.precision = resolve_precision(self.config.precision, self.device)
-        self.callbacks = [*([ProgressDisplay()] if show and self.distributed.rank == 0 else []), *callbacks]
+        # the display is last, since it shows the figures that others add
+        self.callbacks = [*callbacks, *([ProgressDisplay()] if show and self.distributed.rank == 0 else [])]
         self.step, self.history = 0, list[dict[str, Any]]()
+        self.batch: Sequence[PreparedBatch] = ()
         self.last_loss = torch.zeros(())
         self._initialized = self._should_stop = False
-        self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
-        self._evaluations: dict[str, Evaluation] = {}
+        self._tested_step = -1
+        self._is_complete = True
+        self._checkpoint: dict[str, Any] | None = None  # plain values of the checkpoint to start from
         self._initial_provenance = None if self.config.init else provenance.initial_provenance(model)
 
         description = describe(model)
@@ -120,8 +146,8 @@ class Trainer:
         checks.require_matching(self.name, description.get("in_channels"), description.get("num_classes"), data)
         input_size = description.get("pretrained_cfg", {}).get("input_size") or data.shape
         self.size = int(input_size[1]), int(input_size[2])
-        identity = (0.0,) * data.shape[0], (1.0,) * data.shape[0]
-        self.mean, self.std = (data.mean, data.std) if self.config.normalize else identity
+        self.preprocessing = make_preprocessing(data, self.config, self.size)
+        self.label_names, self._label_map = order_labels(model, self.config, data)
         self._data_sha256 = data.sha256  # of the whole set, with overfit_batches too
         self.data, self._train_data = select_data(data, self.config)
         processes = self.distributed.size
@@ -129,8 +155,10 @@ class Trainer:
         self.steps_per_epoch = count_steps(self._train_data, self.config)
         self.total_steps = self.steps_per_epoch * self.config.epochs
         self.lr_at: Callable[[int], float] = partial(self.config.learning_rate, steps_per_epoch=self.steps_per_epoch)
-        self.run_dir = None if out is None else RunDir(Path(out))
-        if (run_dir := self._writable_run_dir) is not None:
+        self.run_dir, self.is_finished = None if out is None else RunDir(Path(out)), False
+        if self.run_dir is not None and resume == "auto" and not overwrite and self.run_dir.holds_run():
+            self._continue(RunDir.open(self.run_dir.path))
+        elif (run_dir := self._writable_run_dir) is not None:
             run_dir.require_free(overwrite)
 
     @classmethod
@@ -159,15 +187,33 @@ class Trainer:
             InputError: If the model or the data is missing, or the data or config is not that of the run.
         """
         run_dir = RunDir.open(Path(out))
-        run_config, tensors, values = run_dir.load_checkpoint(config)
+        run_config = run_dir.read_config(config)
+        if not run_dir.has_checkpoint():
+            raise FileError(
+                f"the run in {run_dir.path} has no checkpoint: it is finished, or was stopped before its first one; "
+                f"to train its weights further, start another run: cnnzoo train {shlex.quote(str(run_dir.path))}"
+            )
         model = run_dir.load_model(cls.build_model) if model is None else model
         data = run_dir.load_data() if data is None else data
-        run_dir.require_same_data(data)
         trainer = cls(model, data, run_config, callbacks=callbacks, show=show)
-        trainer.run_dir, trainer._checkpoint = run_dir, (tensors, values)
-        trainer._initial_provenance = run_dir.info.get("initial_provenance")
-        trainer.step, trainer.history = values["step"], values["history"]
+        trainer._continue(run_dir)
         return trainer
+
+    def _continue(self, run_dir: RunDir) -> None:
+        """Takes over the run in a folder: finished, with a checkpoint, or killed before its first one.
+
+        Raises:
+            InputError: If it has another config, other data or another network.
+        """
+        run_dir.require_same(self.config, self.data.name, self._data_sha256, describe(self.model))
+        self.run_dir, self.is_finished = run_dir, run_dir.is_finished()
+        if self.is_finished:
+            self.history = run_dir.read_history()
+            self.step = self.history[-1]["step"] if self.history else 0
+        elif run_dir.has_checkpoint():
+            self._checkpoint = run_dir.read_checkpoint()
+            self.step, self.history = self._checkpoint["step"], self._checkpoint["history"]
+            self._initial_provenance = run_dir.info.get("initial_provenance")
 
     def fit(self) -> Run:
         """Trains to the last epoch, or until Ctrl-C, which finishes the current step and saves everything.
@@ -175,29 +221,40 @@ class Trainer:
         Called again after an interruption, it continues. The caller's random state is restored.
 
         Raises:
+            FileError: If another process writes into the folder, or has changed it since this trainer was built.
             TrainingError: If the loss becomes infinite or NaN.
             UnknownNameError: If a pattern of ``config.lr_multipliers`` matches no parameter.
         """
+        if self.is_finished:
+            assert self.run_dir is not None
+            return self.run_dir.load_run(self.model, self.build_model)
         self.distributed.join(self.device)
+        writable = self._writable_run_dir
         with (
+            nullcontext() if writable is None else writable.locked(),
             forked_rng(self.device),
             deterministic_algorithms(self.config.deterministic),
             reuse_memory(),
             DeferredInterrupt() as interrupt,
         ):
-            if not self._initialized:
-                self._write_run_info()
             self._prepare_model()
             if not self._initialized:
+                self._require_one_score_per_class()
+                self._write_run_info()
                 self._initialize()
             run_callbacks(self.callbacks, "on_start", self)
             run = None
             try:
+                if len(self.history) < self.step // self.steps_per_epoch:  # a failure during the evaluation
+                    self._end_epoch()
                 while self.step < self.total_steps and not self._should_stop and not self._stop_requested(interrupt):
                     self._run_epoch(interrupt)
                 if self.step == 0:  # interrupted before the first step; resuming needs a checkpoint
                     self._save_checkpoint()
                 run = self._finish(interrupted=self.step < self.total_steps and not self._should_stop)
+            except Exception as error:
+                self._save_after(error)
+                raise
             finally:
                 run_callbacks(self.callbacks, "on_end", self, run)
         return run
@@ -215,10 +272,11 @@ class Trainer:
         metrics.start_clock()
         for _ in range(self.steps_per_epoch - self.step % self.steps_per_epoch):
             with metrics.waiting():
-                micro_batches = next(batches)
-            with metrics.stepping():
-                self._train_step(micro_batches)
-            metrics.samples_seen += micro_batches[0].batch_size
+                self.batch = next(batches)
+            run_callbacks(self.callbacks, "on_batch", self)
+            with metrics.stepping(), self._within_step():
+                self._train_step(self.batch)
+            metrics.samples_seen += self.batch[0].batch_size
             self.step += 1
             run_callbacks(self.callbacks, "on_step", self)
             is_log_step = self.step % config.log_every == 0
@@ -228,7 +286,7 @@ class Trainer:
                 self._require_finite_loss()
             if stop:
                 break
-            # the checkpoint at the end of an epoch is saved below, with its entry of the history
+            # the checkpoint at the end of an epoch is saved below
             if config.checkpoint_every and self.step % config.checkpoint_every == 0 < self.step % self.steps_per_epoch:
                 self._require_finite_loss()
                 metrics.read_clock()
@@ -236,10 +294,9 @@ class Trainer:
         batches.close()
         self._require_finite_loss()  # waits for the device, as read_clock requires
         metrics.read_clock()
+        self._save_checkpoint()  # before the evaluation, which may fail
         if self.step % self.steps_per_epoch == 0:
             self._end_epoch()
-        if self.step < self.total_steps and not self._should_stop:
-            self._save_checkpoint()
 
     def _train_step(self, micro_batches: Sequence[PreparedBatch]) -> None:
         """Updates the weights once, without waiting for the device."""
@@ -258,6 +315,7 @@ class Trainer:
             if batch.weight:
                 self.last_loss = loss.detach()
                 state.metrics.update(loss, logits, batch.labels)
+        run_callbacks(self.callbacks, "on_backward", self)
         if config.clip_norm:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
@@ -270,9 +328,7 @@ class Trainer:
         """Returns logits, (N, classes), and mean loss of a micro-batch."""
         with checks.explain_batch_norm_error(self.name, len(batch.labels), len(self._train_data.train)):
             logits = compute_logits(self._network, batch.x, self.precision, len(self.data.classes))
-        labels = batch.labels
-        if batch.targets is not None:  # the network may have more classes than the data
-            labels = nn.functional.pad(batch.targets, (0, logits.shape[1] - batch.targets.shape[1]))
+        labels = batch.labels if batch.targets is None else batch.targets
         return logits, nn.functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
 
     def _stop_requested(self, interrupt: DeferredInterrupt) -> bool:
@@ -284,6 +340,12 @@ class Trainer:
         checks.require_finite_loss(loss, self.name, self.step, lr, self.config.log_every, self.run_dir)
 
     # --- before the first step ---
+
+    def _require_one_score_per_class(self) -> None:
+        """Raises InputError if the model does not return one score per class, before anything is written."""
+        image = torch.zeros(1, self.data.shape[0], *self.size, device=self.device)
+        with eval_mode(self.model), torch.no_grad():
+            compute_logits(self.model, image, "fp32", len(self.data.classes))
 
     def _prepare_model(self) -> None:
         """Moves the model to the device, sets it to train mode and freezes parameters.
@@ -307,15 +369,17 @@ class Trainer:
             initialize(self.model, config.init)
         elif self._initial_provenance is not None and self._checkpoint is None:
             provenance.warn_about_other_classes(self.model, self.name, self.data.classes, self.data.name)
+        self.optimizer = make_optimizer(self.model, config)
         self._state = TrainState(
             self.model,
-            make_optimizer(self.model, config),
+            self.optimizer,
             torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
             ModelEMA(self.model, config.ema) if config.ema else None,
             EpochMetrics(device, self.distributed),
         )
         if self._checkpoint is not None:
-            self._state.restore(*self._checkpoint, rank=self.distributed.rank)
+            assert self.run_dir is not None
+            self._state.restore(self.run_dir.load_checkpoint(), self._checkpoint, rank=self.distributed.rank)
             self._checkpoint = None
         self._network = self.distributed.wrap(
             self.model, device, accumulation_steps=config.accumulation_steps, compress=config.compress_gradients
@@ -325,13 +389,26 @@ class Trainer:
         self._batches = TrainBatches(
             self._train_data,
             config,
-            size=self.size,
-            mean=self.mean,
-            std=self.std,
+            preprocessing=self.preprocessing,
+            label_map=self._label_map,
             color_components=self.data.color_components if config.augmentation.pca_lighting else None,
             device=device,
             distributed=self.distributed,
         )
+        self._evaluator = Evaluator(
+            self.model,
+            self.data,
+            self._train_data,
+            config,
+            preprocessing=self.preprocessing,
+            label_names=self.label_names,
+            label_map=self._label_map,
+            precision=self.precision,
+            distributed=self.distributed,
+            on_eval=lambda evaluation: run_callbacks(self.callbacks, "on_eval", self, evaluation),
+        )
+        keeps_best = config.save_best or config.patience
+        self._best = BestWeights(self.model, self.history, self.run_dir) if keeps_best else None
         self._initialized = True
 
     # --- the end of an epoch and of the run ---
@@ -344,76 +421,62 @@ class Trainer:
         entry |= metrics.averages()
         with nullcontext() if ema is None else ema.applied():
             is_due = config.eval_every and epoch % config.eval_every == 0
-            if config.val_size and (is_due or epoch == config.epochs):
-                entry["val_acc"] = self._evaluate("val", self._train_data).top1
+            if self._evaluator.has_val and (is_due or epoch == config.epochs):
+                entry |= self._evaluator.validate()
                 self._update_best(entry)
             is_last = epoch == config.epochs or self._should_stop
-            if is_last or (is_due and not config.val_size):
-                entry["test_acc"] = self._evaluate("test", self.data).top1
-            if is_last and config.views != "single":
-                entry[f"test_acc_{config.views}"] = self._evaluate(f"test_{config.views}", self.data, config.views).top1
+            if is_last and self._best is None:
+                entry |= self._test()
+            elif is_due and not self._evaluator.has_val:
+                entry |= self._evaluator.validate()
         entry |= metrics.throughput()
         metrics.reset()
         self.history.append(entry)
+        run_callbacks(self.callbacks, "on_epoch", self, entry)
         if (run_dir := self._writable_run_dir) is not None:
             run_dir.write_history(self.history)
-        run_callbacks(self.callbacks, "on_epoch", self, entry)
-
-    def _evaluate(self, name: str, data: Data, views: str = "single") -> Evaluation:
-        evaluation = evaluate(
-            self.model,
-            data.test,
-            num_classes=len(data.classes),
-            size=self.size,
-            mean=self.mean,
-            std=self.std,
-            crop_mode=self.config.crop_mode,
-            views=views,
-            batch_size=max(self.config.batch_size, 256),
-            precision=self.precision,
-            workers=self.config.workers,
-            distributed=self.distributed,
-        )
-        self._evaluations[name] = evaluation
-        run_callbacks(self.callbacks, "on_eval", self, evaluation)
-        return evaluation
 
     def _update_best(self, entry: Mapping[str, Any]) -> None:
         """Saves the weights if they are the best so far; stops after ``patience`` epochs without a better accuracy."""
-        accuracies = [epoch.get("val_acc", 0) for epoch in (*self.history, entry)]
-        best, last = accuracies.index(max(accuracies)), len(accuracies) - 1
-        if self.config.save_best and best == last and (run_dir := self._writable_run_dir) is not None:
-            self._write_notes(entry)
+        if self._best is None:
+            return
+        if self._best.update(entry) and (run_dir := self._writable_run_dir) is not None:
+            self._update_metadata(entry)
             run_dir.save_best(self.model.state_dict(), describe(self.model))
-        if self.config.patience and last - best >= self.config.patience:
+        if self.config.patience and self._best.epochs_since(entry["epoch"]) >= self.config.patience:
             self._should_stop = True
 
+    def _test(self) -> dict[str, float]:
+        """Returns the final accuracies by name."""
+        self._tested_step = self.step
+        return self._evaluator.test()
+
     def _finish(self, interrupted: bool) -> Run:
-        """Runs missing evaluations, unfreezes parameters, restores the memory format, and writes the results."""
+        """Restores the best weights, runs missing evaluations, undoes changes of the model, and writes the results."""
         metrics: dict[str, Any] = {"epochs": len(self.history), "device": device_name(self.device)}
         metrics |= {"precision": self.precision, "processes": self.distributed.size}
         metrics |= summarize_history(self.history)
         if self._state.ema is not None:
             self._state.ema.apply()
-        for views in dict.fromkeys(("single", self.config.views)):
-            suffix = "" if views == "single" else f"_{views}"
-            if not interrupted and f"test_acc{suffix}" not in metrics:  # a callback ended the run
-                metrics[f"test_acc{suffix}"] = self._evaluate(f"test{suffix}", self.data, views).top1
+        if not interrupted and self._best is not None:
+            metrics |= self._best.restore()
+        if not interrupted and self._tested_step != self.step:
+            metrics |= self._test()
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self._write_notes(metrics)
+        self._update_metadata(metrics)
         # another memory format would change the last digits of the scores, compared with the saved weights
         self.model.to(memory_format=torch.contiguous_format)
         path = None if self.run_dir is None else self.run_dir.path
         run = Run(path, tuple(self.history), metrics, interrupted, self.model)
         if (run_dir := self._writable_run_dir) is not None:
-            evaluations = {name: evaluation.to_dict() for name, evaluation in self._evaluations.items()}
-            run.plot(run_dir.path / CURVES_FILE)
+            evaluations = {name: value.to_dict() for name, value in self._evaluator.evaluations.items()}
             final_metrics = None if interrupted else {**metrics, "evaluations": evaluations}
             run_dir.finish(self.model.state_dict(), describe(self.model), final_metrics)
+            run_dir.draw_curves(run)
         return run
 
-    # --- files and notes ---
+    # --- files and metadata ---
 
     @property
     def _writable_run_dir(self) -> RunDir | None:
@@ -437,6 +500,23 @@ class Trainer:
             run_dir.add_session(self.step)
         run_dir.write_history(self.history)
 
+    @contextmanager
+    def _within_step(self) -> Iterator[None]:
+        """Marks the state as incomplete until the step is done."""
+        self._is_complete = False
+        yield
+        self._is_complete = True
+
+    def _save_after(self, error: Exception) -> None:
+        """Saves a checkpoint after an error between two steps, so that no step is lost.
+
+        Not with several processes: the others wait for this one elsewhere.
+        """
+        if self._is_complete and self.distributed.size == 1 and not isinstance(error, TrainingError):
+            with suppress(CnnzooError):  # the error itself is raised
+                self._state.metrics.read_clock()
+                self._save_checkpoint()
+
     def _save_checkpoint(self) -> None:
         if self.run_dir is None:
             return
@@ -447,8 +527,9 @@ class Trainer:
         tensors, values = self._state.collect(sums)
         self.run_dir.save_checkpoint(tensors, {"step": self.step, "history": self.history, **values})
 
-    def _write_notes(self, metrics: Mapping[str, Any]) -> None:
+    def _update_metadata(self, metrics: Mapping[str, Any]) -> None:
+        """Replaces the metadata of the model, if it has any."""
         origin = provenance.training_provenance(
             self.config, self.data.name, self._data_sha256, self.step, metrics, self._initial_provenance
         )
-        provenance.write_notes(self.model, self.data.classes, self.mean, self.std, self.config.crop_mode, origin)
+        set_metadata(self.model, Metadata(self.label_names, self.preprocessing, origin))

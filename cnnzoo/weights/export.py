@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.files import exists, os_reason
@@ -25,7 +26,7 @@ _TOLERANCE = 1e-4  # of the largest score
 Runner = Callable[[torch.Tensor], torch.Tensor]  # runs an exported network: images (N, C, H, W) to scores
 
 
-def export(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+def export(model: nn.Module, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
     """Writes a network in eval mode for other programs to run, with any batch size.
 
     The file is read back and run (ONNX if onnxruntime is installed): its scores must equal those of the network.
@@ -72,9 +73,13 @@ def export(model: CNN, path: str | PathLike[str], *, overwrite: bool = False) ->
 
 
 def _make_images(model: CNN, n: int) -> torch.Tensor:
-    """Returns fixed random images (n, C, H, W), with the device and dtype of the weights."""
-    noise = torch.randn(n, *model.spec.input, generator=torch.Generator().manual_seed(n))
-    return noise.to(next(model.parameters()))
+    """Returns the input for fixed random images, (n, C, H, W), with the device and dtype of the weights."""
+    generator = torch.Generator().manual_seed(n)
+    if (preprocessing := model.metadata.preprocessing) is None:
+        x = torch.randn(n, *model.spec.input, generator=generator)
+    else:
+        x = preprocessing.apply(torch.randint(256, (n, *model.spec.input), generator=generator, dtype=torch.uint8))
+    return x.to(next(model.parameters()))
 
 
 def _require_same_scores(model: CNN, run: Runner, target: Path, batch_size: int) -> None:

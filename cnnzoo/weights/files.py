@@ -37,7 +37,7 @@ def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False, read
     Raises:
         InputError: If the model is not a cnnzoo network, or its modules were changed by hand.
         FileError: If a file exists already or cannot be written.
-        WeightsError: If the network is on the meta device, or its notes cannot be stored as JSON.
+        WeightsError: If the network is on the meta device, or its provenance cannot be stored as JSON.
     """
     if not isinstance(model, CNN):
         raise InputError(f"save expects a cnnzoo network, not {type(model).__name__}; build it with cnnzoo.create")
@@ -90,10 +90,11 @@ def read_model(
             )
     else:
         state = dict(iter_tensors(file, aliases, mmap=mmap))
+    metadata = model.metadata
     assign_state_dict(model, state)
-    if target_device is not None:
-        model = model.to(target_device)
-    return model if dtype is None else model.to(dtype)
+    model.to(device=target_device, dtype=dtype)
+    model.metadata = metadata
+    return model
 
 
 def load_with_checksum(file: Path, aliases: Mapping[str, str], *, mmap: bool) -> tuple[dict[str, torch.Tensor], str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnnzoo.measure.counter import count_image
 from cnnzoo.measure.tables import shape_text
+from cnnzoo.metadata import Metadata
 from cnnzoo.network import CNN
 from cnnzoo.registry import Entry, get_entry, is_model
 
@@ -16,13 +17,13 @@ def make_card(model: CNN, checksum: str, *, source: str = "", curves: bool = Fal
     """Returns the text of README.md, with the header that the Hub reads.
 
     Args:
-        model: The network with its notes.
+        model: The network with its metadata.
         checksum: ``weights_sha256`` of its weights.
         source: The argument of ``load`` that loads it, such as ``"hf://user/repo"``; by default a placeholder path.
         curves: Whether ``curves.png`` is in the same folder.
         license: The license of the weights, as the Hub spells it: ``"apache-2.0"``.
     """
-    spec, notes = model.spec, model.notes
+    spec, metadata = model.spec, model.metadata
     entry = get_entry(spec.name) if is_model(spec.name) else None
     report = count_image(model, spec.input, spec.name)
     summary = (entry.function.__doc__ or "").strip().splitlines()[:1] if entry else []
@@ -48,9 +49,9 @@ def make_card(model: CNN, checksum: str, *, source: str = "", curves: bool = Fal
         "## Usage",
         _usage(source),
         "## Preprocessing",
-        _preprocessing(model),
+        _preprocessing(metadata),
         "## Provenance",
-        _provenance(notes.get("provenance")),
+        _provenance(metadata.provenance),
         "## Layers",
         report.to_markdown(),
         *(_sources(entry) if entry else ()),
@@ -74,7 +75,7 @@ The weights are plain safetensors: `safetensors.torch.load_file` reads them with
 def _header(model: CNN, license: str | None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    training = _training(model.notes.get("provenance"))
+    training = _training(model.metadata.provenance)
     data = training.get("data")
     is_dataset = isinstance(data, str) and ":" not in data  # "folder:shoes" is not a data set of the Hub
     results = []
@@ -108,7 +109,7 @@ def _training(provenance: Any) -> dict[str, Any]:
 
 def _results(model: CNN) -> Iterator[tuple[str, str]]:
     """Yields (name, value) of each accuracy."""
-    training = _training(model.notes.get("provenance"))
+    training = _training(model.metadata.provenance)
     config = training.get("config")
     seed = config.get("seed") if isinstance(config, dict) else None
     for key, name in (("test_acc", "test accuracy"), ("train_acc", "training accuracy")):
@@ -116,21 +117,11 @@ def _results(model: CNN) -> Iterator[tuple[str, str]]:
             yield name, f"{value:.4f} ({training.get('data')}, one run, seed {seed})"
 
 
-def _preprocessing(model: CNN) -> str:
-    channels, height, width = model.spec.input
-    notes = model.notes
-    images = {1: "Gray", 3: "RGB"}.get(channels, f"{channels}-channel")
-    size = f"{height}x{width} px"
-    resize = {
-        "center": f"scaled to cover 8/7 of {size}, center-cropped to {size}",
-        "border": f"scaled down to at most {size}, padded with black to {size}",
-    }.get(notes.get("crop_mode", ""), f"resized to {size}")
-    crop = f"center-cropped to {notes['crop_pct']:.1%} of the shorter side, " if notes.get("crop_pct") else ""
-    mean, std = notes.get("mean"), notes.get("std")
-    norm = f"normalized with mean {mean} and standard deviation {std}" if mean and std else "not normalized"
-    classes = notes.get("label_names")
-    names = f"\n\nClasses: {', '.join(map(str, classes))}." if classes else ""
-    return f"{images} images, {crop}{resize}; values in [0, 1], {norm}. `cnnzoo.transforms(model)` does this.{names}"
+def _preprocessing(metadata: Metadata) -> str:
+    names = f"\n\nClasses: {', '.join(metadata.label_names)}." if metadata.label_names else ""
+    if metadata.preprocessing is None:
+        return f"Unknown: no mean and standard deviation of the images are stored.{names}"
+    return f"{metadata.preprocessing}. `cnnzoo.transforms(model)` does this.{names}"
 
 
 def _provenance(provenance: Any) -> str:
@@ -150,6 +141,13 @@ def _provenance(provenance: Any) -> str:
         )
     if kind == "adapted":
         return f"Adapted ({provenance.get('how')}). Before that: {_provenance(provenance.get('from'))}"
+    if kind == "changed":
+        return (
+            "The weights have changed since their provenance was recorded, for example in a training loop outside of "
+            f"cnnzoo. Before that: {_provenance(provenance.get('from'))}"
+        )
+    if kind == "state_dict":
+        return "Loaded from a state dict; how these weights were trained is not known."
     return "; ".join(f"{key}: {value}" for key, value in provenance.items())
 
 

@@ -87,7 +87,7 @@ def load(
 
     Returns:
         The network in train mode, as torch builds it; call ``eval()`` before you use its scores. For the Hub,
-        ``notes["source"]`` names the commit.
+        ``metadata.provenance["source"]`` names the commit.
 
     Raises:
         InputError: If the device or dtype is not valid, or an option of the Hub is passed with a path.
@@ -101,5 +101,7 @@ def load(
     # pull has already verified the checksum
     model = read_model(path, device=device, dtype=dtype, verify=verify and not is_remote, mmap=mmap or is_remote)
     if is_remote:
-        model.notes["source"] = f"hf://{Repository.parse(str(source)).id}@{path.name}"
+        commit = f"hf://{Repository.parse(str(source)).id}@{path.name}"
+        provenance = model.metadata.provenance or {"kind": "unknown"}
+        model.metadata = model.metadata.replace(provenance={**provenance, "source": commit})
     return model

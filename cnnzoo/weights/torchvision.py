@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import FileError, InputError, WeightsError
+from cnnzoo.metadata import Metadata
 from cnnzoo.network import CNN, label_of
+from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.published import Twin
 from cnnzoo.registry import get_entry, is_model, list_models
 from cnnzoo.weights.state_dict import require_compatible, tensor_infos
@@ -68,7 +70,7 @@ def _torchvision_key(model: CNN, key: str, patterns: Mapping[str, str]) -> str:
 def fetch_torchvision(model: CNN) -> None:
     """Downloads the weights that torchvision trained on ImageNet (V1), and loads them into a network.
 
-    Class names, mean and standard deviation of the images, and provenance go into the network's notes.
+    Label names, preprocessing and provenance go into the network's metadata.
 
     Args:
         model: A network with a twin in torchvision, for 3 channels and 1000 classes; it is changed.
@@ -103,13 +105,16 @@ def fetch_torchvision(model: CNN) -> None:
     mean, std = preset.mean, preset.std
     if twin.mean_std is not None:
         mean, std = ([value] * model.spec.input[0] for value in twin.mean_std)
-    model.notes |= {
-        "label_names": list(weights.meta["categories"]),
-        "mean": list(mean),
-        "std": list(std),
-        "crop_pct": preset.crop_size[0] / preset.resize_size[0],
-        "provenance": {"kind": "torchvision", "weights": str(weights), "url": weights.url},
-    }
+    preprocessing = Preprocessing(
+        model.spec.input[1:],
+        mean,
+        std,
+        crop_mode="center",
+        crop_pct=preset.crop_size[0] / preset.resize_size[0],
+        interpolation=preset.interpolation.value,
+    )
+    origin = {"kind": "torchvision", "weights": str(weights), "url": weights.url}
+    model.metadata = Metadata(weights.meta["categories"], preprocessing, origin)
 
 
 def _checksum_in(file_name: str) -> str:

@@ -44,14 +44,7 @@ def ungroup(model: CNN) -> CNN:
         if isinstance(module, nn.Conv2d) and isinstance(grouped, nn.Conv2d) and module.groups != grouped.groups:
             state[f"{name}.weight"] = _block_diagonal(grouped.weight.detach(), grouped.groups)
     assign_state_dict(dense, state)
-    dense.notes = {
-        **model.notes,
-        "provenance": {
-            "kind": "adapted",
-            "how": "grouped convolutions replaced by dense ones",
-            "from": model.notes.get("provenance"),
-        },
-    }
+    dense.metadata = model.metadata.derive("adapted", how="grouped convolutions replaced by dense ones")
     return dense.to(next(iter(state.values())).device).train(model.training)
 
 

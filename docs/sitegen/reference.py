@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from importlib.util import find_spec
 
 import cnnzoo
 from sitegen.markdown import first_line, slug
@@ -11,14 +12,32 @@ from sitegen.markdown import first_line, slug
 MODULES = ("blocks", "initializers", "weights", "data", "train", "measure", "errors")  # with names beyond cnnzoo.*
 
 
+# classes of what functions return, which cnnzoo itself does not have
+RESULTS = {
+    "cnnzoo.backbone": ("Backbone", "FeatureMaps"),
+    "cnnzoo.diff": ("Difference", "Change"),
+    "cnnzoo.prediction": ("Prediction",),
+    "cnnzoo.timeline": ("Timeline",),
+    "cnnzoo.verify": ("Audit", "Finding"),
+}
+
+
 def top_level() -> str:
     """Returns the public names of cnnzoo, by the module that defines them."""
     parts = []
-    for module, names in cnnzoo._EXPORTS.items():
+    for module in dict.fromkeys((*cnnzoo._EXPORTS, *RESULTS)):
         anchor = slug(module.removeprefix("cnnzoo."))
         parts += [f"## From {module} {{ #from-{anchor} }}", "", first_line(import_module(module)), ""]
-        parts += [f"::: cnnzoo.{name}\n" for name in names]
+        parts += [_directive(module, name) for name in cnnzoo._EXPORTS.get(module, ())]
+        parts += [f"::: {module}.{name}\n" for name in RESULTS.get(module, ())]
     return "\n".join(parts)
+
+
+def _directive(module: str, name: str) -> str:
+    """Returns the directive of a public name; of a function, not of the module that has the same name."""
+    if find_spec(f"cnnzoo.{name}") is None or inspect.ismodule(getattr(cnnzoo, name)):
+        return f"::: cnnzoo.{name}\n"
+    return f"::: {module}.{name}\n    options:\n      heading: cnnzoo.{name}\n      toc_label: cnnzoo.{name}\n"
 
 
 def page(module: str) -> str:

@@ -31,9 +31,10 @@ import torch
 from torch import nn
 
 import cnnzoo
-from cnnzoo.data import epoch_order, prepare
+from cnnzoo.data import epoch_order
 from cnnzoo.device import machine_info, reuse_memory
-from cnnzoo.train.evaluation import resolve_precision
+from cnnzoo.preprocessing import Preprocessing
+from cnnzoo.train.precision import resolve_precision
 
 DATA = cnnzoo.load_data("fashion_mnist")
 PRECISION = resolve_precision("auto", torch.device("cpu"))
@@ -146,7 +147,11 @@ def loop(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], f
         start = time.perf_counter()
         with reuse_memory():
             for chosen in epoch_order(images, 0, 0).split(settings.batch_size):
-                x = prepare(data.train.images[chosen], size, (0.0,), (1.0,)).to(memory_format=torch.channels_last)
+                x = (
+                    Preprocessing(size, (0.0,), (1.0,))
+                    .apply(data.train.images[chosen])
+                    .to(memory_format=torch.channels_last)
+                )
                 y = data.train.labels[chosen]
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=PRECISION == "bf16"):
                     scores = model(x)
@@ -174,7 +179,7 @@ class _Batches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for chosen in epoch_order(self.images, 0, 0).split(self.settings.batch_size):
-            x = prepare(self.data.train.images[chosen], self.size, (0.0,), (1.0,))
+            x = Preprocessing(self.size, (0.0,), (1.0,)).apply(self.data.train.images[chosen])
             yield x.to(memory_format=torch.channels_last), self.data.train.labels[chosen]
 
 

@@ -9,6 +9,7 @@ import torch
 
 from cnnzoo.html_report.groups import RunGroup
 from cnnzoo.measure.tables import Table
+from cnnzoo.train.class_metrics import most_frequent_confusions, recall, shades
 
 MAX_CLASSES = 40  # a larger matrix is not shown
 MAX_PAIRS = 6
@@ -79,21 +80,18 @@ def build_confusion(groups: Sequence[RunGroup]) -> list[ConfusionMatrix]:
 
 def _rows(matrix: torch.Tensor, classes: Sequence[str]) -> list[MatrixRow]:
     rows = []
-    for i, (name, counts) in enumerate(zip(classes, matrix.tolist(), strict=True)):
-        total = sum(counts)
-        # the square root makes a few percent visible
-        cells = [Cell(n, (n / total) ** 0.5 if total else 0.0, is_correct=i == j) for j, n in enumerate(counts)]
-        rows.append(MatrixRow(name, cells, f"{counts[i] / total:.1%}" if total else ""))
+    for i, (name, counts, row_shades, share) in enumerate(
+        zip(classes, matrix.tolist(), shades(matrix), recall(matrix), strict=True)
+    ):
+        cells = [Cell(n, shade, is_correct=i == j) for j, (n, shade) in enumerate(zip(counts, row_shades, strict=True))]
+        rows.append(MatrixRow(name, cells, "" if share is None else f"{share:.1%}"))
     return rows
 
 
 def _most_frequent(matrix: torch.Tensor, classes: Sequence[str]) -> Table | None:
     """Returns the largest counts off the diagonal."""
-    wrong = matrix.clone().fill_diagonal_(0)
-    largest = wrong.flatten().topk(min(MAX_PAIRS, wrong.numel()))
-    rows = []
-    for n, index in zip(largest.values.tolist(), largest.indices.tolist(), strict=True):
-        true, predicted = divmod(index, len(matrix))
-        if n:
-            rows.append([classes[true], classes[predicted], f"{n:,}", f"{n / int(matrix[true].sum()):.1%}"])
+    rows = [
+        [classes[pair.true], classes[pair.predicted], f"{pair.images:,}", f"{pair.share:.1%}"]
+        for pair in most_frequent_confusions(matrix, MAX_PAIRS)
+    ]
     return Table("Most frequent confusions", ("true", "predicted", "images", "share of class"), rows) if rows else None

@@ -1,0 +1,164 @@
+"""Counts, pictures and differences of networks, and their speed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnzoo import measure
+from cnnzoo.api.sources import Source, create, name_of, resolve
+from cnnzoo.device import resolve_device
+from cnnzoo.diff import Difference, compare_specs
+from cnnzoo.errors import InputError
+from cnnzoo.fields import check_positive_int
+from cnnzoo.files import atomic_write
+from cnnzoo.measure import Bench, Comparison, CountReport
+from cnnzoo.metadata import require_preprocessing
+from cnnzoo.modules import unwrap
+from cnnzoo.network import CNN
+from cnnzoo.preprocessing import Preprocessing
+from cnnzoo.spec import Spec
+
+
+def count(
+    source: Source | nn.Module,
+    input_size: Sequence[int] | None = None,
+    *,
+    inputs: Any = None,
+    meta: bool = True,
+    **knobs: Any,
+) -> CountReport:
+    """Counts parameters and multiply-adds exactly, per layer and in total, without computing anything.
+
+    Args:
+        source: A registered name, a Spec, a saved network, or any ``nn.Module``, which is left unchanged.
+        input_size: Shape of the input, batch included: (N, C, H, W). By default, for a network of the zoo, one image of
+            its own size.
+        inputs: Instead of ``input_size``, the input itself: a tensor, a tuple of arguments, or a mapping from names to
+            arguments; only shapes and dtypes are used.
+        meta: False runs the module with values, on copies of its weights, for control flow that depends on values.
+        **knobs: As for ``create``, for a name or a Spec.
+
+    Raises:
+        InputError: If there is no input, or the module cannot run on it.
+    """
+    if isinstance(source, nn.Module):
+        if knobs:
+            raise InputError(f"{', '.join(knobs)}: knobs are for a name or a Spec, not for a module that is built")
+        model = unwrap(source)
+    elif isinstance(source, (str, Spec, PathLike)):
+        with torch.device("meta" if meta else "cpu"):
+            model = CNN(resolve(source, **knobs))
+    else:
+        raise InputError(f"count expects a name, a Spec or an nn.Module, got {type(source).__name__}")
+    name = None
+    if isinstance(model, CNN):
+        name = model.spec.name
+        if input_size is None and inputs is None:
+            input_size = (1, *model.spec.input)
+    return measure.count(model, input_size, inputs=inputs, name=name, meta=meta)
+
+
+def summary(source: Source | nn.Module, input_size: Sequence[int] | None = None, **knobs: Any) -> None:
+    """Prints the count of a network, layer by layer (see ``count``)."""
+    print(count(source, input_size, **knobs))
+
+
+def draw(
+    source: Source | nn.Module, path: str | PathLike[str], input_size: Sequence[int] | None = None, **knobs: Any
+) -> None:
+    """Draws the architecture as textbooks do: maps as cuboids with their sizes, dense layers as bars.
+
+    Args:
+        source: A registered name, a Spec, or any ``nn.Module`` (with ``input_size``).
+        path: The file; its suffix is the format (``.svg``, ``.png``, ``.pdf``).
+        input_size: As for ``count``.
+        **knobs: As for ``create``, for a name or a Spec.
+
+    Raises:
+        InputError: If there is no input, or the module cannot run on it.
+        FileError: If the picture cannot be written.
+    """
+    measure.draw(count(source, input_size, **knobs), path)
+
+
+def diff(a: Source | CNN, b: Source | CNN, **knobs: Any) -> Difference:
+    """Compares two networks block by block: what differs, and its effect on parameters and MACs.
+
+    Args:
+        a: A registered name, a Spec or a network of the zoo.
+        b: Another.
+        **knobs: As for ``create``, applied to both names or Specs.
+
+    Raises:
+        UnknownNameError: If a name, or a knob, is not known.
+        SpecError: If one of them cannot be built.
+    """
+    specs = [side.spec if isinstance(side, CNN) else resolve(side, **knobs) for side in (a, b)]
+    return compare_specs(*specs)
+
+
+def write_page(report: CountReport | Comparison, path: str | PathLike[str]) -> None:
+    """Writes a count or a comparison as one self-contained HTML page.
+
+    Raises:
+        FileError: If it cannot be written.
+    """
+    with atomic_write(Path(path)) as file:
+        file.write(report.to_page().encode())
+
+
+def bench(
+    *sources: Source | nn.Module,
+    preprocessing: Preprocessing | None = None,
+    batch_size: int = 1,
+    train: bool = False,
+    device: str = "cpu",
+    precision: str = "fp32",
+    seconds: float = 2.0,
+) -> Bench:
+    """Measures the speed of networks on this machine, beside their counts and the speed of a matrix product.
+
+    Args:
+        *sources: Names, Specs, or any modules.
+        preprocessing: The size and channels of images, for modules whose metadata have no preprocessing.
+        batch_size: Batch size.
+        train: Whether to time a forward and a backward pass; else a forward pass in eval mode.
+        device: The device; ``"auto"`` is a GPU if there is one.
+        precision: ``"fp32"`` or ``"bf16"``.
+        seconds: Approximate duration of each measurement.
+
+    Raises:
+        InputError: If the device does not exist, no network is given, or the images of a module are not known.
+    """
+    models = [source if isinstance(source, nn.Module) else create(source, seed=0) for source in sources]
+    size = check_positive_int("batch_size", batch_size)
+    return measure.bench(
+        [
+            (name_of(model), copy.deepcopy(unwrap(model)), (size, *image_shape(model, preprocessing)))
+            for model in models
+        ],
+        train=train,
+        device=resolve_device(device),
+        precision=precision,
+        seconds=seconds,
+    )
+
+
+def image_shape(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[int, int, int]:
+    """Returns the shape (C, H, W) of the images of a module, from its Spec or its preprocessing.
+
+    Raises:
+        InputError: If it is not known.
+    """
+    inner = unwrap(model)
+    if isinstance(inner, CNN):
+        return inner.spec.input
+    images = require_preprocessing(inner, name_of(model), preprocessing)
+    return (images.channels, *images.size)

@@ -1,0 +1,89 @@
+"""Training of networks that are given by name, and pages about runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cnnzoo import html_report, train, weights
+from cnnzoo.api.sources import Source, create, resolve
+from cnnzoo.data import Data
+from cnnzoo.diff import Difference, compare_specs
+from cnnzoo.errors import InputError
+from cnnzoo.network import CNN
+from cnnzoo.train import SeedSweep, TrainConfig
+
+
+class Trainer(train.Trainer):
+    """A ``cnnzoo.train.Trainer`` that rebuilds the networks of the zoo when it resumes their runs."""
+
+    build_model = staticmethod(weights.build_from_description)
+
+
+def seed_sweep(
+    source: Source,
+    data: Data,
+    config: TrainConfig | None = None,
+    *,
+    seeds: int | Sequence[int] = 5,
+    out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    show: bool = True,
+    **knobs: Any,
+) -> SeedSweep:
+    """Trains a network once per seed, for the mean and 95 % confidence interval of its results.
+
+    Args:
+        source: A registered name, or a Spec; the network is built for the classes and channels of the data.
+        data: The data set.
+        config: The settings of the training; its seed is replaced by each seed, which decides the initial weights too.
+        seeds: The seeds, or their number: 0, 1, 2, ...
+        out: A folder for the runs: ``seed-0``, ``seed-1``, ... and ``sweep.json``.
+        overwrite: Whether existing runs may be replaced.
+        show: Whether progress is shown on standard error.
+        **knobs: As for ``create``.
+
+    Raises:
+        InputError: If there are no seeds.
+        FileError: If ``out`` holds runs, or cannot be written.
+    """
+    train.require_type("data", data)
+    spec = resolve(source, **{"num_classes": len(data.classes), "in_channels": data.shape[0], **knobs})
+    return train.seed_sweep(
+        lambda seed: create(spec, seed=seed), data, config, seeds=seeds, out=out, overwrite=overwrite, show=show
+    )
+
+
+def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, overwrite: bool = False) -> Path:
+    """Writes one HTML page about training runs: results, curves, confusion, filters, counts, settings, provenance.
+
+    The page is self-contained. Parts that an unfinished or damaged run lacks are left out.
+
+    Args:
+        *runs: Run folders, or folders of several runs that ``compare`` and ``seed_sweep`` write. Runs that differ
+            only in their seed are grouped.
+        out: The file; by default ``report.html`` in the run folder, or in the current folder if several are given.
+        overwrite: Whether an existing file may be replaced.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If no run is given.
+        FileError: If a folder holds no run, or the file exists or cannot be written.
+    """
+    for run in runs:
+        if not isinstance(run, (str, PathLike)):
+            raise InputError(f"expected the folder of a run, such as run.path, got {type(run).__name__}")
+    target = None if out is None else Path(out)
+    return html_report.report(
+        list(map(Path, runs)), target, build=weights.build_from_description, diff=_diff, overwrite=overwrite
+    )
+
+
+def _diff(a: nn.Module, b: nn.Module) -> Difference | None:
+    return compare_specs(a.spec, b.spec) if isinstance(a, CNN) and isinstance(b, CNN) else None
