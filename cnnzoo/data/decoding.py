@@ -172,7 +172,7 @@ def _central_square(image: Any, side: int, fast: bool) -> torch.Tensor:
         pixels = pixels.view(1, image.height, image.width, -1).permute(0, 3, 1, 2)
         if (width, height) != image.size:
             pixels = torch.nn.functional.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
-        return pixels[0, :, top : top + side, left : left + side].contiguous()
+        return pixels[0, :, top : top + side, left : left + side]
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     return _pixels(image.crop((left, top, left + side, top + side)))
 
