@@ -47,7 +47,17 @@ if TYPE_CHECKING:
     from cnnzoo.registry import get_spec, register
     from cnnzoo.spec import Spec
     from cnnzoo.timeline import timeline
-    from cnnzoo.train import Run, TrainConfig, list_recipes, lr_find, recipe
+    from cnnzoo.train import (
+        Run,
+        TrainConfig,
+        list_recipes,
+        lr_find,
+        recipe,
+        register_loss,
+        register_metric,
+        register_optimizer,
+        register_schedule,
+    )
     from cnnzoo.verify import verify
     from cnnzoo.weights import load, pull, push, save
 
@@ -82,7 +92,17 @@ _EXPORTS = {
     "cnnzoo.registry": ("get_spec", "register"),
     "cnnzoo.spec": ("Spec",),
     "cnnzoo.timeline": ("timeline",),
-    "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "lr_find", "recipe"),
+    "cnnzoo.train": (
+        "Run",
+        "TrainConfig",
+        "list_recipes",
+        "lr_find",
+        "recipe",
+        "register_loss",
+        "register_metric",
+        "register_optimizer",
+        "register_schedule",
+    ),
     "cnnzoo.verify": ("verify",),
     "cnnzoo.weights": ("load", "pull", "push", "save"),
 }
@@ -135,6 +155,10 @@ __all__ = [
     "recipe",
     "register",
     "register_data",
+    "register_loss",
+    "register_metric",
+    "register_optimizer",
+    "register_schedule",
     "remove",
     "report",
     "save",

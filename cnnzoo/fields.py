@@ -7,6 +7,7 @@ an integer a float), or raises ``Mismatch``. A dataclass calls ``check_fields`` 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -168,12 +169,17 @@ def float_tuple_field(default: Any = (), *, minimum: float = 0, help: str = "") 
     return checked_field(default, check, help=help)
 
 
-def str_tuple_field(default: tuple[str, ...] = (), *, help: str = "") -> Any:
-    """Returns a field for a tuple of strings."""
+def str_tuple_field(
+    default: tuple[str, ...] = (), *, parse: Callable[[str], object] | None = None, help: str = ""
+) -> Any:
+    """Returns a field for a tuple of strings, for each of which ``parse`` is called; its errors are not replaced."""
 
     def check(value: Any) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise Mismatch("a list of strings")
+        if parse is not None:
+            for text in value:
+                parse(text)
         return tuple(value)
 
     return checked_field(default, check, help=help)
@@ -188,6 +194,20 @@ def float_mapping_field(*, help: str = "") -> Any:
         ):
             raise Mismatch("an object of numbers of at least 0 by name")
         return {name: float(number) for name, number in value.items()}
+
+    return checked_field({}, check, help=help)
+
+
+def plain_mapping_field(*, help: str = "") -> Any:
+    """Returns a field for a mapping from strings to values that JSON can hold, empty by default."""
+
+    def check(value: Any) -> dict[str, Any]:
+        try:
+            if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+                return dict(json.loads(json.dumps(dict(value), allow_nan=False)))
+        except (TypeError, ValueError):
+            pass
+        raise Mismatch("an object of numbers, strings or lists by name")
 
     return checked_field({}, check, help=help)
 

@@ -1,7 +1,8 @@
-"""Helpers for any ``nn.Module``: its weights and mode, the module inside a compiled one."""
+"""Helpers for any ``nn.Module``: its kind, weights and mode, the module inside a compiled one."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,12 @@ def unwrap(model: nn.Module) -> nn.Module:
     inner = getattr(model, "_orig_mod", model)
     assert isinstance(inner, nn.Module)
     return inner
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Returns whether a module is a normalization: one of torch's, or of a class named so, such as ``LayerNorm2d``."""
+    torch_norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+    return isinstance(module, torch_norms) or re.search(r"Norm(\dd)?$", type(module).__name__) is not None
 
 
 def require_weights(model: nn.Module, name: str) -> None:

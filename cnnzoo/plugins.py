@@ -124,25 +124,29 @@ class Parametrized(Generic[T]):
     """A registered function that takes a number, written after a colon: ``"group:8"``.
 
     Attributes:
-        function: The function; the number is its second argument.
-        default: The number if none is written.
+        function: The function; the number is its last argument.
+        default: The number if none is written; None if the function takes no number.
         accepts: Whether a number is valid.
     """
 
     function: T
-    default: float
+    default: float | None
     accepts: Callable[[float], bool] = math.isfinite
 
 
-def bind_argument(registry: Registry[Parametrized[Callable[..., Any]]], text: str) -> Callable[[Any], Any]:
+def bind_argument(registry: Registry[Parametrized[Callable[..., Any]]], text: str) -> Callable[..., Any]:
     """Returns the registered function that ``"name"`` or ``"name:number"`` names, with its number bound.
 
     Raises:
         UnknownNameError: If the name is not registered.
         InputError: If the number is not valid.
     """
-    name, _, argument = text.partition(":")
+    name, colon, argument = text.partition(":")
     entry = registry[name]
+    if entry.default is None:
+        if colon:
+            raise InputError(f"{registry.kind} {name!r} takes no number; write {name}")
+        return entry.function
     try:
         number = float(argument) if argument else entry.default
     except ValueError:
@@ -151,4 +155,4 @@ def bind_argument(registry: Registry[Parametrized[Callable[..., Any]]], text: st
         raise InputError(
             f"{registry.kind} {text!r}: {argument!r} is not a valid number; write {name}:{entry.default:g}"
         )
-    return lambda first: entry.function(first, number)
+    return lambda *arguments: entry.function(*arguments, number)

@@ -34,8 +34,8 @@ ARROWS: dict[str, set[str]] = {
     "preprocessing": {"data", "fields"},
     "metadata": {"fields", "preprocessing"},
     "train": {
-        "data", "device", "fields", "files", "initializers", "measure", "metadata", "modules", "preprocessing",
-        "serialization",
+        "data", "device", "fields", "files", "initializers", "measure", "metadata", "modules", "plugins",
+        "preprocessing", "serialization",
     },
     "html_report": {"fields", "files", "measure", "metadata", "modules", "serialization", "train"},
     "diff": {"blocks", "measure", "network", "spec"},

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnzoo.train.metrics import is_result
 from cnnzoo.train.run_dir import RunDir
 
 
@@ -51,5 +52,4 @@ class BestWeights:
         if self.entry is None:  # stopped before the first validation
             return {}
         self._model.load_state_dict(self._state)
-        names = [name for name in self.entry if name == "loss" or name.endswith("_acc")]
-        return {"best_epoch": self.entry["epoch"], **{name: self.entry[name] for name in names}}
+        return {"best_epoch": self.entry["epoch"], **{key: v for key, v in self.entry.items() if is_result(key)}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,15 @@ from cnnzoo.fields import (
     float_tuple_field,
     int_field,
     parsed_field,
+    plain_mapping_field,
     require_field,
     str_tuple_field,
 )
 from cnnzoo.initializers import make_initializer
 from cnnzoo.preprocessing import CROP_MODES, VIEWS
+from cnnzoo.train.losses import find_loss
+from cnnzoo.train.metrics import METRICS
+from cnnzoo.train.optim import OPTIMIZERS, check_options
 from cnnzoo.train.precision import PRECISIONS
 from cnnzoo.train.schedules import SCHEDULES, learning_rate
 
@@ -36,23 +40,36 @@ class TrainConfig:
     accumulation_steps: int = int_field(
         1, help="micro-batches per step, whose gradients are accumulated to save memory"
     )
-    optimizer: str = choice_field("sgd", ("sgd", "adamw"), help="'sgd' or 'adamw'")
+    optimizer: str = choice_field(
+        "sgd", OPTIMIZERS, help="'sgd', 'adam', 'adamw', 'muon', or the name of a registered one"
+    )
+    optimizer_options: Mapping[str, Any] = plain_mapping_field(
+        help='further settings of the optimizer, such as {"betas": [0.9, 0.95]} of adam, adamw and muon'
+    )
     lr: float = float_field(0.01, minimum=0, help="learning rate; its peak if there is a schedule")
-    momentum: float = float_field(0.0, minimum=0, below=1, help="momentum of SGD")
+    momentum: float = float_field(0.0, minimum=0, below=1, help="momentum of SGD; of Muon, where 0 stands for 0.95")
     nesterov: bool = bool_field(False, help="whether SGD uses Nesterov momentum")
     weight_decay: float = float_field(0.0, minimum=0, help="weight decay; not applied to biases and normalizations")
     schedule: str = choice_field(
         "constant",
         SCHEDULES,
         help="'constant', 'cosine' (to 0 at the last step), 'one_cycle' (rises linearly for warmup, or for three "
-        "tenths of the run if there is none, then falls linearly to 0), 'step' (times gamma at each of milestones)",
+        "tenths of the run if there is none, then falls linearly to 0), 'step' (times gamma at each of milestones), "
+        "'plateau' (times gamma whenever the validation accuracy, or else the training loss, stops improving), or the "
+        "name of a registered one",
     )
     warmup: float = float_field(0.0, minimum=0, help="epochs in which the learning rate rises linearly from 0")
     milestones: tuple[float, ...] = float_tuple_field(
         help="epochs after which schedule 'step' multiplies the learning rate by gamma"
     )
     gamma: float = float_field(
-        0.1, minimum=0, maximum=1, help="factor of the learning rate at each milestone of schedule 'step'"
+        0.1,
+        minimum=0,
+        maximum=1,
+        help="factor of the learning rate at each milestone of schedule 'step', or each plateau of 'plateau'",
+    )
+    plateau_patience: int = int_field(
+        10, minimum=0, help="epochs without improvement after which schedule 'plateau' waits for one more, then reduces"
     )
     lr_multipliers: Mapping[str, float] = float_mapping_field(
         help='factors of the learning rate by label or name of parameters, such as {"conv*": 0.1}; the last match '
@@ -73,6 +90,13 @@ class TrainConfig:
         "the name of an initializer",
         optional=True,
         help="initializer of convolutions and dense layers, such as 'xavier_uniform'",
+    )
+    loss: str = parsed_field(
+        "cross_entropy",
+        find_loss,
+        "the name of a loss",
+        help="'cross_entropy', 'focal:2' (with its gamma), 'bce' (binary cross-entropy), or the name of a registered "
+        "one",
     )
     label_smoothing: float = float_field(
         0.0, minimum=0, below=1, help="fraction of the target that is spread over all classes"
@@ -128,6 +152,11 @@ class TrainConfig:
         minimum=0,
         help="number of training images held out for validation after each epoch; the test images are used at the end",
     )
+    metrics: tuple[str, ...] = str_tuple_field(
+        parse=METRICS.__getitem__,
+        help="metrics besides the accuracy, after each evaluation: 'balanced_accuracy', 'macro_f1', 'recall' (of each "
+        "class), or names of registered ones",
+    )
     save_best: bool = bool_field(False, help="whether the weights with the best validation accuracy are saved too")
     patience: int = int_field(
         0, minimum=0, help="epochs without a better validation accuracy after which a run ends; 0: never"
@@ -148,9 +177,17 @@ class TrainConfig:
         check_fields(self, InputError)
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs momentum above 0, such as momentum=0.9")
-        if (self.schedule == "step") != bool(self.milestones):
+        check_options(self.optimizer, self.optimizer_options)
+        # a registered schedule may use milestones too
+        without_milestones = ("constant", "cosine", "one_cycle", "plateau")
+        if self.schedule in without_milestones if self.milestones else self.schedule == "step":
             raise InputError(
                 "schedule='step' and milestones need each other: such as schedule='step', milestones=[30, 60, 80]"
+            )
+        if self.schedule == "plateau" and self.eval_every > 1:
+            raise InputError(
+                "schedule='plateau' needs the validation accuracy of every epoch: set eval_every=1, not "
+                f"{self.eval_every}"
             )
         if list(self.milestones) != sorted(self.milestones):
             raise InputError(f"milestones must increase, not {list(self.milestones)}")
@@ -166,9 +203,9 @@ class TrainConfig:
             return Augmentation()
         return Augmentation(self.flip, self.translate, self.random_erasing, self.mixup, self.pca_lighting)
 
-    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Returns the learning rate of a step, counted from 0."""
-        return learning_rate(self, step, steps_per_epoch)
+    def learning_rate(self, step: int, steps_per_epoch: int, history: Sequence[Mapping[str, Any]] = ()) -> float:
+        """Returns the learning rate of a step, counted from 0, in a run with this history."""
+        return learning_rate(self, step, steps_per_epoch, history)
 
     @classmethod
     def describe(cls, name: str) -> str:

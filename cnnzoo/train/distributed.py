@@ -111,9 +111,7 @@ class DistributedContext:
 def _connect_store(size: int) -> Store:
     """Returns the store through which the processes of torchrun find each other."""
     is_master = os.environ.get("RANK") == "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    return TCPStore(
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master, multi_tenant=True
-    )
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master, multi_tenant=True)
 
 
 def _destroy_process_group() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -11,6 +12,7 @@ from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
 from cnnzoo.train.inference import evaluate
+from cnnzoo.train.metrics import METRICS, MetricFunction, compute_metrics
 from cnnzoo.train.setup import RunSetup
 
 
@@ -22,6 +24,7 @@ class Evaluator:
         setup: The fixed values of the run.
         config: The settings.
         precision: The precision of evaluations during training; at the end it is float32, as in ``cnnzoo.evaluate``.
+        metrics: Metrics by name, besides those of the config.
         distributed: The processes that share the images.
         on_eval: Called with each evaluation.
 
@@ -37,6 +40,7 @@ class Evaluator:
         config: TrainConfig,
         *,
         precision: str,
+        metrics: Mapping[str, MetricFunction],
         distributed: DistributedContext,
         on_eval: Callable[[Evaluation], None],
     ) -> None:
@@ -44,21 +48,27 @@ class Evaluator:
         self.evaluations: dict[str, Evaluation] = {}
         self._model, self._setup, self._config = model, setup, config
         self._precision, self._distributed, self._on_eval = precision, distributed, on_eval
+        self._metrics = {name: METRICS[name] for name in config.metrics} | dict(metrics)
 
-    def validate(self) -> dict[str, float]:
-        """Returns the accuracy on the validation images, or on the test images if there are none, under its name."""
+    def validate(self) -> dict[str, Any]:
+        """Returns the results on the validation images, or on the test images if there are none, by name."""
         if self.has_val:
-            return {"val_acc": self._evaluate("val", self._setup.train_data, self._precision)}
-        return {"test_acc": self._evaluate("test", self._setup.data, self._precision)}
+            return self._results("val", self._setup.train_data, self._precision)
+        return self._results("test", self._setup.data, self._precision)
 
-    def test(self) -> dict[str, float]:
-        """Returns the final accuracies on the test images, by name: of single images, and of the config's ``views``."""
-        accuracies = {"test_acc": self._evaluate("test", self._setup.data, "fp32")}
+    def test(self) -> dict[str, Any]:
+        """Returns the final results on the test images, by name: of single images, and of the config's ``views``."""
+        results = self._results("test", self._setup.data, "fp32")
         if (views := self._config.views) != "single":
-            accuracies[f"test_acc_{views}"] = self._evaluate(f"test_{views}", self._setup.data, "fp32", views)
-        return accuracies
+            results[f"test_acc_{views}"] = self._evaluate(f"test_{views}", self._setup.data, "fp32", views).top1
+        return results
 
-    def _evaluate(self, name: str, data: Data, precision: str, views: str = "single") -> float:
+    def _results(self, name: str, data: Data, precision: str) -> dict[str, Any]:
+        """Evaluates, and returns ``NAME_acc`` and the other metrics, such as ``NAME_macro_f1``."""
+        evaluation = self._evaluate(name, data, precision)
+        return {f"{name}_acc": evaluation.top1, **compute_metrics(self._metrics, evaluation, name)}
+
+    def _evaluate(self, name: str, data: Data, precision: str, views: str = "single") -> Evaluation:
         evaluation = evaluate(
             self._model,
             data.test,
@@ -74,4 +84,4 @@ class Evaluator:
         )
         self.evaluations[name] = evaluation
         self._on_eval(evaluation)
-        return evaluation.top1
+        return evaluation

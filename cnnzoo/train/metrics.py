@@ -1,17 +1,101 @@
-"""Metrics of a run: sums and times of an epoch, the summary of a history, confidence intervals."""
+"""Metrics of a run: metrics by name, sums and times of an epoch, the summary of a history, confidence intervals."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from cnnzoo.errors import InputError
+from cnnzoo.fields import is_number
+from cnnzoo.plugins import Registry
 from cnnzoo.train.distributed import DistributedContext
+from cnnzoo.train.evaluation import Evaluation
+
+MetricFunction = Callable[[Evaluation], Any]  # returns a float, a list of floats, or None where it is undefined
+Function = TypeVar("Function", bound=MetricFunction)
+
+
+def _macro_f1(evaluation: Evaluation) -> float | None:
+    values = [value for value in evaluation.f1 if value is not None]
+    return statistics.fmean(values) if values else None
+
+
+METRICS: Registry[MetricFunction] = Registry(
+    "metric",
+    {
+        "balanced_accuracy": lambda evaluation: evaluation.balanced_accuracy,
+        "macro_f1": _macro_f1,
+        "recall": lambda evaluation: list(evaluation.recall),
+    },
+)
+
+
+def register_metric(name: str) -> Callable[[Function], Function]:
+    """Registers a metric, for ``metrics=`` of a TrainConfig.
+
+    The function takes an ``Evaluation`` and returns a number, a list with a number per class, or None where the metric
+    is undefined. It is recorded as ``val_NAME`` and ``test_NAME``.
+
+        @register_metric("worst_recall")
+        def worst_recall(evaluation):
+            return min(value for value in evaluation.recall if value is not None)
+
+    Args:
+        name: The name, an identifier.
+
+    Raises:
+        InputError: If the name is not an identifier, or belongs to another metric.
+    """
+
+    def register(function: Function) -> Function:
+        if name == "acc" or str(name).startswith("acc_"):
+            raise InputError(f"metric {name!r} would be recorded under the name of the accuracy; choose another name")
+        METRICS.register(name, function, str(function.__module__))
+        return function
+
+    return register
+
+
+def compute_metrics(
+    functions: Mapping[str, MetricFunction], evaluation: Evaluation, name: str
+) -> dict[str, float | list[float | None] | None]:
+    """Returns metrics of an evaluation by name, such as ``val_macro_f1``.
+
+    Args:
+        functions: The metrics by name.
+        evaluation: The evaluation.
+        name: Name of the evaluation.
+
+    Raises:
+        InputError: If a function returns something else than ``register_metric`` says.
+    """
+    values: dict[str, float | list[float | None] | None] = {}
+    for metric, function in functions.items():
+        value = function(evaluation)
+        values[f"{name}_{metric}"] = plain = _plain(value)
+        if not all(number is None or is_number(number) for number in (plain if isinstance(plain, list) else [plain])):
+            raise InputError(
+                f"metric {metric!r} must return a finite number, a list of them, or None where it is undefined, not "
+                f"{value!r}"
+            )
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Returns numbers of tensors and arrays as Python's, and sequences as lists."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def is_result(key: str) -> bool:
+    """Returns whether a key of a history is a loss, an accuracy or another metric, rather than a time or a count."""
+    return key == "loss" or key.startswith(("train_", "val_", "test_"))
 
 
 class EpochMetrics:

@@ -70,7 +70,8 @@ class RunDir:
         path: The folder.
         info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``, ``options``,
             ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each
-            resume), and ``initial_provenance`` if the initial weights were not random.
+            resume), ``initial_provenance`` if the initial weights were not random, and ``functions`` if the run needs
+            some that its config does not name (see ``cnnzoo.train.functions``).
     """
 
     def __init__(self, path: Path) -> None:
@@ -159,6 +160,12 @@ class RunDir:
         """Adds a resume at a step to train.json."""
         self.info.setdefault("sessions", []).append(_session(step))
         self._write_info()
+
+    def record_functions(self, functions: Mapping[str, Any]) -> None:
+        """Writes to train.json the names of functions that the config does not name, if they have changed."""
+        if functions != self.info.get("functions", {}):
+            self.info["functions"] = dict(functions)
+            self._write_info()
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes a line of JSON per epoch."""

@@ -14,10 +14,11 @@ from torch import nn
 
 from cnnzoo.data import Data
 from cnnzoo.errors import FileError, InputError
+from cnnzoo.fields import is_number
 from cnnzoo.files import exists, write_json
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.metrics import interval_95
+from cnnzoo.train.metrics import interval_95, is_result
 from cnnzoo.train.run import Run
 from cnnzoo.train.trainer import Trainer
 
@@ -40,7 +41,7 @@ class SeedSweep(Printable):
 
     def values(self, metric: str = "test_acc") -> list[float]:
         """Returns a metric of every run that was not interrupted."""
-        return [run.metrics[metric] for run in self.runs if metric in run.metrics and not run.interrupted]
+        return [run.metrics[metric] for run in self.runs if is_number(run.metrics.get(metric)) and not run.interrupted]
 
     def mean(self, metric: str = "test_acc") -> float:
         """Returns the mean of a metric over the seeds."""
@@ -52,9 +53,9 @@ class SeedSweep(Printable):
 
     def tables(self) -> Sequence[Table]:
         """Returns a table with a row per run, and their mean."""
-        keys = [key for key in self.runs[0].metrics if "_acc" in key or key == "loss"]
+        keys = [key for key, value in self.runs[0].metrics.items() if is_result(key) and is_number(value)]
         rows: list[tuple[str, ...]] = [
-            (str(seed), *(f"{run.metrics[key]:.4f}" if key in run.metrics else "" for key in keys))
+            (str(seed), *(f"{run.metrics[key]:.4f}" if is_number(run.metrics.get(key)) else "" for key in keys))
             for seed, run in zip(self.seeds, self.runs, strict=True)
         ]
         if len(self.values()) > 1:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,9 +31,11 @@ from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.evaluator import Evaluator
+from cnnzoo.train.functions import describe_functions, require_functions, resolve_arguments
 from cnnzoo.train.inference import compute_logits
-from cnnzoo.train.metrics import EpochMetrics, summarize_history
-from cnnzoo.train.optim import freeze_parameters, make_optimizer, set_learning_rate
+from cnnzoo.train.losses import LossFunction, TrainLoss, make_loss
+from cnnzoo.train.metrics import EpochMetrics, MetricFunction, summarize_history
+from cnnzoo.train.optim import OptimizerFunction, freeze_parameters, make_optimizer, set_learning_rate
 from cnnzoo.train.precision import resolve_precision
 from cnnzoo.train.progress import ProgressDisplay
 from cnnzoo.train.recorder import RunRecorder
@@ -63,6 +64,10 @@ class Trainer:
         overwrite: Whether a run in the folder may be replaced.
         resume: ``"auto"`` continues the run in the folder, if it has the same config, data and network: from its last
             checkpoint, or from the start if there is none. ``fit`` returns a finished run as it is.
+        loss: Instead of ``config.loss``: a registered name, or a function as for ``register_loss``.
+        optimizer: Instead of ``config.optimizer``: a registered name, or a function as for ``register_optimizer``.
+        metrics: Besides ``config.metrics``: registered names, or functions as for ``register_metric``. To resume,
+            functions must be passed again.
         callbacks: Objects with some of the hooks of ``cnnzoo.train.callbacks.Callback``.
         show: Whether progress is shown on standard error.
 
@@ -76,7 +81,8 @@ class Trainer:
         last_loss: Loss of the last micro-batch, on the device.
         batch: The micro-batches of the current step, from ``on_batch`` to ``on_step``.
         optimizer: The optimizer; it exists from ``on_start`` on.
-        lr_at: Returns the learning rate of a step; by default that of the config.
+        lr_at: Returns the learning rate of a step; by default that of the config. To resume a run in which it was set,
+            it must be set again.
         device: Device of the network.
         precision: ``"bf16"``, ``"fp16"`` or ``"fp32"``.
         size: (height, width) of the network's input.
@@ -101,6 +107,7 @@ class Trainer:
     _batches: TrainBatches
     _evaluator: Evaluator
     _best: BestWeights | None
+    _loss: TrainLoss
     optimizer: torch.optim.Optimizer
 
     def __init__(
@@ -112,12 +119,17 @@ class Trainer:
         out: str | PathLike[str] | None = None,
         overwrite: bool = False,
         resume: str | None = None,
+        loss: str | LossFunction | None = None,
+        optimizer: str | OptimizerFunction | None = None,
+        metrics: Sequence[str | MetricFunction] = (),
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> None:
-        self.model, self.config = model, TrainConfig() if config is None else config
-        for argument, value in (("model", model), ("data", data), ("config", self.config)):
+        config = TrainConfig() if config is None else config
+        for argument, value in (("model", model), ("data", data), ("config", config)):
             checks.require_type(argument, value)
+        self.model = model
+        self.config, self._functions = resolve_arguments(config, loss=loss, optimizer=optimizer, metrics=metrics)
         checks.require_trainable(model, self.config)
         require_known_hooks(callbacks)
         if resume not in (None, "auto"):
@@ -140,7 +152,6 @@ class Trainer:
         self.preprocessing, self.label_names = setup.preprocessing, setup.label_names
         self.steps_per_epoch = setup.steps_per_epoch
         self.total_steps = self.steps_per_epoch * self.config.epochs
-        self.lr_at: Callable[[int], float] = partial(self.config.learning_rate, steps_per_epoch=self.steps_per_epoch)
         self._initial_provenance = None if self.config.init else provenance.initial_provenance(model)
         self.run_dir, self.is_finished = None if out is None else RunDir(Path(out)), False
         if self.run_dir is not None and resume == "auto" and not overwrite and self.run_dir.holds_run():
@@ -156,6 +167,9 @@ class Trainer:
         model: nn.Module | None = None,
         data: Data | None = None,
         config: TrainConfig | None = None,
+        loss: str | LossFunction | None = None,
+        optimizer: str | OptimizerFunction | None = None,
+        metrics: Sequence[str | MetricFunction] = (),
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> Self:
@@ -166,12 +180,15 @@ class Trainer:
             model: The module, if it cannot be built from the folder's config.json; its weights are replaced.
             data: The data set, if it cannot be loaded by its name.
             config: The config that the run is expected to have.
+            loss: As for a new run.
+            optimizer: As for a new run.
+            metrics: As for a new run.
             callbacks: As for a new run.
             show: As for a new run.
 
         Raises:
             FileError: If the folder holds no run, or a finished one.
-            InputError: If the model or the data is missing, or the data or config is not that of the run.
+            InputError: If the model, the data or a function is missing, or the data or config is not that of the run.
         """
         run_dir = RunDir.open(Path(out))
         run_config = run_dir.read_config(config)
@@ -182,7 +199,8 @@ class Trainer:
             )
         model = run_dir.load_model(cls.build_model) if model is None else model
         data = run_dir.load_data() if data is None else data
-        trainer = cls(model, data, run_config, callbacks=callbacks, show=show)
+        functions: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
+        trainer = cls(model, data, run_config, **functions, callbacks=callbacks, show=show)
         trainer._continue(run_dir)
         return trainer
 
@@ -190,8 +208,9 @@ class Trainer:
         """Takes over the run in a folder: finished, with a checkpoint, or killed before its first one.
 
         Raises:
-            InputError: If it has another config, other data or another network.
+            InputError: If it has another config, other data or another network, or needs other functions.
         """
+        require_functions(run_dir.path, run_dir.info.get("functions", {}), self._functions)
         run_dir.require_same(self.config, self.data.name, self._setup.data_sha256, describe(self.model))
         self.run_dir, self.is_finished = run_dir, run_dir.is_finished()
         if self.is_finished:
@@ -224,7 +243,7 @@ class Trainer:
         ):
             self._prepare_model()
             if not self._initialized:
-                self._require_one_score_per_class()
+                self._try_model()
             with self._recorder.locked():
                 if not self._initialized:
                     self._recorder.start(self.step, self.history, resumed=self._checkpoint is not None)
@@ -234,6 +253,7 @@ class Trainer:
     def _fit(self, interrupt: DeferredInterrupt) -> Run:
         """Trains to the end of the run, or to an interruption, and writes the results."""
         run_callbacks(self.callbacks, "on_start", self)
+        self._record_functions()
         run = None
         try:
             if len(self.history) < self.step // self.steps_per_epoch:  # a failure during the evaluation
@@ -256,6 +276,34 @@ class Trainer:
     def stop(self) -> None:
         """Ends the run after the current epoch, as if it were the last."""
         self._should_stop = True
+
+    @property
+    def lr_at(self) -> Callable[[int], float]:
+        """Returns the learning rate of a step."""
+        return self._functions.get("lr_at", self._scheduled_lr)  # type: ignore[no-any-return]
+
+    @lr_at.setter
+    def lr_at(self, function: Callable[[int], float]) -> None:
+        self._functions["lr_at"] = function
+        if self._initialized:
+            self._record_functions()
+
+    def _scheduled_lr(self, step: int) -> float:
+        return self.config.learning_rate(step, self.steps_per_epoch, self.history)
+
+    def _record_functions(self) -> None:
+        """Writes to train.json the names of functions that the config does not name.
+
+        Raises:
+            InputError: If ``lr_at`` was set when the run was interrupted, and is not now.
+        """
+        if self.run_dir is None:
+            return
+        recorded = self.run_dir.info.get("functions", {})
+        if "lr_at" in recorded:
+            require_functions(self.run_dir.path, recorded, self._functions, ("lr_at",))
+        if self.distributed.rank == 0:
+            self.run_dir.record_functions(describe_functions(self._functions))
 
     # --- the loop ---
 
@@ -323,7 +371,7 @@ class Trainer:
         with checks.explain_batch_norm_error(self.name, len(batch.labels), len(self._setup.train_data.train)):
             logits = compute_logits(self._network, batch.x, self.precision, len(self.data.classes))
         labels = batch.labels if batch.targets is None else batch.targets
-        return logits, nn.functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        return logits, self._loss(logits, labels)
 
     def _stop_requested(self, interrupt: DeferredInterrupt) -> bool:
         return self.distributed.any(interrupt.requested, self.device)
@@ -335,11 +383,14 @@ class Trainer:
 
     # --- before the first step ---
 
-    def _require_one_score_per_class(self) -> None:
-        """Raises InputError if the model does not return one score per class, before anything is written."""
+    def _try_model(self) -> None:
+        """Raises InputError if model, loss and optimizer do not fit, before anything is written."""
         image = torch.zeros(1, self.data.shape[0], *self.size, device=self.device)
+        self._loss = make_loss(self.config, self.device, function=self._functions.get("loss"))
         with eval_mode(self.model), torch.no_grad():
-            compute_logits(self.model, image, "fp32", len(self.data.classes))
+            logits = compute_logits(self.model, image, "fp32", len(self.data.classes))
+            self._loss(logits, torch.zeros(1, dtype=torch.int64, device=self.device))
+        make_optimizer(self.model, self.config, self._functions.get("optimizer"))
 
     def _prepare_model(self) -> None:
         """Moves the model to the device, sets it to train mode and freezes parameters.
@@ -363,7 +414,7 @@ class Trainer:
             initialize(self.model, config.init)
         elif self._initial_provenance is not None and self._checkpoint is None:
             provenance.warn_about_other_classes(self.model, self.name, self.data.classes, self.data.name)
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizer = make_optimizer(self.model, config, self._functions.get("optimizer"))
         self._state = TrainState(
             self.model,
             self.optimizer,
@@ -394,6 +445,7 @@ class Trainer:
             self._setup,
             config,
             precision=self.precision,
+            metrics=self._functions.get("metrics", {}),
             distributed=self.distributed,
             on_eval=lambda evaluation: run_callbacks(self.callbacks, "on_eval", self, evaluation),
         )
@@ -434,8 +486,8 @@ class Trainer:
         if self.config.patience and self._best.epochs_since(entry["epoch"]) >= self.config.patience:
             self._should_stop = True
 
-    def _test(self) -> dict[str, float]:
-        """Returns the final accuracies by name."""
+    def _test(self) -> dict[str, Any]:
+        """Returns the final accuracies and metrics by name."""
         self._tested_step = self.step
         return self._evaluator.test()
 
