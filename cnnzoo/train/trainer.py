@@ -210,8 +210,8 @@ class Trainer:
         Raises:
             InputError: If it has another config, other data or another network, or needs other functions.
         """
-        require_functions(run_dir.path, run_dir.info.get("functions", {}), self._functions)
         run_dir.require_same(self.config, self.data.name, self._setup.data_sha256, describe(self.model))
+        require_functions(run_dir.path, run_dir.info.get("functions", {}), self._functions)
         self.run_dir, self.is_finished = run_dir, run_dir.is_finished()
         if self.is_finished:
             self.history = run_dir.read_history()
