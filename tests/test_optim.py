@@ -371,7 +371,9 @@ def test_functions_must_be_passed_again(tmp_path: Path, tiny_spec: cnnzoo.Spec, 
         cnnzoo.Trainer.resume(out, data=tiny_data)
     with pytest.raises(InputError, match=rf"was trained with metrics=\[worst_recall\], .*{line}"):
         cnnzoo.Trainer.resume(out, data=tiny_data, loss=brier, optimizer=lion)
-    with pytest.raises(InputError, match="can only continue with the config .* differs: optimizer was .sgd. and is .adam."):
+    with pytest.raises(
+        InputError, match="can only continue with the config .* differs: optimizer was .sgd. and is .adam."
+    ):
         cnnzoo.Trainer.resume(out, data=tiny_data, loss=brier, optimizer="adam")
     plain = tmp_path / "plain"
     model = cnnzoo.create(tiny_spec, seed=0)

@@ -72,7 +72,7 @@ def create(
     token: str | bool | None = None,
     endpoint: str | None = None,
     cache_dir: str | PathLike[str] | None = None,
-    new_channels: str = "zero",
+    new_channels: str | None = None,
     **knobs: Any,
 ) -> CNN:
     """Builds a network, in train mode like any new module.
@@ -92,8 +92,8 @@ def create(
         token: For the Hub: an access token; by default that of your login, or ``HF_TOKEN``.
         endpoint: For the Hub: its address; by default ``HF_ENDPOINT``.
         cache_dir: For the Hub: the folder for downloaded files; by default the Hub's cache.
-        new_channels: For trained weights and more channels than before: filters of the added channels, ``"zero"`` or
-            ``"mean"`` of the others (see ``cnnzoo.weights.adapt``).
+        new_channels: For trained weights and more channels than before: filters of the added channels, ``"zero"`` (the
+            default) or ``"mean"`` of the others (see ``cnnzoo.weights.adapt``).
         **knobs: Parameters of the model function, or the generic knobs of every network: ``num_classes``,
             ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``, ``dropout``, ``width``.
 
@@ -111,6 +111,8 @@ def create(
         raise InputError(f"{str(source)!r} is a saved network with weights; leave out pretrained=")
     if not saved and (hub_arguments := [name for name, value in hub.items() if value is not None]):
         raise InputError(f"{', '.join(hub_arguments)}= is for the Hub; name a repository, such as 'hf://user/repo'")
+    if new_channels is not None and not (saved or pretrained):
+        raise InputError("new_channels= is for trained weights; pass pretrained=, or a saved network")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise InputError(f"dtype must be a torch.dtype, such as torch.float64, not {dtype!r}")
     if seed is not None and type(seed) is not int:
@@ -125,11 +127,13 @@ def create(
         if saved:
             assert not isinstance(source, Spec)
             trained = weights.load(source, **hub)
-            model = weights.adapt(trained, apply_knobs(trained.spec, **knobs), seed, new_channels=new_channels)
+            model = weights.adapt(
+                trained, apply_knobs(trained.spec, **knobs), seed, new_channels=new_channels or "zero"
+            )
         elif pretrained:
             others = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
             trained = weights.load_pretrained(resolve(source, **others), pretrained, seed)
-            model = weights.adapt(trained, resolve(source, **knobs), seed, new_channels=new_channels)
+            model = weights.adapt(trained, resolve(source, **knobs), seed, new_channels=new_channels or "zero")
         else:
             # drawn on the CPU, so that the weights are the same on every device
             model = build_network(resolve(source, **knobs), seed)
