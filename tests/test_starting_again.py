@@ -287,3 +287,36 @@ def test_torchrun_restarts_a_killed_rank(tmp_path: Path) -> None:
     assert [session["step"] for session in sessions] == [0, 56]
     again = torchrun(tmp_path / "disturbed", tmp_path / "killed")  # finished
     assert again.returncode == 0, again.stderr[-3000:]
+
+
+def test_a_sweep_is_completed(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    """T3: Ctrl-C in the second of three runs; the same call does the rest, and nothing twice."""
+    config = CONFIG.replace(epochs=2)
+    whole = cnnzoo.seed_sweep(tiny_spec, tiny_data, config, seeds=3, out=tmp_path / "whole", show=False)
+
+    def sweep() -> cnnzoo.train.SeedSweep:
+        return cnnzoo.seed_sweep(
+            tiny_spec, tiny_data, config, seeds=3, out=tmp_path / "sweep", resume="auto", show=False
+        )
+
+    first = cnnzoo.Trainer(
+        cnnzoo.create(tiny_spec, seed=0),
+        tiny_data,
+        config.replace(seed=0),
+        out=tmp_path / "sweep" / "seed-0",
+        show=False,
+    )
+    first.fit()
+    interrupt = At(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    second = cnnzoo.Trainer(
+        cnnzoo.create(tiny_spec, seed=1), tiny_data, config.replace(seed=1), out=tmp_path / "sweep" / "seed-1",
+        callbacks=[interrupt], show=False,
+    )  # fmt: skip
+    assert second.fit().interrupted
+    before = (tmp_path / "sweep" / "seed-0" / "train.json").read_bytes()
+    completed = sweep()
+    assert completed.values() == whole.values() and len(completed.runs) == 3
+    assert (tmp_path / "sweep" / "seed-0" / "train.json").read_bytes() == before
+    for seed in range(3):
+        assert weights_of(tmp_path / "sweep" / f"seed-{seed}") == weights_of(tmp_path / "whole" / f"seed-{seed}")
+    assert sweep().to_dict() == json.loads(json.dumps(completed.to_dict()))

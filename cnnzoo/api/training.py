@@ -32,6 +32,7 @@ def seed_sweep(
     seeds: int | Sequence[int] = 5,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    resume: str | None = None,
     show: bool = True,
     **knobs: Any,
 ) -> SeedSweep:
@@ -44,6 +45,7 @@ def seed_sweep(
         seeds: The seeds, or their number: 0, 1, 2, ...
         out: A folder for the runs: ``seed-0``, ``seed-1``, ... and ``sweep.json``.
         overwrite: Whether existing runs may be replaced.
+        resume: ``"auto"`` completes an interrupted sweep in ``out``: finished runs are not trained again.
         show: Whether progress is shown on standard error.
         **knobs: As for ``create``.
 
@@ -54,7 +56,14 @@ def seed_sweep(
     train.require_type("data", data)
     spec = resolve(source, **{"num_classes": len(data.classes), "in_channels": data.shape[0], **knobs})
     return train.seed_sweep(
-        lambda seed: create(spec, seed=seed), data, config, seeds=seeds, out=out, overwrite=overwrite, show=show
+        lambda seed: create(spec, seed=seed),
+        data,
+        config,
+        seeds=seeds,
+        out=out,
+        overwrite=overwrite,
+        resume=resume,
+        show=show,
     )
 
 
