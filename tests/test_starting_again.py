@@ -320,3 +320,27 @@ def test_a_sweep_is_completed(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data:
     for seed in range(3):
         assert weights_of(tmp_path / "sweep" / f"seed-{seed}") == weights_of(tmp_path / "whole" / f"seed-{seed}")
     assert sweep().to_dict() == json.loads(json.dumps(completed.to_dict()))
+
+
+def test_a_finished_run_is_trained_longer(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    """T9: with its checkpoint, at the same learning rates; the result is that of a run of so many epochs."""
+    config = CONFIG.replace(keep_checkpoint=True, schedule="step", milestones=(2,))
+    whole = start(tiny_spec, tiny_data, tmp_path / "whole", config.replace(epochs=4)).fit()
+    out = tmp_path / "run"
+    start(tiny_spec, tiny_data, out, config.replace(epochs=3)).fit()
+    assert start(tiny_spec, tiny_data, out, config.replace(epochs=3)).is_finished
+    longer = start(tiny_spec, tiny_data, out, config.replace(epochs=4))
+    assert longer.step == 12 and not longer.is_finished
+    run = longer.fit()
+    assert weights_of(out) == weights_of(tmp_path / "whole") and run.metrics["test_acc"] == whole.metrics["test_acc"]
+    assert [entry["val_acc"] for entry in run.history] == [entry["val_acc"] for entry in whole.history]
+    for other in (
+        config.replace(epochs=2),  # shorter
+        config.replace(epochs=5, schedule="cosine", milestones=()),
+    ):
+        with pytest.raises(InputError, match="can only continue with the config that it started with"):
+            start(tiny_spec, tiny_data, out, other)
+    cosine = CONFIG.replace(keep_checkpoint=True, schedule="cosine")
+    start(tiny_spec, tiny_data, tmp_path / "cosine", cosine).fit()
+    with pytest.raises(InputError, match="epochs was 3 and is 4"):  # other rates in the epochs before
+        start(tiny_spec, tiny_data, tmp_path / "cosine", cosine.replace(epochs=4))

@@ -172,6 +172,9 @@ class TrainConfig:
     checkpoint_every: int = int_field(
         0, minimum=0, help="steps between checkpoints; 0 writes one at the end of each epoch"
     )
+    keep_checkpoint: bool = bool_field(
+        False, help="whether the last checkpoint of a finished run is kept, so that it can be trained for more epochs"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self, InputError)

@@ -64,7 +64,7 @@ class RunRecorder:
         if (run_dir := self._writable) is None:
             return
         if resumed:
-            run_dir.add_session(step)
+            run_dir.add_session(step, self._config)
         else:
             data = self._setup.data
             info = {

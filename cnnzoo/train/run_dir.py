@@ -156,8 +156,15 @@ class RunDir:
         write_json(self.path / TRAIN_FILE, self.info)
         self._train_file = self._read_train_file()
 
-    def add_session(self, step: int) -> None:
-        """Adds a resume at a step to train.json."""
+    def add_session(self, step: int, config: TrainConfig) -> None:
+        """Adds a resume at a step to train.json; a finished run that is extended is not finished any more.
+
+        Args:
+            step: Number of steps done.
+            config: The config, which may have more epochs than before.
+        """
+        self.info["config"] = config.to_dict()
+        remove_file(self.path / METRICS_FILE)
         self.info.setdefault("sessions", []).append(_session(step))
         self._write_info()
 
@@ -203,8 +210,9 @@ class RunDir:
         checksum = save_model(self.path, state, description)
         if metrics is not None:
             write_json(self.path / METRICS_FILE, {**metrics, "weights_sha256": checksum})
-            remove_file(self.path / CHECKPOINT_FILE)
-            remove_file(self.path / BEST_FILE)  # equal to the weights
+            if not self.info["config"].get("keep_checkpoint"):
+                remove_file(self.path / CHECKPOINT_FILE)
+                remove_file(self.path / BEST_FILE)  # equal to the weights
 
     def draw_curves(self, run: Run) -> None:
         """Draws the learning curves; if that fails, a warning says why."""
@@ -237,6 +245,23 @@ class RunDir:
             self._require_same_config(config, expected, "config=")
         return config
 
+    def extends(self, config: TrainConfig, steps_per_epoch: int) -> bool:
+        """Returns whether a config continues the run for more epochs, from a checkpoint, at the same learning rates.
+
+        Args:
+            config: The config.
+            steps_per_epoch: Number of steps of an epoch.
+        """
+        own = self.read_config()
+        if own.replace(epochs=config.epochs) != config or config.epochs <= own.epochs or not self.has_checkpoint():
+            return False
+        steps, history = range(own.epochs * steps_per_epoch), self.read_history()
+        return all(
+            own.learning_rate(step, steps_per_epoch, history[: step // steps_per_epoch])
+            == config.learning_rate(step, steps_per_epoch, history[: step // steps_per_epoch])
+            for step in steps
+        )
+
     def _require_same_config(self, config: TrainConfig, other: TrainConfig, source: str) -> None:
         if changes := config.diff(other):
             raise InputError(
@@ -245,17 +270,24 @@ class RunDir:
             )
 
     def require_same(
-        self, config: TrainConfig, data_name: str, data_sha256: str, description: Mapping[str, Any]
+        self,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        data_name: str,
+        data_sha256: str,
+        description: Mapping[str, Any],
     ) -> None:
-        """Raises InputError if the run has another config, other data or another network.
+        """Raises InputError if the run has another config that does not extend it, other data or another network.
 
         Args:
             config: The config.
+            steps_per_epoch: Number of steps of an epoch.
             data_name: Name of the data.
             data_sha256: Checksum of the data.
             description: What ``cnnzoo.metadata.describe`` returns of the model.
         """
-        self._require_same_config(self.read_config(), config, "this one")
+        if not self.extends(config, steps_per_epoch):
+            self._require_same_config(self.read_config(), config, "this one")
         if data_sha256 != self.info["data"]["sha256"]:
             raise InputError(
                 f"{data_name} is not the data of the run in {self.path}: its checksum differs. Name another folder, or "

@@ -208,11 +208,16 @@ class Trainer:
         """Takes over the run in a folder: finished, with a checkpoint, or killed before its first one.
 
         Raises:
-            InputError: If it has another config, other data or another network, or needs other functions.
+            InputError: If it has another config that does not extend it, other data or another network, or needs other
+                functions.
         """
-        run_dir.require_same(self.config, self.data.name, self._setup.data_sha256, describe(self.model))
+        setup = self._setup
+        run_dir.require_same(
+            self.config, setup.steps_per_epoch, setup.data.name, setup.data_sha256, describe(self.model)
+        )
         require_functions(run_dir.path, run_dir.info.get("functions", {}), self._functions)
-        self.run_dir, self.is_finished = run_dir, run_dir.is_finished()
+        is_extended = run_dir.read_config() != self.config
+        self.run_dir, self.is_finished = run_dir, run_dir.is_finished() and not is_extended
         if self.is_finished:
             self.history = run_dir.read_history()
             self.step = self.history[-1]["step"] if self.history else 0
