@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         export,
         list_models,
         predict,
+        recipe,
         report,
         seed_sweep,
         summary,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from cnnzoo.registry import get_spec, register
     from cnnzoo.spec import Spec
     from cnnzoo.timeline import timeline
-    from cnnzoo.train import Run, TrainConfig, list_recipes, lr_find, recipe
+    from cnnzoo.train import Run, TrainConfig, list_recipes, lr_find
     from cnnzoo.verify import verify
     from cnnzoo.weights import load, pull, push, save
 
@@ -65,6 +66,7 @@ _EXPORTS = {
         "export",
         "list_models",
         "predict",
+        "recipe",
         "report",
         "seed_sweep",
         "summary",
@@ -82,7 +84,7 @@ _EXPORTS = {
     "cnnzoo.registry": ("get_spec", "register"),
     "cnnzoo.spec": ("Spec",),
     "cnnzoo.timeline": ("timeline",),
-    "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "lr_find", "recipe"),
+    "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "lr_find"),
     "cnnzoo.verify": ("verify",),
     "cnnzoo.weights": ("load", "pull", "push", "save"),
 }

@@ -7,20 +7,26 @@ from cnnzoo.train.evaluation import Evaluation
 from cnnzoo.train.inference import evaluate
 from cnnzoo.train.lr_finder import LRFinderResult, lr_find
 from cnnzoo.train.metrics import interval_95
-from cnnzoo.train.recipes import list_recipes, recipe
+from cnnzoo.train.recipes import RecipeChoice, RecipeRecord, choose_recipe, list_recipes, recipe
 from cnnzoo.train.run import Run
-from cnnzoo.train.run_dir import record
+from cnnzoo.train.run_dir import RunDir, record
+from cnnzoo.train.run_text import describe_setup
 from cnnzoo.train.sweep import SeedSweep, seed_sweep
 from cnnzoo.train.trainer import Trainer
 
 __all__ = [
     "Evaluation",
     "LRFinderResult",
+    "RecipeChoice",
+    "RecipeRecord",
     "Run",
+    "RunDir",
     "SeedSweep",
     "TensorBoard",
     "TrainConfig",
     "Trainer",
+    "choose_recipe",
+    "describe_setup",
     "evaluate",
     "interval_95",
     "list_recipes",

@@ -60,7 +60,8 @@ class RunDir:
         path: The folder.
         info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``, ``options``,
             ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each
-            resume), and ``initial_provenance`` if the initial weights were not random.
+            resume), ``initial_provenance`` if the initial weights were not random, and ``recipe`` (``name``,
+            ``reason``) if the config comes from one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,6 +120,11 @@ class RunDir:
             self.info["initial_provenance"] = dict(initial_provenance)
         write_json(self.path / TRAIN_FILE, self.info)
         write_json(self.path / CONFIG_FILE, description)
+
+    def add_info(self, **values: Any) -> None:
+        """Adds values to train.json."""
+        self.info |= values
+        write_json(self.path / TRAIN_FILE, self.info)
 
     def add_session(self, step: int) -> None:
         """Adds a resume at a step to train.json."""

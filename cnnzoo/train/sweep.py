@@ -87,6 +87,7 @@ def seed_sweep(
     seeds: int | Sequence[int] = 5,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    callbacks: Sequence[object] = (),
     show: bool = True,
 ) -> SeedSweep:
     """Trains a network from its initial weights with each of several seeds.
@@ -100,6 +101,7 @@ def seed_sweep(
         seeds: The seeds, or their number: 0, 1, 2, ...
         out: A folder for the runs, ``seed-0``, ``seed-1``, ..., and ``sweep.json``.
         overwrite: Whether existing runs may be replaced.
+        callbacks: As for ``Trainer``, for each run.
         show: Whether progress is shown on standard error.
 
     Raises:
@@ -117,6 +119,7 @@ def seed_sweep(
             base.replace(seed=seed),
             out=None if out is None else Path(out) / f"seed-{seed}",
             overwrite=overwrite,
+            callbacks=callbacks,
             show=show,
         )
         for seed in seed_list
