@@ -145,7 +145,7 @@ def test_evaluate_with_crops(run) -> None:
 def test_recipes(run) -> None:
     assert "d2l/alexnet" in run("recipes").stdout.splitlines()
     assert "learning rate; its peak if there is a schedule" in run("recipes", "quick").stdout
-    assert json.loads(run("recipes", "quick/lenet", "--json").stdout)["lr"] == 0.01
+    assert json.loads(run("recipes", "quick/saturating", "--json").stdout)["lr"] == 0.01
 
 
 def test_a_run_on_a_folder_is_resumed(run, tmp_path: Path) -> None:

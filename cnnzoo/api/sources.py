@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,6 +15,7 @@ from cnnzoo.device import resolve_device
 from cnnzoo.edits import apply_knobs
 from cnnzoo.errors import InputError
 from cnnzoo.files import exists
+from cnnzoo.knobs import parse_name
 from cnnzoo.modules import unwrap
 from cnnzoo.network import CNN, build_network
 from cnnzoo.registry import get_spec, is_model
@@ -29,16 +31,32 @@ def resolve(source: Source, **knobs: Any) -> Spec:
         UnknownNameError: If the name, or a knob, is not known.
         InputError: If ``source`` is something else.
     """
+    source, knobs = split_knobs(source, knobs)
     if isinstance(source, Spec):
         return apply_knobs(source, **knobs)
-    if _is_saved(source):
+    if is_saved(source):
         return apply_knobs(weights.read_spec(weights.locate(source)), **knobs)
     if not isinstance(source, str):
         raise InputError(f"expected the name of a network, a Spec or a path, got {type(source).__name__}")
     return get_spec(source, **knobs)
 
 
-def _is_saved(source: object) -> TypeGuard[str | PathLike[str]]:
+def split_knobs(source: Source, knobs: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+    """Returns the source without knobs written behind its name, ``"lenet(activation=relu)"``, and all knobs.
+
+    Raises:
+        InputError: If a knob is set twice.
+    """
+    if not isinstance(source, str) or is_saved(source):
+        return source, dict(knobs)
+    name, written = parse_name(source)
+    if both := [knob for knob in written if knob in knobs]:
+        values = ", ".join(f"{knob}={knobs[knob]!r}" for knob in both)
+        raise InputError(f"{source!r} and {values} set the same; set {' and '.join(both)} once")
+    return name, {**written, **knobs}
+
+
+def is_saved(source: object) -> TypeGuard[str | PathLike[str]]:
     """Returns whether ``source`` is a saved network; a registered name is not a path (``./alexnet`` is)."""
     return not (isinstance(source, str) and is_model(source)) and weights.is_source(source)
 
@@ -81,7 +99,8 @@ def create(
     ``in_channels``, they are adapted, and a warning describes how. Otherwise the weights are random.
 
     Args:
-        source: A registered name, a Spec, or a saved network: a file, a folder, ``hf://user/repo@revision``.
+        source: A registered name, also with knobs, ``"lenet(activation=relu)"``; a Spec; or a saved network: a file, a
+            folder, ``hf://user/repo@revision``.
         seed: Seed of the initial weights, the same on every device; the caller's random state is not changed. By
             default they are drawn from that state.
         device: The device of the weights.
@@ -105,8 +124,9 @@ def create(
         WeightsError: If the weights do not fit the network.
         InputError: If an argument is invalid or does not apply to ``source``, or the device does not exist.
     """
+    source, knobs = split_knobs(source, knobs)
     hub: dict[str, Any] = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
-    saved = _is_saved(source)
+    saved = is_saved(source)
     if saved and pretrained:
         raise InputError(f"{str(source)!r} is a saved network with weights; leave out pretrained=")
     if not saved and (hub_arguments := [name for name, value in hub.items() if value is not None]):

@@ -70,8 +70,9 @@ class RunDir:
         path: The folder.
         info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``, ``options``,
             ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each
-            resume), ``initial_provenance`` if the initial weights were not random, and ``functions`` if the run needs
-            some that its config does not name (see ``cnnzoo.train.functions``).
+            resume), ``initial_provenance`` if the initial weights were not random, ``recipe`` (``name``, ``reason``)
+            if the config comes from one, and ``functions`` if the run needs some that its config does not name (see
+            ``cnnzoo.train.functions``).
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,6 +152,11 @@ class RunDir:
             self.info["initial_provenance"] = dict(initial_provenance)
         self._write_info()
         write_json(self.path / CONFIG_FILE, description)
+
+    def add_info(self, **values: Any) -> None:
+        """Adds values to train.json."""
+        self.info |= values
+        self._write_info()
 
     def _write_info(self) -> None:
         write_json(self.path / TRAIN_FILE, self.info)

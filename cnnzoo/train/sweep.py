@@ -89,6 +89,7 @@ def seed_sweep(
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
     resume: str | None = None,
+    callbacks: Sequence[object] = (),
     show: bool = True,
 ) -> SeedSweep:
     """Trains a network from its initial weights with each of several seeds.
@@ -103,6 +104,7 @@ def seed_sweep(
         out: A folder for the runs, ``seed-0``, ``seed-1``, ..., and ``sweep.json``.
         overwrite: Whether existing runs may be replaced.
         resume: ``"auto"`` completes an interrupted sweep in ``out``: finished runs are not trained again.
+        callbacks: As for ``Trainer``, for each run.
         show: Whether progress is shown on standard error.
 
     Raises:
@@ -121,6 +123,7 @@ def seed_sweep(
             out=None if out is None else Path(out) / f"seed-{seed}",
             overwrite=overwrite,
             resume=resume,
+            callbacks=callbacks,
             show=show,
         )
         for seed in seed_list

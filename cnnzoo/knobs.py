@@ -1,0 +1,50 @@
+"""The text of a network with knobs, ``lenet(activation=relu,pooling=max)``: reading and writing it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cnnzoo.errors import InputError
+
+
+def parse_value(text: str) -> Any:
+    """Returns the value of a knob or setting: JSON if the text parses as JSON, None for ``none``, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None if text.lower() == "none" else text
+
+
+def parse_name(text: str) -> tuple[str, dict[str, Any]]:
+    """Returns name and knobs of ``"lenet(activation=relu)"``; of other texts, the text and no knobs.
+
+    Raises:
+        InputError: If what is in the parentheses is not of the form ``knob=value, knob=value``.
+    """
+    match = re.fullmatch(r"(\w+)\((.*)\)", text.strip(), re.DOTALL)
+    if match is None:
+        return text, {}
+    knobs: dict[str, Any] = {}
+    for part in re.split(r",(?=\s*\w+\s*=)", match[2]):  # a value may have commas: [1,2]
+        knob, equals, value = (word.strip() for word in part.partition("="))
+        if not (knob.isidentifier() and equals and value) or knob in knobs:
+            raise InputError(
+                f"{text!r}: write each knob once, as knob=value, separated by commas, such as "
+                f"'{match[1]}(activation=relu,pooling=max)'"
+            )
+        knobs[knob] = parse_value(value)
+    return match[1], knobs
+
+
+def format_name(name: str, knobs: Mapping[str, Any]) -> str:
+    """Returns the text of a name with knobs; ``parse_name`` reads it."""
+    values = (f"{knob}={value if isinstance(value, str) else json.dumps(value)}" for knob, value in knobs.items())
+    return f"{name}({','.join(values)})" if knobs else name
+
+
+def folder_name(text: str) -> str:
+    """Returns a name as that of a folder, without characters that a shell or a file system reads otherwise."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "network"
