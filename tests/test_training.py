@@ -462,7 +462,7 @@ def test_an_untrainable_model_does_not_delete_the_existing_run(tmp_path: Path, t
     trained(tiny_data, PLAIN, out=tmp_path)
     for model, config, message in (
         (plain_model(), PLAIN.replace(freeze=["*"]), r"freeze=\['\*'\] leaves nothing to train"),
-        (torch.compile(plain_model()), PLAIN, "compiled already; pass the module itself, and compile=True"),
+        (plain_model().to("meta"), PLAIN, "the model is on the meta device and has no weights"),
     ):
         with pytest.raises(InputError, match=message):
             trained(tiny_data, config, model, out=tmp_path, overwrite=True)

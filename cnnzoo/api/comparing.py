@@ -124,6 +124,7 @@ def _is_registered(network: Source | nn.Module | CountReport) -> bool:
     """Returns whether a network equals the registered one of its name, to which published figures apply."""
     if isinstance(network, (str, PathLike)):
         network = resolve(network)
+    network = unwrap(network) if isinstance(network, nn.Module) else network
     spec = network.spec if isinstance(network, CNN) else network
     return isinstance(spec, Spec) and is_model(spec.name) and spec == get_spec(spec.name)
 
@@ -131,7 +132,7 @@ def _is_registered(network: Source | nn.Module | CountReport) -> bool:
 def _trainable_network(source: Source | nn.Module | CountReport, data: Data) -> nn.Module:
     """Returns a network of its own to train, so that the caller's is not changed."""
     if isinstance(source, nn.Module):
-        return copy.deepcopy(source)
+        return copy.deepcopy(unwrap(source))
     if isinstance(source, CountReport):
         raise InputError("compare trains names, Specs and modules, and a CountReport has no weights")
     return create(source, num_classes=len(data.classes), in_channels=data.shape[0], seed=0)

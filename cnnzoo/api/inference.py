@@ -73,7 +73,8 @@ def evaluate(
         if crop_mode is not None:
             preprocessing = preprocessing.with_crop_mode(crop_mode)
     classes = tuple(map(str, data.classes))
-    if metadata.label_names is None and isinstance(inner := unwrap(network), CNN):
+    inner = unwrap(network)
+    if metadata.label_names is None and isinstance(inner, CNN) and not inner.changed_modules():
         train.require_matching(name, None, inner.spec.num_classes, data)
     label_names = metadata.label_names or classes
     label_map = match_labels(name, label_names, classes, data.name)

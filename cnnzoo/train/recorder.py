@@ -74,7 +74,9 @@ class RunRecorder:
                 "options": data.options,
                 "skipped": list(data.skipped),
             }
-            run_dir.create(self._config, info, describe(self._model), self._initial_provenance)
+            description = describe(self._model)
+            provenance.warn_about_missing_spec(self._model, description, self._setup.name, run_dir.path)
+            run_dir.create(self._config, info, description, self._initial_provenance)
         run_dir.write_history(history)
 
     def write_history(self, history: History) -> None:

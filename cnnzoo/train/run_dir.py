@@ -364,11 +364,13 @@ class RunDir:
         """Returns the model that config.json describes.
 
         Raises:
-            InputError: If ``build_model`` is None.
+            InputError: If ``build_model`` is None, or the modules of the model were changed by hand.
         """
-        if build_model is None:
+        description = read_json(self.path / CONFIG_FILE)
+        inner = description.get(METADATA_KEY)
+        if build_model is None or (isinstance(inner, dict) and "spec" not in inner):  # changed by hand
             raise InputError(f"the model of {self.path} cannot be built from its files alone; pass model=")
-        return build_model(read_json(self.path / CONFIG_FILE))
+        return build_model(description)
 
     def load_data(self) -> Data:
         """Returns the data of the run, loaded by its name with the options that it was loaded with.

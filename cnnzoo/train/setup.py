@@ -56,6 +56,7 @@ class RunSetup:
         """
         description = describe(model)
         name = description.get("architecture", type(model).__name__)
+        checks.warn_about_frozen_norms(model, config, name)
         checks.require_matching(name, description.get("in_channels"), description.get("num_classes"), data)
         _, height, width = description.get("pretrained_cfg", {}).get("input_size") or data.shape
         size = int(height), int(width)

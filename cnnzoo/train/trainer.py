@@ -57,7 +57,8 @@ class Trainer:
     The processes of torchrun train one network together: each takes its share of every batch, and rank 0 writes.
 
     Args:
-        model: Any module that returns class scores (N, classes) for images (N, C, H, W).
+        model: Any module that returns class scores (N, classes) for images (N, C, H, W). Of a compiled module, or one
+            in ``nn.DataParallel`` or ``nn.parallel.DistributedDataParallel``, the module inside is trained.
         data: The data set; its images are resized to the network's input.
         config: The settings; by default ``TrainConfig()``.
         out: The run folder; None writes nothing.
@@ -128,9 +129,8 @@ class Trainer:
         config = TrainConfig() if config is None else config
         for argument, value in (("model", model), ("data", data), ("config", config)):
             checks.require_type(argument, value)
-        self.model = model
         self.config, self._functions = resolve_arguments(config, loss=loss, optimizer=optimizer, metrics=metrics)
-        checks.require_trainable(model, self.config)
+        self.model = model = checks.unwrap_trainable(model, self.config)
         require_known_hooks(callbacks)
         if resume not in (None, "auto"):
             raise InputError(f"resume must be 'auto' or None, not {resume!r}; Trainer.resume(out) continues a run")
