@@ -162,6 +162,7 @@ def compare(
             settings=dict(settings),
             out=out,
             overwrite=overwrite,
+            resume="auto",
         )
         if not as_json:
             click.echo(f"\n{comparison.results_table().text()}")
@@ -246,6 +247,8 @@ def train(
     cnnzoo train resnet18 --pretrained torchvision --data folder:photos \
       --image-size 224 --set 'lr_multipliers={"features.*": 0.1}'
 
+    The same command again continues a run that was interrupted, and does nothing for one that is finished.
+
     Several processes: torchrun --nproc-per-node 2 -m cnnzoo train NAME ...
     """
     from cnnzoo import api
@@ -289,10 +292,20 @@ def train(
         click.echo(lr_find(model, images, config))
         return
     trainer = api.Trainer(
-        model, images, config, out=folder, overwrite=overwrite or bool(seeds), callbacks=[RecipeRecord(choice)]
+        model,
+        images,
+        config,
+        out=folder,
+        overwrite=overwrite or bool(seeds),
+        resume="auto",
+        callbacks=[RecipeRecord(choice)],
     )
     if not as_json and not _is_silent_rank():
         click.echo(describe_setup(trainer, choice, runs=seeds or 1) + "\n", err=True)
+        if trainer.is_finished:
+            click.echo(f"{folder} is finished already; --overwrite trains anew, --out names another folder", err=True)
+        elif trainer.step:
+            click.echo(f"continues after step {trainer.step:,} of {trainer.total_steps:,}", err=True)
     if not seeds:
         _print_run(trainer.fit(), as_json, record)
         return
@@ -304,6 +317,7 @@ def train(
         seeds=seeds,
         out=folder,
         overwrite=overwrite,
+        resume="auto",
         callbacks=[RecipeRecord(choice)],
         pretrained=tag,
         **all_knobs,

@@ -66,8 +66,8 @@ def test_compare_trains(run, tmp_path: Path) -> None:
     assert "training on 6,000 images of fashion_mnist_sample, recipe 'quick'" in done.stdout
     assert "test accuracy" in done.stdout and "examples/sec, training step" in done.stdout
     assert {p.name for p in Path("out").iterdir()} == {"lenet", "lenet-2", "compare.json", "compare.png"}
-    again = run("compare", "lenet", "lenet", "--train", "--set", "epochs=1", "--out", "out")
-    assert again.exit_code == 1 and "holds a run already" in again.stderr and "--overwrite" in again.stderr
+    again = run("compare", "lenet", "lenet", "--train", "--set", "epochs=2", "--out", "out")
+    assert again.exit_code == 1 and "epochs was 1 and is 2" in again.stderr and "--overwrite" in again.stderr
 
 
 def test_verify(run, few_models: None) -> None:

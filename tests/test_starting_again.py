@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from processes import run_together
 from torch import nn
 
 import cnnzoo
+from cnnzoo.cli import main
 from cnnzoo.data import ImageData
 from cnnzoo.errors import FileError, InputError, UnknownNameError
 from cnnzoo.serialization import load_tensors, weights_sha256
@@ -344,3 +346,30 @@ def test_a_finished_run_is_trained_longer(tmp_path: Path, tiny_spec: cnnzoo.Spec
     start(tiny_spec, tiny_data, tmp_path / "cosine", cosine).fit()
     with pytest.raises(InputError, match="epochs was 3 and is 4"):  # other rates in the epochs before
         start(tiny_spec, tiny_data, tmp_path / "cosine", cosine.replace(epochs=4))
+
+
+# --- the shell ---
+
+
+def shell(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_the_same_command_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "lenet", "--set", "epochs=1", "--set", "overfit_batches=3", "--set", "init=null"]
+    first = shell(*command)
+    assert first.exit_code == 0, first.stderr
+    before = (tmp_path / "runs" / "lenet" / "model.safetensors").read_bytes()
+    again = shell(*command)
+    assert again.exit_code == 0 and "runs/lenet is finished already; --overwrite trains anew" in again.stderr
+    assert again.stdout == first.stdout and (tmp_path / "runs" / "lenet" / "model.safetensors").read_bytes() == before
+    other = shell(*command, "--set", "lr=0.5")
+    assert other.exit_code == 1 and "differs: lr was" in other.stderr and "--overwrite" in other.stderr
+    for _ in range(2):
+        sweep = shell(*command, "--seeds", "2", "--out", "sweep")
+        assert sweep.exit_code == 0, sweep.stderr
+        comparison = shell("compare", "lenet", "lenet(activation=relu)", "--train", *command[2:], "--out", "both")
+        assert comparison.exit_code == 0, comparison.stderr
+    for file in ("sweep/seed-1/train.json", "both/lenet/train.json"):
+        assert len(json.loads((tmp_path / file).read_text())["sessions"]) == 1

@@ -39,6 +39,7 @@ def compare(
     settings: Mapping[str, Any] | None = None,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    resume: str | None = None,
 ) -> Comparison:
     """Compares two or more networks: counts, ratios and published figures; with ``train``, also their training.
 
@@ -56,6 +57,7 @@ def compare(
         settings: Fields of the TrainConfig to replace, by name.
         out: With ``train``: a folder for the runs (one subfolder each), ``compare.json`` and ``compare.png``.
         overwrite: Whether existing runs may be replaced.
+        resume: ``"auto"`` completes the runs in ``out``: finished ones are not trained again.
 
     Raises:
         InputError: If there are fewer than two networks, one cannot be trained, or ``names`` are not one per network.
@@ -69,7 +71,9 @@ def compare(
     models = [_trainable_network(source, train) for source in sources]
     counts = _compare_counts(models, sources, names, baseline, preprocessing, train.shape)
     labels = [report.name for report in counts.reports]
-    trainers = _make_trainers(models, labels, train, recipe, settings, None if out is None else Path(out), overwrite)
+    folder = None if out is None else Path(out)
+    options = {"overwrite": overwrite, "resume": resume}
+    trainers = _make_trainers(models, labels, train, recipe, settings, folder, options)
     results: list[Mapping[str, Any]] = []
     for trainer, choice in trainers:
         if results and results[-1].get("interrupted"):
@@ -145,7 +149,7 @@ def _make_trainers(
     recipe: str | TrainConfig,
     settings: Mapping[str, Any] | None,
     out: Path | None,
-    overwrite: bool,
+    options: Mapping[str, Any],
 ) -> list[tuple[train.Trainer, RecipeChoice]]:
     """Builds all trainers before the first run, so that an error in any of them is raised at once."""
     trainers: list[tuple[train.Trainer, RecipeChoice]] = []
@@ -164,7 +168,7 @@ def _make_trainers(
             data,
             choice.config.replace(**(settings or {})),
             out=None if out is None else out / folders[-1],
-            overwrite=overwrite,
+            **options,
             callbacks=[RecipeRecord(choice, show=True)],
         )
         trainer.name = name
