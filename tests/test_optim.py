@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import signal
@@ -14,10 +15,11 @@ from torch import nn
 from torch.nn import functional
 
 import cnnzoo
-from cnnzoo.data import ImageData
+from cnnzoo.data import ImageData, Split, StreamData, balanced_order
 from cnnzoo.errors import InputError, TrainingError, UnknownNameError
 from cnnzoo.serialization import weights_sha256
 from cnnzoo.train.ema import ModelEMA
+from cnnzoo.train.imbalance import make_class_weights
 from cnnzoo.train.losses import TrainLoss, find_loss, one_hot
 from cnnzoo.train.muon import Muon, orthogonalize
 from cnnzoo.train.optim import make_optimizer, parameter_groups
@@ -476,3 +478,100 @@ def test_tied_weights_train_as_without_the_average(tmp_path: Path, tiny_data: Im
         return [entry["loss"] for entry in run.history]
 
     assert losses(ema=0.9) == losses()
+
+
+# --- imbalance ---
+
+
+def rare_data(n: int = 600, n_rare: int = 30, classes: tuple[str, ...] = ("frequent", "rare")) -> ImageData:
+    """Noise, a little brighter in images of the rare class."""
+
+    def split(labels: torch.Tensor, seed: int) -> Split:
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(len(labels), 1, 8, 8, generator=generator) * 60 + 110 + 15 * labels.view(-1, 1, 1, 1)
+        return Split(noise.clamp(0, 255).to(torch.uint8), labels)
+
+    labels = (torch.arange(n) < n_rare).long()
+    return ImageData("uneven", split(labels, 0), split(torch.arange(200) % 2, 1), classes)
+
+
+@pytest.mark.parametrize(
+    "change", [{"class_weights": "balanced"}, {"class_weights": [1, 19]}, {"balanced_sampling": True}]
+)
+def test_a_rare_class_is_learned(change: dict) -> None:
+    def train(**changes) -> cnnzoo.train.Run:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(4, 2))
+        config = cnnzoo.TrainConfig(epochs=4, lr=0.02, optimizer="adam", batch_size=50, metrics=["balanced_accuracy"])
+        return cnnzoo.Trainer(model, rare_data(), config.replace(**changes), show=False).fit()
+
+    before, after = train(), train(**change)
+    assert "test_recall" not in before.history[0] and all(len(entry["test_recall"]) == 2 for entry in after.history)
+    assert before.metrics["test_balanced_accuracy"] < 0.6 < after.metrics["test_balanced_accuracy"]
+    assert after.metrics["test_recall"][1] > 0.5
+
+
+def test_balanced_order() -> None:
+    labels = torch.tensor([0] * 57 + [1] * 3 + [3] * 41)  # no image has label 2
+    order = balanced_order(labels, 0, 5)
+    assert len(order) == 101 and torch.equal(order, balanced_order(labels, 0, 5))
+    assert not torch.equal(order, balanced_order(labels, 0, 6)) and not torch.equal(order, balanced_order(labels, 1, 5))
+    counts = torch.bincount(order, minlength=101)
+    by_label = [counts[labels == label] for label in (0, 1, 3)]
+    assert sorted(int(part.sum()) for part in by_label) == [33, 34, 34]
+    assert all(part.max() - part.min() <= 1 for part in by_label)
+
+
+def test_balanced_sampling_resumes(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    data = dataclasses.replace(tiny_data, train=tiny_data.train[[*range(90)] + [0] * 8])
+    config = QUICK.replace(balanced_sampling=True, class_weights="balanced", mixup=0.2)
+    require_same_bytes(tmp_path, tiny_spec, data, config)
+
+
+def test_class_weights() -> None:
+    data = rare_data()
+    balanced = make_class_weights(cnnzoo.TrainConfig(class_weights="balanced"), data)
+    assert balanced is not None and balanced.tolist() == pytest.approx([600 / (2 * 570), 600 / (2 * 30)])
+    config = cnnzoo.TrainConfig(class_weights=[1, 3])
+    assert make_class_weights(config, data, torch.tensor([1, 0])).tolist() == [3, 1]
+    logits, labels, _ = soft_targets()
+    weights = torch.tensor([1.0, 2.0, 0.0, 4.0])
+    expected = functional.cross_entropy(logits, labels, weights, reduction="sum") / 6
+    torch.testing.assert_close(TrainLoss(find_loss("cross_entropy"), 0.0, weights)(logits, labels), expected)
+    torch.testing.assert_close(
+        TrainLoss(find_loss("cross_entropy"), 0.0, weights)(logits, one_hot(labels, 4)), expected
+    )
+
+
+class Labelless(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, i: int):
+        return torch.zeros(1, 8, 8, dtype=torch.uint8), i % 2
+
+
+class Labeled(Labelless):
+    targets = (0, 1, 0, 1, 0, 1)
+
+
+def test_what_cannot_be_balanced() -> None:
+    def trainer(data, **changes) -> None:
+        cnnzoo.Trainer(nn.Linear(1, 1), data, cnnzoo.TrainConfig(**changes))
+
+    with pytest.raises(InputError, match="class_weights has 3 numbers, but uneven has 2 classes; .*: frequent, rare"):
+        trainer(rare_data(), class_weights=[1, 2, 3])
+    with pytest.raises(
+        InputError, match="class_weights must be 'balanced' or a list of numbers .* or None, not 'even'"
+    ):
+        trainer(rare_data(), class_weights="even")
+    for change in ({"class_weights": "balanced"}, {"balanced_sampling": True}):
+        with pytest.raises(InputError, match="uneven has no training images of absent; class_weights='balanced' and"):
+            trainer(rare_data(classes=("frequent", "rare", "absent")), **change)
+        stream = StreamData("stream", Labelless(), Labelless(), ("a", "b"))
+        with pytest.raises(InputError, match="labels of stream are not known .*give the Labelless an attribute labels"):
+            trainer(stream, **change)
+        batches = [(torch.zeros(2, 1, 8, 8), torch.zeros(2))]
+        with pytest.raises(InputError, match="stream yields batches, whose labels are not known before they are read"):
+            trainer(StreamData("stream", batches, batches, ("a", "b")), **change)
+        trainer(StreamData("stream", Labeled(), Labeled(), ("a", "b")), **change, val_size=2)

@@ -4,7 +4,7 @@ from cnnzoo.data.augment import Augmentation
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
-from cnnzoo.data.loaders import derive_seed, epoch_order, has_samples, make_loader
+from cnnzoo.data.loaders import balanced_order, derive_seed, epoch_order, has_samples, make_loader, sample_labels
 from cnnzoo.data.registry import list_data, load_data, register_data
 from cnnzoo.data.resize import resize
 
@@ -16,6 +16,7 @@ __all__ = [
     "ImageFiles",
     "Split",
     "StreamData",
+    "balanced_order",
     "derive_seed",
     "epoch_order",
     "has_samples",
@@ -24,4 +25,5 @@ __all__ = [
     "make_loader",
     "register_data",
     "resize",
+    "sample_labels",
 ]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from cnnzoo.data import Data, derive_seed, epoch_order, has_samples, make_loader
+from cnnzoo.data import Data, balanced_order, derive_seed, epoch_order, has_samples, make_loader, sample_labels
 from cnnzoo.data.augment import augment, sample_params
 from cnnzoo.data.loaders import Batch
 from cnnzoo.errors import InputError
@@ -150,6 +150,8 @@ class TrainBatches:
         self._device, self._distributed = device, distributed
         self._n, self._num_classes = len(data.train), len(data.classes)
         self._has_samples = has_samples(data.train)
+        is_balanced = config.balanced_sampling and not config.overfit_batches
+        self._labels = sample_labels(data.train, data.name) if is_balanced else None
         self._steps_per_epoch = count_steps(data, config)
         self._loader = make_loader(data.train, self._num_classes, device, config.workers)
 
@@ -168,7 +170,10 @@ class TrainBatches:
             for i in range(start, self._steps_per_epoch):
                 yield [MicroBatch(torch.tensor([i]), slice(None), None, 1.0)]
             return
-        order = epoch_order(self._n, config.seed, epoch)
+        if self._labels is None:
+            order = epoch_order(self._n, config.seed, epoch)
+        else:
+            order = balanced_order(self._labels, config.seed, epoch)
         for first in range(start * config.batch_size, self._n, config.batch_size):
             batch = order[first : first + config.batch_size]
             size = len(batch)

@@ -83,10 +83,13 @@ class TensorBoard(Callback):
         self._writer = SummaryWriter(str(folder))
 
     def on_epoch(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
-        """Writes the epoch's metrics under their names."""
+        """Writes the epoch's metrics under their names; lists, such as of recalls, under ``NAME/CLASS``."""
         for name, value in entry.items():
-            if name not in ("epoch", "step"):
-                self._writer.add_scalar(name, value, entry["step"])
+            values = value if isinstance(value, list) else [value]
+            tags = [f"{name}/{label}" for label in trainer.label_names] if isinstance(value, list) else [name]
+            for tag, number in zip(tags, values, strict=False):
+                if name not in ("epoch", "step") and number is not None:
+                    self._writer.add_scalar(tag, number, entry["step"])
 
     def on_end(self, trainer: Trainer, run: Run | None) -> None:
         """Closes the event file."""

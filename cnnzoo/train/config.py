@@ -10,13 +10,16 @@ from typing import Any
 from cnnzoo.data import Augmentation
 from cnnzoo.errors import InputError
 from cnnzoo.fields import (
+    Mismatch,
     bool_field,
     check_fields,
+    checked_field,
     choice_field,
     float_field,
     float_mapping_field,
     float_tuple_field,
     int_field,
+    is_number,
     parsed_field,
     plain_mapping_field,
     require_field,
@@ -29,6 +32,14 @@ from cnnzoo.train.metrics import METRICS
 from cnnzoo.train.optim import OPTIMIZERS, check_options
 from cnnzoo.train.precision import PRECISIONS
 from cnnzoo.train.schedules import SCHEDULES, learning_rate
+
+
+def _check_class_weights(value: Any) -> str | tuple[float, ...]:
+    if value == "balanced":
+        return "balanced"
+    if isinstance(value, (list, tuple)) and all(is_number(weight) and weight >= 0 for weight in value) and any(value):
+        return tuple(map(float, value))
+    raise Mismatch("'balanced' or a list of numbers of at least 0, one per class")
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,18 @@ class TrainConfig:
     )
     label_smoothing: float = float_field(
         0.0, minimum=0, below=1, help="fraction of the target that is spread over all classes"
+    )
+    class_weights: str | tuple[float, ...] | None = checked_field(
+        None,
+        _check_class_weights,
+        optional=True,
+        help="factors of the loss of images of each class: a list, one per class, or 'balanced': number of images / "
+        "(number of classes * images of the class)",
+    )
+    balanced_sampling: bool = bool_field(
+        False,
+        help="whether each class is drawn equally often; an epoch still has as many images as the data, so that images "
+        "of rare classes come several times",
     )
     crop_mode: str = choice_field(
         "squash",
@@ -198,6 +221,12 @@ class TrainConfig:
             raise InputError(
                 f"a batch of {self.batch_size} images cannot be split into {self.accumulation_steps} micro-batches"
             )
+
+    @property
+    def recorded_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics: ``metrics``, and the recall of each class if classes are weighted or balanced."""
+        is_imbalanced = self.class_weights is not None or self.balanced_sampling
+        return tuple(dict.fromkeys((*self.metrics, *(["recall"] if is_imbalanced else []))))
 
     @property
     def augmentation(self) -> Augmentation:

@@ -48,7 +48,7 @@ class Evaluator:
         self.evaluations: dict[str, Evaluation] = {}
         self._model, self._setup, self._config = model, setup, config
         self._precision, self._distributed, self._on_eval = precision, distributed, on_eval
-        self._metrics = {name: METRICS[name] for name in config.metrics} | dict(metrics)
+        self._metrics = {name: METRICS[name] for name in config.recorded_metrics} | dict(metrics)
 
     def validate(self) -> dict[str, Any]:
         """Returns the results on the validation images, or on the test images if there are none, by name."""

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cnnzoo.fields import is_number
 from cnnzoo.measure.learning_curves import history_figure
 from cnnzoo.train.callbacks import Callback
 from cnnzoo.train.metrics import THROUGHPUT
@@ -23,13 +24,15 @@ def epoch_line(name: str, epochs: int, entry: Mapping[str, Any]) -> str:
         epochs: Number of epochs of the run.
         entry: The epoch's entry of the history.
     """
-    accuracies = [f"{key.removesuffix('_acc')} acc {entry[key]:.3f}" for key in ("val_acc", "test_acc") if key in entry]
     known = ("epoch", "step", "lr", "loss", "train_acc", *THROUGHPUT)
-    own = {key: value for key, value in entry.items() if key not in known and "_acc" not in key}
-    others = [f"{key} {value:.4g}" for key, value in own.items() if isinstance(value, (int, float))]
+    results = [
+        f"{key.replace('_', ' ')} {value:.3f}"
+        for key, value in entry.items()
+        if key not in known and not key.startswith("test_acc_") and is_number(value)
+    ]
     return (
         f"{name} epoch {entry['epoch']}/{epochs}: loss {entry['loss']:.3f}, "
-        + ", ".join([f"train acc {entry['train_acc']:.3f}", *accuracies, *others])
+        + ", ".join([f"train acc {entry['train_acc']:.3f}", *results])
         + f", {entry['examples_per_sec']:,.1f} examples/sec"
     )
 

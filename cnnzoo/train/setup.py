@@ -13,6 +13,7 @@ from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.train import checks
 from cnnzoo.train.batches import count_steps, make_preprocessing, order_labels, select_data
 from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.imbalance import make_class_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class RunSetup:
         preprocessing: How an image becomes the network's input; None for images of floats, which are used unchanged.
         label_names: Name of each class, in the order of the scores.
         label_map: int64 (classes,): the class of the network that each class of the data is; None if they are equal.
+        class_weights: float32 (classes,): factor of the loss of images of each class; None if all are 1.
         data: The data whose test images are used at the end.
         train_data: The data that is trained on; its test images are the validation images, if it is not ``data``.
         data_sha256: Checksum of the whole data set, also with ``overfit_batches``.
@@ -36,6 +38,7 @@ class RunSetup:
     preprocessing: Preprocessing | None
     label_names: tuple[str, ...]
     label_map: torch.Tensor | None
+    class_weights: torch.Tensor | None
     data: Data
     train_data: Data
     data_sha256: str
@@ -62,6 +65,7 @@ class RunSetup:
         size = int(height), int(width)
         label_names, label_map = order_labels(model, config, data)
         test_data, train_data = select_data(data, config)
+        counted = data if config.overfit_batches else train_data
         checks.require_supported(test_data, config, name=name, size=size, processes=processes)
         return cls(
             name=name,
@@ -69,6 +73,7 @@ class RunSetup:
             preprocessing=make_preprocessing(data, config, size),
             label_names=label_names,
             label_map=label_map,
+            class_weights=make_class_weights(config, counted, label_map),
             data=test_data,
             train_data=train_data,
             data_sha256=data.sha256,

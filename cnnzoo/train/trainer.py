@@ -391,7 +391,9 @@ class Trainer:
     def _try_model(self) -> None:
         """Raises InputError if model, loss and optimizer do not fit, before anything is written."""
         image = torch.zeros(1, self.data.shape[0], *self.size, device=self.device)
-        self._loss = make_loss(self.config, self.device, function=self._functions.get("loss"))
+        self._loss = make_loss(
+            self.config, self.device, function=self._functions.get("loss"), class_weights=self._setup.class_weights
+        )
         with eval_mode(self.model), torch.no_grad():
             logits = compute_logits(self.model, image, "fp32", len(self.data.classes))
             self._loss(logits, torch.zeros(1, dtype=torch.int64, device=self.device))
