@@ -373,3 +373,27 @@ def test_the_same_command_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert comparison.exit_code == 0, comparison.stderr
     for file in ("sweep/seed-1/train.json", "both/lenet/train.json"):
         assert len(json.loads((tmp_path / file).read_text())["sessions"]) == 1
+
+
+def test_the_utilization_of_the_machine(tmp_path: Path, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted FLOPs per second over those of a matrix product, which is measured once."""
+    from cnnzoo.train import utilization
+
+    calls: list[torch.dtype] = []
+
+    def peak(device: torch.device, dtype: torch.dtype, seconds: float, n: int | None) -> float:
+        calls.append(dtype)
+        return 1e12
+
+    monkeypatch.setattr(utilization, "peak_flops_per_sec", peak)
+    utilization._peak.cache_clear()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    config = cnnzoo.TrainConfig(epochs=2, batch_size=30, precision="fp32")
+    for _ in range(2):
+        run = cnnzoo.Trainer(model, tiny_data, config, show=False).fit()
+        utilization._peak.cache_clear()  # the second time, it is read from the cache folder
+    flops = 2 * cnnzoo.count(model, (1, 1, 8, 8)).train_macs
+    entry = run.history[-1]
+    assert entry["mfu"] == pytest.approx(entry["examples_per_sec"] * flops / 1e12)
+    assert run.metrics["mfu"] == pytest.approx(run.metrics["examples_per_sec"] * flops / 1e12)
+    assert calls == [torch.float32]

@@ -233,7 +233,7 @@ class StepClock:
         return total
 
 
-THROUGHPUT = ("examples_per_sec", "wall_examples_per_sec", "data_share")
+THROUGHPUT = ("examples_per_sec", "wall_examples_per_sec", "data_share", "mfu")
 
 
 def summarize_history(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -244,6 +244,8 @@ def summarize_history(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if history and all(entry.get(key) for entry in history):
             # all images over all seconds: the harmonic mean, since epochs have equally many images
             summary[key] = len(history) / sum(1 / entry[key] for entry in history)
+    if "mfu" in last and "examples_per_sec" in summary:
+        summary["mfu"] = last["mfu"] * summary["examples_per_sec"] / last["examples_per_sec"]
     if history and all("data_share" in entry for entry in history):
         summary["data_share"] = sum(entry["data_share"] for entry in history) / len(history)
     return summary

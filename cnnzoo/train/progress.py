@@ -34,6 +34,7 @@ def epoch_line(name: str, epochs: int, entry: Mapping[str, Any]) -> str:
         f"{name} epoch {entry['epoch']}/{epochs}: loss {entry['loss']:.3f}, "
         + ", ".join([f"train acc {entry['train_acc']:.3f}", *results])
         + f", {entry['examples_per_sec']:,.1f} examples/sec"
+        + (f" ({100 * entry['mfu']:.0f} % of peak)" if "mfu" in entry else "")
     )
 
 

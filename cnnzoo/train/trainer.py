@@ -43,6 +43,7 @@ from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir
 from cnnzoo.train.setup import RunSetup
 from cnnzoo.train.signals import DeferredInterrupt
+from cnnzoo.train.utilization import Utilization
 
 if TYPE_CHECKING:
     from typing import Self
@@ -108,6 +109,7 @@ class Trainer:
     _batches: TrainBatches
     _evaluator: Evaluator
     _best: BestWeights | None
+    _utilization: Utilization
     _loss: TrainLoss
     optimizer: torch.optim.Optimizer
 
@@ -456,6 +458,8 @@ class Trainer:
             distributed=self.distributed,
             on_eval=lambda evaluation: run_callbacks(self.callbacks, "on_eval", self, evaluation),
         )
+        size = (self.data.shape[0], *self.size)
+        self._utilization = Utilization(self.model, size, self.precision, device, self.distributed.size)
         keeps_best = config.save_best or config.patience
         self._best = BestWeights(self.model, self.history, self.run_dir) if keeps_best else None
         self._initialized = True
@@ -479,6 +483,8 @@ class Trainer:
             elif is_due and not self._evaluator.has_val:
                 entry |= self._evaluator.validate()
         entry |= metrics.throughput()
+        if (fraction := self._utilization.fraction(entry["examples_per_sec"])) is not None:
+            entry["mfu"] = fraction
         metrics.reset()
         self.history.append(entry)
         run_callbacks(self.callbacks, "on_epoch", self, entry)
