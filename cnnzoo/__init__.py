@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         transforms,
     )
     from cnnzoo.backbone import backbone, features
-    from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_data
+    from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_augmentation, register_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, CountReport
@@ -82,7 +82,7 @@ _EXPORTS = {
         "transforms",
     ),
     "cnnzoo.backbone": ("backbone", "features"),
-    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_data"),
+    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_augmentation", "register_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "CountReport"),
@@ -154,6 +154,7 @@ __all__ = [
     "push",
     "recipe",
     "register",
+    "register_augmentation",
     "register_data",
     "register_loss",
     "register_metric",

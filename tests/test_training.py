@@ -372,6 +372,7 @@ EVERYTHING = cnnzoo.TrainConfig(
     epochs=3, batch_size=32, accumulation_steps=2, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3,
     clip_norm=2.0, schedule="one_cycle", ema=0.9, label_smoothing=0.1, crop_mode="center", flip=True, translate=2,
     random_erasing=0.3, mixup=0.2, pca_lighting=0.1, views="flip", deterministic=True, checkpoint_every=4, seed=3,
+    augment=["rotate:15", "color_jitter", "random_resized_crop:0.5"],
 )  # fmt: skip
 KILL_STEPS = (6, 11, 26)  # within the first epoch of 11 steps, at its end before its checkpoint, in the last epoch
 
