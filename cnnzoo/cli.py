@@ -31,7 +31,14 @@ from cnnzoo.version import __version__
 if TYPE_CHECKING:
     from cnnzoo.train import Run, SeedSweep
 
-RUN_FILES = (WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE, CURVES_FILE, TRAIN_FILE)
+_TRAIN_EXAMPLES = """\b
+Examples:
+  cnnzoo train lenet --data folder:photos --image-size 28
+  cnnzoo train runs/lenet --data folder:photos --freeze "conv*"
+  cnnzoo train resnet18 --pretrained torchvision --data folder:photos \\
+    --image-size 224 --set 'lr_multipliers={"features.*": 0.1}'
+"""  # \b keeps the lines
+_RUN_FILES = (WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE, CURVES_FILE, TRAIN_FILE)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -203,7 +210,7 @@ def verify(name: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-@main.command()
+@main.command(epilog=_TRAIN_EXAMPLES)
 @click.argument("name", required=False)
 @knobs_option
 @add_data_options(None, f"; default: {SAMPLE}, or that of the resumed run")
@@ -235,17 +242,11 @@ def train(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    r"""Train the model NAME, fine-tune a saved network, or resume a run.
+    """Train the model NAME, fine-tune a saved network, or resume a run.
 
     NAME is a registered name, also with knobs, 'lenet(activation=relu)', and its weights are new. Or it is a saved
     network (a run folder, a file, hf://user/repo): training continues from its weights, with a new last layer if the
     data has other classes.
-
-    \b
-    cnnzoo train lenet --data folder:photos --image-size 28
-    cnnzoo train runs/lenet --data folder:photos --freeze "conv*"
-    cnnzoo train resnet18 --pretrained torchvision --data folder:photos \
-      --image-size 224 --set 'lr_multipliers={"features.*": 0.1}'
 
     The same command again continues a run that was interrupted, and does nothing for one that is finished.
 
@@ -280,6 +281,7 @@ def train(
     folder = out or _default_folder(source, own_knobs, pretrained)
     if api.is_saved(source) and Path(folder).resolve() == Path(str(source)).resolve():
         raise click.UsageError(f"--out {folder} is the run that the weights are read from: name another folder")
+    api.resolve(source, **own_knobs)  # an unknown name or knob is reported before images are read
     images = load_data(data or SAMPLE, **data_options)
     tag = True if pretrained == "shipped" else pretrained
     all_knobs = {"num_classes": len(images.classes), "in_channels": images.shape[0], **own_knobs}
@@ -348,7 +350,7 @@ def _next_commands(run: Path) -> str:
     columns = {key: value for key, value in (data["options"] or {}).items() if key.endswith("_column") and value}
     options = "".join(f" --{key.replace('_', '-')} {shlex.quote(value)}" for key, value in columns.items())
     lines = [
-        f"{run}/: {', '.join(file for file in RUN_FILES if (run / file).exists())}",
+        f"{run}/: {', '.join(file for file in _RUN_FILES if (run / file).exists())}",
         f"  cnnzoo report {folder}",
         f"  cnnzoo evaluate {folder}" + (f" --data {name}{options}" if data["name"] != SAMPLE else ""),
         f"  cnnzoo predict {folder} IMAGE",
