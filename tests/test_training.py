@@ -102,7 +102,6 @@ def test_test_images_select_nothing(tiny_data: ImageData, changes: dict) -> None
     cnnzoo.Trainer(plain_model(), dataclasses.replace(tiny_data, val=tiny_data.test), config)
 
 
-
 # --- what a step does ---
 
 

@@ -69,7 +69,9 @@ def compare(
     models = [_trainable_network(source, train) for source in sources]
     counts = _compare_counts(models, sources, names, baseline, preprocessing, train.shape)
     labels = [report.name for report in counts.reports]
-    trainers = _make_trainers(models, labels, train, recipe, settings, None if out is None else Path(out), overwrite)
+    trainers = _make_trainers(
+        models, labels, train, recipe, settings or {}, None if out is None else Path(out), overwrite
+    )
     results: list[Mapping[str, Any]] = []
     for trainer, choice in trainers:
         if results and results[-1].get("interrupted"):
@@ -142,7 +144,7 @@ def _make_trainers(
     names: Sequence[str],
     data: Data,
     recipe: str | TrainConfig,
-    settings: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
     out: Path | None,
     overwrite: bool,
 ) -> list[tuple[train.Trainer, RecipeChoice]]:
@@ -151,9 +153,9 @@ def _make_trainers(
     folders: list[str] = []
     for model, name in zip(models, names, strict=True):
         if isinstance(recipe, TrainConfig):
-            choice = RecipeChoice("TrainConfig", "", recipe)
+            choice = RecipeChoice("TrainConfig", "", recipe.replace(**settings))
         else:
-            choice = choose_recipe(recipe, model)
+            choice = choose_recipe(recipe, model, settings)
         folder = folder_name(name)
         folders.append(
             next(f for f in (folder, *(f"{folder}-{i}" for i in range(2, len(models) + 2))) if f not in folders)
@@ -161,7 +163,7 @@ def _make_trainers(
         trainer = train.Trainer(
             model,
             data,
-            choice.config.replace(**(settings or {})),
+            choice.config,
             out=None if out is None else out / folders[-1],
             overwrite=overwrite,
             callbacks=[RecipeRecord(choice, show=True)],
