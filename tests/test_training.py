@@ -102,6 +102,7 @@ def test_test_images_select_nothing(tiny_data: ImageData, changes: dict) -> None
     cnnzoo.Trainer(plain_model(), dataclasses.replace(tiny_data, val=tiny_data.test), config)
 
 
+
 # --- what a step does ---
 
 
