@@ -173,7 +173,8 @@ def compare(
         )
         if not as_json:
             click.echo(f"\n{comparison.results_table().text()}")
-            click.echo(f"\nweights, curves and history: {out}/; the picture: {Path(out) / 'compare.png'}")
+            click.echo(f"{out}/: a run per network, compare.json, compare.png")
+            click.echo(f"  cnnzoo report {shlex.quote(out)}  # a page about them")
     if html:
         api.write_page(comparison, html)
     if as_json:
@@ -279,15 +280,16 @@ def train(
         changes["freeze"] = list(freeze)
     source, own_knobs = api.split_knobs(name, dict(knobs))
     folder = out or _default_folder(source, own_knobs, pretrained)
-    if api.is_saved(source) and Path(folder).resolve() == Path(str(source)).resolve():
+    origin = Path(str(source)).resolve()
+    if api.is_saved(source) and Path(folder).resolve() in (origin, origin.parent):
         raise click.UsageError(f"--out {folder} is the run that the weights are read from: name another folder")
     api.resolve(source, **own_knobs)  # an unknown name or knob is reported before images are read
     images = load_data(data or SAMPLE, **data_options)
     tag = True if pretrained == "shipped" else pretrained
     all_knobs = {"num_classes": len(images.classes), "in_channels": images.shape[0], **own_knobs}
     model = api.create(source, seed=0, pretrained=tag, **all_knobs)
-    choice = choose_recipe(recipe or "quick", model)
-    config = choice.config.replace(**changes)
+    choice = choose_recipe(recipe or "quick", model, changes)
+    config = choice.config
     if config.seed:
         model = api.create(source, seed=config.seed, pretrained=tag, **all_knobs)
     if find_lr:
@@ -324,7 +326,7 @@ def train(
         pretrained=tag,
         **all_knobs,
     )
-    _print_sweep(sweep, as_json, record)
+    _print_sweep(sweep, folder, as_json, record)
 
 
 def _default_folder(source: Any, knobs: dict[str, Any], pretrained: str | None) -> str:
@@ -380,13 +382,15 @@ def _print_run(run: Run, as_json: bool, record: str | None) -> None:
         record_([run.path], Path(record))
 
 
-def _print_sweep(sweep: SeedSweep, as_json: bool, record: str | None) -> None:
+def _print_sweep(sweep: SeedSweep, folder: str, as_json: bool, record: str | None) -> None:
     if _is_silent_rank():
         return
     click.echo(sweep.to_json() if as_json else str(sweep))
     if any(run.interrupted for run in sweep.runs):
         click.echo(_resume_hint(sweep.runs[-1]), err=True)
         sys.exit(130)
+    if not as_json:
+        click.echo(f"{folder}/: a run per seed, sweep.json\n  cnnzoo report {shlex.quote(folder)}  # a page about them")
     if record is not None:
         from cnnzoo.train import record as record_
 

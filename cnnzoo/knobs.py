@@ -24,19 +24,21 @@ def parse_name(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         InputError: If what is in the parentheses is not of the form ``knob=value, knob=value``.
     """
-    match = re.fullmatch(r"(\w+)\((.*)\)", text.strip(), re.DOTALL)
+    match = re.fullmatch(r"(\w+)\((.*)", text.strip(), re.DOTALL)
     if match is None:
         return text, {}
-    knobs: dict[str, Any] = {}
-    for part in re.split(r",(?=\s*\w+\s*=)", match[2]):  # a value may have commas: [1,2]
-        knob, equals, value = (word.strip() for word in part.partition("="))
-        if not (knob.isidentifier() and equals and value) or knob in knobs:
-            raise InputError(
-                f"{text!r}: write each knob once, as knob=value, separated by commas, such as "
-                f"'{match[1]}(activation=relu,pooling=max)'"
-            )
-        knobs[knob] = parse_value(value)
-    return match[1], knobs
+    name, written = match.groups()
+    # a value may have commas: [1,2]
+    parts = re.split(r",(?=\s*\w+\s*=)", written.removesuffix(")"))
+    pairs = [tuple(word.strip() for word in part.partition("=")[::2]) for part in parts]
+    knobs = {knob: parse_value(value) for knob, value in pairs}
+    is_valid = written.endswith(")") and all(knob.isidentifier() and value for knob, value in pairs)
+    if not is_valid or len(knobs) < len(pairs):
+        raise InputError(
+            f"{text!r}: write each knob once, as knob=value, separated by commas, such as "
+            f"'{name}(activation=relu,pooling=max)'"
+        )
+    return name, knobs
 
 
 def format_name(name: str, knobs: Mapping[str, Any]) -> str:

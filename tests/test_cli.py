@@ -179,8 +179,9 @@ def test_train_continues_from_saved_weights(run, tmp_path: Path) -> None:
     assert "weights: adapted; trained on fashion_mnist" in done.stderr and "2 seeds" in done.stderr
     one = cnnzoo.load("runs/lenet-finetuned/seed-1")
     assert torch.equal(before.features[0].weight, one.features[0].weight)
-    done = run("train", "runs/shirts", "--out", "./runs/shirts", "--overwrite")
-    assert done.exit_code == 2 and "is the run that the weights are read from: name another folder" in done.stderr
+    for source in ("runs/shirts", "runs/shirts/model.safetensors"):
+        done = run("train", source, "--out", "./runs/shirts", "--overwrite")
+        assert done.exit_code == 2 and "is the run that the weights are read from: name another folder" in done.stderr
 
 
 def test_train_with_seeds_and_a_record(run, tmp_path: Path) -> None:

@@ -84,6 +84,9 @@ def test_trained_weights_are_kept(tmp_path: Path) -> None:
     choice = choose_recipe("quick", trained)
     assert choice.config.init is None and str(choice).endswith("saturate (Sigmoid); keeps trained weights")
     assert cnnzoo.recipe("fast/lenet", model=trained).init is None
+    choice_with_init = choose_recipe("quick", trained, {"init": "normal:0.1", "epochs": 3})
+    assert choice_with_init.config == choice.config.replace(init="normal:0.1", epochs=3)
+    assert "keeps" not in choice_with_init.reason
     path = cnnzoo.save(trained, tmp_path / "x.safetensors")
     assert cnnzoo.recipe("quick", model=path) == choice.config
 
@@ -97,7 +100,14 @@ def test_names_with_knobs() -> None:
     assert parse_name(text) == ("lenet", {"activation": "relu", "in_channels": 3, "norm": None})
     assert format_name("lenet", {"norm": None, "activation": "relu"}) == "lenet(norm=null,activation=relu)"
     assert parse_name("a( b = [1, 2] , c=x )") == ("a", {"b": [1, 2], "c": "x"})
-    for wrong in ("lenet()", "lenet(relu)", "lenet(activation=)", "lenet(a=1,a=2)", "lenet(=1)"):
+    for wrong in (
+        "lenet()",
+        "lenet(relu)",
+        "lenet(activation=)",
+        "lenet(a=1,a=2)",
+        "lenet(=1)",
+        "lenet(activation=relu",
+    ):
         with pytest.raises(InputError, match=r"write each knob once, as knob=value, .* 'lenet\(activation=relu"):
             parse_name(wrong)
     assert cnnzoo.create("lenet(num_classes=5)").spec.num_classes == 5

@@ -73,7 +73,7 @@ def compare(
     labels = [report.name for report in counts.reports]
     folder = None if out is None else Path(out)
     options = {"overwrite": overwrite, "resume": resume}
-    trainers = _make_trainers(models, labels, train, recipe, settings, folder, options)
+    trainers = _make_trainers(models, labels, train, recipe, settings or {}, folder, options)
     results: list[Mapping[str, Any]] = []
     for trainer, choice in trainers:
         if results and results[-1].get("interrupted"):
@@ -147,7 +147,7 @@ def _make_trainers(
     names: Sequence[str],
     data: Data,
     recipe: str | TrainConfig,
-    settings: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
     out: Path | None,
     options: Mapping[str, Any],
 ) -> list[tuple[train.Trainer, RecipeChoice]]:
@@ -156,9 +156,9 @@ def _make_trainers(
     folders: list[str] = []
     for model, name in zip(models, names, strict=True):
         if isinstance(recipe, TrainConfig):
-            choice = RecipeChoice("TrainConfig", "", recipe)
+            choice = RecipeChoice("TrainConfig", "", recipe.replace(**settings))
         else:
-            choice = choose_recipe(recipe, model)
+            choice = choose_recipe(recipe, model, settings)
         folder = folder_name(name)
         folders.append(
             next(f for f in (folder, *(f"{folder}-{i}" for i in range(2, len(models) + 2))) if f not in folders)
@@ -166,7 +166,7 @@ def _make_trainers(
         trainer = train.Trainer(
             model,
             data,
-            choice.config.replace(**(settings or {})),
+            choice.config,
             out=None if out is None else out / folders[-1],
             **options,
             callbacks=[RecipeRecord(choice, show=True)],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -118,29 +119,33 @@ class RecipeRecord(Callback):
                 print(f"{trainer.name}: recipe {self.choice}", file=sys.stderr, flush=True)
 
 
-def choose_recipe(name: str | PathLike[str], model: nn.Module | None = None) -> RecipeChoice:
+def choose_recipe(
+    name: str | PathLike[str], model: nn.Module | None = None, settings: Mapping[str, Any] | None = None
+) -> RecipeChoice:
     """Returns the recipe of a name, for a network.
 
     Args:
         name: Name of a recipe, such as ``"d2l/alexnet"``; or path of a JSON file of a config, or of a run's train.json.
         model: The network: the recipe ``name/kind`` is preferred if there is one for its kind (see
-            ``cnnzoo.train.network_kind``). If its weights are trained, ``init`` is None.
+            ``cnnzoo.train.network_kind``). If its weights are trained, ``init`` is None unless it is in ``settings``.
+        settings: Fields to replace, by name.
 
     Raises:
-        UnknownNameError: If the name, or a field in the file, is not known.
+        UnknownNameError: If the name, or a field, is not known.
+        InputError: If a field does not take a value.
         FileError: If the file cannot be read.
     """
-    name = str(name)
+    name, settings = str(name), settings or {}
     reasons = []
     if model is not None and any(known.startswith(f"{name}/{kind}") for known in _RECIPES for kind in KINDS):
         kind = network_kind(model)
         name = f"{name}/{kind.name}" if f"{name}/{kind.name}" in _RECIPES else name
         reasons.append(kind.reason)
     config = _load_recipe(name)
-    if model is not None and config.init is not None and initial_provenance(model) is not None:
+    if model is not None and "init" not in settings and initial_provenance(model) is not None:
         config = config.replace(init=None)
         reasons.append("keeps trained weights")
-    return RecipeChoice(name, "; ".join(reasons), config)
+    return RecipeChoice(name, "; ".join(reasons), config.replace(**settings))
 
 
 def recipe(name: str | PathLike[str], model: nn.Module | None = None) -> TrainConfig:
