@@ -30,13 +30,14 @@ if TYPE_CHECKING:
         export,
         list_models,
         predict,
+        recipe,
         report,
         seed_sweep,
         summary,
         transforms,
     )
     from cnnzoo.backbone import backbone, features
-    from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_data
+    from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_augmentation, register_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, CountReport
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
         TrainConfig,
         list_recipes,
         lr_find,
-        recipe,
         register_loss,
         register_metric,
         register_optimizer,
@@ -75,13 +75,14 @@ _EXPORTS = {
         "export",
         "list_models",
         "predict",
+        "recipe",
         "report",
         "seed_sweep",
         "summary",
         "transforms",
     ),
     "cnnzoo.backbone": ("backbone", "features"),
-    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_data"),
+    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_augmentation", "register_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "CountReport"),
@@ -97,7 +98,6 @@ _EXPORTS = {
         "TrainConfig",
         "list_recipes",
         "lr_find",
-        "recipe",
         "register_loss",
         "register_metric",
         "register_optimizer",
@@ -154,6 +154,7 @@ __all__ = [
     "push",
     "recipe",
     "register",
+    "register_augmentation",
     "register_data",
     "register_loss",
     "register_metric",

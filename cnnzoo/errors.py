@@ -22,6 +22,10 @@ class InputError(CnnzooError, ValueError):
     """An invalid argument, image or tensor."""
 
 
+class ChangedModuleError(InputError):
+    """A network whose modules were changed by hand, so that its Spec does not describe it."""
+
+
 class DataError(CnnzooError, OSError):
     """A data set that is missing or damaged."""
 

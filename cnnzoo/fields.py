@@ -93,12 +93,7 @@ def float_field(
     help: str = "",
 ) -> Any:
     """Returns a field for a finite number from ``minimum`` to ``maximum`` that is less than ``below``."""
-    limits = [
-        *([f"at least {minimum:g}"] if minimum > -math.inf else []),
-        *([f"at most {maximum:g}"] if maximum < math.inf else []),
-        *([f"less than {below:g}"] if below < math.inf else []),
-    ]
-    expected = f"a number {' and '.join(limits)}" if limits else "a finite number"
+    expected = describe_range(minimum, maximum, below)
 
     def check(value: Any) -> float:
         if not is_number(value) or not minimum <= value <= maximum or not value < below:
@@ -106,6 +101,16 @@ def float_field(
         return float(value)
 
     return checked_field(default, check, help=help, optional=optional)
+
+
+def describe_range(minimum: float = -math.inf, maximum: float = math.inf, below: float = math.inf) -> str:
+    """Returns the numbers of a range in words: ``"a number at least 0 and at most 1"``."""
+    limits = [
+        *([f"at least {minimum:g}"] if minimum > -math.inf else []),
+        *([f"at most {maximum:g}"] if maximum < math.inf else []),
+        *([f"less than {below:g}"] if below < math.inf else []),
+    ]
+    return f"a number {' and '.join(limits)}" if limits else "a finite number"
 
 
 def is_number(value: object) -> bool:
@@ -169,17 +174,14 @@ def float_tuple_field(default: Any = (), *, minimum: float = 0, help: str = "") 
     return checked_field(default, check, help=help)
 
 
-def str_tuple_field(
-    default: tuple[str, ...] = (), *, parse: Callable[[str], object] | None = None, help: str = ""
-) -> Any:
-    """Returns a field for a tuple of strings, for each of which ``parse`` is called; its errors are not replaced."""
+def str_tuple_field(default: tuple[str, ...] = (), *, parse: Callable[[str], object] = str, help: str = "") -> Any:
+    """Returns a field for a tuple of strings that ``parse`` accepts; an error that ``parse`` raises is not replaced."""
 
     def check(value: Any) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise Mismatch("a list of strings")
-        if parse is not None:
-            for text in value:
-                parse(text)
+        for text in value:
+            parse(text)
         return tuple(value)
 
     return checked_field(default, check, help=help)

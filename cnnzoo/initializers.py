@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
+from cnnzoo.errors import InputError
 from cnnzoo.plugins import Parametrized, Registry, bind_argument
 
 Initializer = Callable[[torch.Tensor, float], object]  # fills the tensor in place
@@ -102,4 +104,14 @@ def initialize(model: nn.Module, text: str) -> None:
     fill = make_initializer(text)
     for module in model.modules():
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
-            fill(module.weight)
+            if "weight" in module._parameters:
+                fill(module.weight)
+            elif parametrize.is_parametrized(module, "weight"):
+                weight = module.weight.detach().clone()
+                fill(weight)
+                module.weight = weight  # a property, which sets what it is computed from
+            else:
+                raise InputError(
+                    f"init={text!r} cannot fill the weight of a {type(module).__name__} that a hook computes; use "
+                    "torch.nn.utils.parametrizations instead of torch.nn.utils.weight_norm and spectral_norm"
+                )

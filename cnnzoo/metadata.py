@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from cnnzoo.errors import InputError, UnknownNameError
+from cnnzoo.errors import ChangedModuleError, InputError, UnknownNameError
 from cnnzoo.fields import Mismatch, check_fields, checked_field
 from cnnzoo.preprocessing import Preprocessing
 
@@ -109,7 +109,7 @@ class Metadata:
 
 
 class DescribedModule(Protocol):
-    """The interface that training, evaluation and reports use besides ``nn.Module``; a module may lack either part.
+    """The interface that training, evaluation and reports use besides ``nn.Module``; a module may lack it.
 
     Attributes:
         metadata: What goes with the weights.
@@ -118,13 +118,26 @@ class DescribedModule(Protocol):
     metadata: Metadata
 
     def describe(self) -> dict[str, Any]:
-        """Returns the content of config.json: ``architecture``, ``num_classes``, ``pretrained_cfg``, ..."""
+        """Returns the content of config.json: ``architecture``, ``num_classes``, ``pretrained_cfg``, ...
+
+        Raises:
+            ChangedModuleError: If it does not apply since modules were changed by hand; ``with_spec=False`` then
+                returns what still applies, and ``changed_modules()`` their names.
+        """
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """Returns the description of a ``DescribedModule``; of any other module, its class name as ``architecture``."""
-    method = getattr(model, "describe", None)
-    return dict(method()) if callable(method) else {"architecture": type(model).__name__}
+    """Returns the description of a ``DescribedModule``; of any other module, its class name as ``architecture``.
+
+    A network whose modules were changed by hand is described without its Spec.
+    """
+    method: Any = getattr(model, "describe", None)
+    if not callable(method):
+        return {"architecture": type(model).__name__}
+    try:
+        return dict(method())
+    except ChangedModuleError:
+        return dict(method(with_spec=False))
 
 
 def get_metadata(model: nn.Module) -> Metadata:

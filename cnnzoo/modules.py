@@ -1,4 +1,4 @@
-"""Helpers for any ``nn.Module``: its kind, weights and mode, the module inside a compiled one."""
+"""Helpers for any ``nn.Module``: its kind, weights and mode, the module inside a wrapper."""
 
 from __future__ import annotations
 
@@ -7,15 +7,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from cnnzoo.errors import InputError
 
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)  # the module inside is ``.module``
+
+
+def wrappers(model: nn.Module) -> list[nn.Module]:
+    """Returns the wrappers around a module, the outermost first; empty for a module without one.
+
+    Wrappers compute what the module inside computes: compiled modules, ``nn.DataParallel``,
+    ``nn.parallel.DistributedDataParallel`` and ``torch.optim.swa_utils.AveragedModel``.
+    """
+    outer: list[nn.Module] = []
+    while (inner := _inner(model)) is not None:
+        outer.append(model)
+        model = inner
+    return outer
+
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Returns the module inside a module that ``torch.compile`` returned, else the module itself."""
-    inner = getattr(model, "_orig_mod", model)
-    assert isinstance(inner, nn.Module)
-    return inner
+    """Returns the module inside all its wrappers (see ``wrappers``), or the module itself."""
+    while (inner := _inner(model)) is not None:
+        model = inner
+    return model
+
+
+def _inner(model: nn.Module) -> nn.Module | None:
+    """Returns the module inside a wrapper; None if a module is not a wrapper."""
+    inner = model.module if isinstance(model, _WRAPPERS) else getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else None
+
+
+def for_inference(model: nn.Module) -> nn.Module:
+    """Returns the module to evaluate: without DistributedDataParallel, in which every process must take part."""
+    is_distributed = any(isinstance(outer, nn.parallel.DistributedDataParallel) for outer in wrappers(model))
+    return unwrap(model) if is_distributed else model
 
 
 def is_norm(module: nn.Module) -> bool:

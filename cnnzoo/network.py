@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from cnnzoo.blocks import BlockError, Shape, build_blocks
 from cnnzoo.blocks.build import infer_shape
-from cnnzoo.errors import InputError, SpecError
+from cnnzoo.errors import ChangedModuleError, InputError, SpecError
 from cnnzoo.metadata import Metadata, checksum_tensors
 from cnnzoo.spec import Spec
 
@@ -99,7 +99,8 @@ class CNN(nn.Module):
             raise InputError(f"metadata must be a cnnzoo.Metadata, not {type(value).__name__}")
         channels, height, width = self.spec.input
         classes = self.spec.num_classes
-        if value.label_names is not None and classes not in (None, len(value.label_names)):
+        is_other = value.label_names is not None and classes not in (None, len(value.label_names))
+        if value.label_names is not None and is_other and not self.changed_modules():
             raise InputError(f"{self.spec.name} has {classes} classes, and label_names has {len(value.label_names)}")
         if (images := value.preprocessing) is not None and (images.channels, *images.size) != self.spec.input:
             raise InputError(
@@ -121,49 +122,59 @@ class CNN(nn.Module):
             x = require_width(x, self._features_shape[0], name, input_shape, "features")
         return self.classifier(x)  # type: ignore[no-any-return]
 
-    def _require_unchanged(self) -> None:
+    def changed_modules(self) -> list[str]:
+        """Returns the names of the modules that were changed by hand and differ from the Spec.
+
+        SyncBatchNorm does not differ from BatchNorm, since it has the same weights and, in eval mode, the same output.
+        """
         with torch.device("meta"):
             expected = _module_reprs(CNN(self.spec))
         current = _module_reprs(self)
         changed = [name for name in {**expected, **current} if expected.get(name) != current.get(name)]
-        if changed:
-            raise InputError(
-                f"{self.spec.name}: these modules were changed by hand and differ from the Spec: "
-                f"{', '.join(changed[:5])}; change the Spec (cnnzoo.edit, insert, remove, or a knob) and build the "
-                "network again, or save the state dict with torch.save"
-            )
+        return [name for name in changed if not any(name.startswith(f"{outer}.") for outer in changed)]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, *, with_spec: bool = True) -> dict[str, Any]:
         """Returns a description from which the network can be rebuilt.
 
         Top-level keys are those of timm and the Hugging Face Hub; the key ``cnnzoo`` has what only cnnzoo reads.
 
+        Args:
+            with_spec: False leaves out the Spec and the number of classes, which only apply to a network whose modules
+                were not changed by hand; the network cannot be rebuilt then.
+
         Raises:
-            InputError: If modules were changed by hand, since the description would rebuild another network.
+            ChangedModuleError: If modules were changed by hand, since the description would rebuild another network.
         """
-        self._require_unchanged()
+        changed = self.changed_modules() if with_spec else []
+        if changed:
+            raise ChangedModuleError(
+                f"{self.spec.name}: these modules were changed by hand and differ from the Spec: "
+                f"{', '.join(changed[:5])}; change the Spec (cnnzoo.edit, insert, remove, or a knob) and build the "
+                "network again; remove weight_norm and spectral_norm with "
+                "torch.nn.utils.parametrize.remove_parametrizations; or save the state dict with torch.save"
+            )
         channels, height, width = self.spec.input
         first_conv, last_layer = end_layer_names(self)
         self._versions = None  # not even tensor.data may have changed the weights unnoticed
         metadata = self.metadata.to_dict()
         preprocessing = metadata["preprocessing"] or {"input_size": list(self.spec.input)}
         decoding = preprocessing.pop("decoding", None)
+        num_classes = self.spec.num_classes if with_spec else None
         return {
             "architecture": self.spec.name,
-            "num_classes": self.spec.num_classes,
+            "num_classes": num_classes,
             "in_channels": channels,
             "image_size": height if height == width else [height, width],
             "num_features": self._features_shape[0],
             "label_names": metadata["label_names"],
             "pretrained_cfg": {
                 **preprocessing,
-                "num_classes": self.spec.num_classes,
+                "num_classes": num_classes,
                 "first_conv": first_conv,
                 "classifier": last_layer,
             },
             "cnnzoo": {
-                "format_version": FORMAT_VERSION,
-                "spec": self.spec.to_dict(),
+                **({"format_version": FORMAT_VERSION, "spec": self.spec.to_dict()} if with_spec else {}),
                 "param_count": sum(p.numel() for p in self.parameters()),
                 "decoding": decoding,
                 "provenance": metadata["provenance"],
@@ -185,11 +196,16 @@ def _versions(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, int], ...] | 
 
 
 def _module_reprs(model: nn.Module) -> dict[str, str]:
-    """Returns a dict from module names to class names, with the settings of modules that have no children."""
-    return {
-        name: type(module).__name__ if module._modules else repr(module).replace("\n", "")
-        for name, module in model.named_modules()
-    }
+    """Returns a dict from module names to class, settings (of modules without children) and shapes of own tensors."""
+    reprs = {}
+    for name, module in model.named_modules():
+        text = type(module).__name__ if module._modules else repr(module).replace("\n", "")
+        if isinstance(module, nn.SyncBatchNorm):
+            text = text.replace("SyncBatchNorm", "BatchNorm2d", 1)
+        tensors = {**module._parameters, **module._buffers}
+        shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor is not None}
+        reprs[name] = f"{text} {shapes}"
+    return reprs
 
 
 def _build_section(spec: Spec, section: str, shape: Shape) -> tuple[nn.Sequential, Shape]:

@@ -127,14 +127,19 @@ class Parametrized(Generic[T]):
         function: The function; the number is its last argument.
         default: The number if none is written; None if the function takes no number.
         accepts: Whether a number is valid.
+        expected: The valid numbers in words, for error messages.
     """
 
     function: T
     default: float | None
     accepts: Callable[[float], bool] = math.isfinite
+    expected: str = "a valid number"
 
 
-def bind_argument(registry: Registry[Parametrized[Callable[..., Any]]], text: str) -> Callable[..., Any]:
+P = TypeVar("P", bound=Parametrized[Callable[..., Any]])
+
+
+def bind_argument(registry: Registry[P], text: str) -> Callable[..., Any]:
     """Returns the registered function that ``"name"`` or ``"name:number"`` names, with its number bound.
 
     Raises:
@@ -153,6 +158,6 @@ def bind_argument(registry: Registry[Parametrized[Callable[..., Any]]], text: st
         number = math.nan
     if not entry.accepts(number):
         raise InputError(
-            f"{registry.kind} {text!r}: {argument!r} is not a valid number; write {name}:{entry.default:g}"
+            f"{registry.kind} {text!r}: {argument!r} is not {entry.expected}; write {name}:{entry.default:g}"
         )
     return lambda *arguments: entry.function(*arguments, number)

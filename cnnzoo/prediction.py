@@ -13,7 +13,7 @@ from torch import nn
 from cnnzoo.data.folder import list_image_files
 from cnnzoo.errors import InputError
 from cnnzoo.metadata import get_metadata, require_preprocessing
-from cnnzoo.modules import eval_mode, require_weights, unwrap
+from cnnzoo.modules import eval_mode, for_inference, require_weights, unwrap
 from cnnzoo.preprocessing import Image, Preprocessing
 
 
@@ -62,6 +62,7 @@ def predict(
         DataError: If a file cannot be read as an image.
         InputError: If the network has no preprocessing, or an image has another number of channels.
     """
+    model = for_inference(model)
     preprocessing = require_preprocessing(unwrap(model), name, preprocessing)
     require_weights(model, name)
     parameter = next(model.parameters(), torch.zeros(()))  # for device and dtype

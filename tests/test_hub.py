@@ -73,7 +73,7 @@ def test_push_and_pull(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
 
     with torch.no_grad():
         net.classifier[0].weight.add_(1)
-    second = push(net, REPO, message="one more")
+    second = push(torch.compile(net), REPO, message="one more")
     assert second != first and hub.repos[REPO].messages[-1] == "one more"
     options = {"endpoint": hub.url, "cache_dir": tmp_path / "cache"}
     assert is_same(cnnzoo.load(f"hf://{REPO}", **options), net)

@@ -17,7 +17,7 @@ from cnnzoo.blocks import Conv, Flatten, Logits
 from cnnzoo.serialization import weights_sha256
 
 PLUGIN = '''
-"""A block, an activation, a norm and an initializer."""
+"""A block, an activation, a norm, an initializer and an augmentation."""
 
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from cnnzoo.blocks import Block, register_activation, register_block, register_norm
+from cnnzoo.data import register_augmentation
 from cnnzoo.fields import int_field
 from cnnzoo.initializers import register_initializer
 
@@ -63,6 +64,12 @@ def plug_norm(channels, groups):
 @register_initializer("plug_sparse", default=0.5)
 def plug_sparse(weight, fraction):
     return nn.init.sparse_(weight.flatten(1), fraction)
+
+
+@register_augmentation("plug_invert", default=0.5, minimum=0, maximum=1)
+def plug_invert(batch, probability):
+    is_inverted = batch.uniform() < probability
+    return torch.where(is_inverted[:, None, None, None], 255 - batch.images, batch.images)
 '''
 # reads a file, and continues a run
 IN_ANOTHER_PROCESS = """
@@ -70,9 +77,11 @@ import json, sys
 sys.path.insert(0, sys.argv[1])  # the site packages of the plugin
 import cnnzoo
 from cnnzoo.blocks import BLOCKS
+from cnnzoo.data import AUGMENTATIONS
 from cnnzoo.serialization import weights_sha256
 
 assert "plugged" not in sys.modules and "PlugShift" not in BLOCKS._values
+assert "plug_invert" not in AUGMENTATIONS._values
 loaded = cnnzoo.load(sys.argv[2])
 run = cnnzoo.Trainer.resume(sys.argv[3], show=False).fit()
 checksum = weights_sha256(loaded.state_dict())
@@ -147,7 +156,7 @@ def test_files_and_runs_with_names_of_a_plugin(tmp_path: Path, monkeypatch: pyte
     assert (model.features[0].weight == 0).any()
     file = cnnzoo.save(model, tmp_path / "m.safetensors")
     modules, checksum = repr(model), weights_sha256(model.state_dict())
-    config = cnnzoo.TrainConfig(epochs=1, batch_size=500, init="plug_sparse")
+    config = cnnzoo.TrainConfig(epochs=1, batch_size=500, init="plug_sparse", augment=["plug_invert:0.25"])
     data = cnnzoo.load_data("fashion_mnist_sample")
     out = tmp_path / "run"
     run = cnnzoo.Trainer(model, data, config, out=out, show=False, callbacks=[StopAfterOneStep()]).fit()
@@ -156,6 +165,7 @@ def test_files_and_runs_with_names_of_a_plugin(tmp_path: Path, monkeypatch: pyte
         [sys.executable, "-c", IN_ANOTHER_PROCESS, site, file, out], capture_output=True, text=True, check=True
     )
     result = json.loads(process.stdout)
+    assert json.loads((out / "train.json").read_text())["config"]["augment"] == ["plug_invert:0.25"]
     assert result == [modules, checksum, modules, False, 1]
 
 

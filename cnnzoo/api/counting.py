@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def draw(
     measure.draw(count(source, input_size, **knobs), path)
 
 
-def diff(a: Source | CNN, b: Source | CNN, **knobs: Any) -> Difference:
+def diff(a: Source | nn.Module, b: Source | nn.Module, **knobs: Any) -> Difference:
     """Compares two networks block by block: what differs, and its effect on parameters and MACs.
 
     Args:
@@ -100,8 +100,15 @@ def diff(a: Source | CNN, b: Source | CNN, **knobs: Any) -> Difference:
         UnknownNameError: If a name, or a knob, is not known.
         SpecError: If one of them cannot be built.
     """
-    specs = [side.spec if isinstance(side, CNN) else resolve(side, **knobs) for side in (a, b)]
-    return compare_specs(*specs)
+    return compare_specs(_spec_of(a, knobs), _spec_of(b, knobs))
+
+
+def _spec_of(side: Source | nn.Module, knobs: Mapping[str, Any]) -> Spec:
+    if not isinstance(side, nn.Module):
+        return resolve(side, **knobs)
+    if not isinstance(model := unwrap(side), CNN):
+        raise InputError(f"diff compares networks of cnnzoo, whose blocks are known, not {type(model).__name__}")
+    return model.spec
 
 
 def write_page(report: CountReport | Comparison, path: str | PathLike[str]) -> None:

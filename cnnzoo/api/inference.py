@@ -73,7 +73,8 @@ def evaluate(
         if crop_mode is not None:
             preprocessing = preprocessing.with_crop_mode(crop_mode)
     classes = tuple(map(str, data.classes))
-    if metadata.label_names is None and isinstance(inner := unwrap(network), CNN):
+    inner = unwrap(network)
+    if metadata.label_names is None and isinstance(inner, CNN) and not inner.changed_modules():
         train.require_matching(name, None, inner.spec.num_classes, data)
     label_names = metadata.label_names or classes
     label_map = match_labels(name, label_names, classes, data.name)
@@ -178,7 +179,13 @@ def transforms(model: nn.Module | str | PathLike[str]) -> Preprocessing:
         InputError: If the network has no preprocessing.
     """
     network = load_network(model)
-    return require_preprocessing(unwrap(network), name_of(network))
+    preprocessing = get_metadata(unwrap(network)).preprocessing
+    if preprocessing is None:
+        raise InputError(
+            f"{name_of(network)} has no preprocessing; train it, load trained weights, or set model.metadata = "
+            "cnnzoo.Metadata(preprocessing=cnnzoo.Preprocessing(size, mean, std))"
+        )
+    return preprocessing
 
 
 def export(model: nn.Module | str | PathLike[str], path: str | PathLike[str], *, overwrite: bool = False) -> Path:

@@ -1,6 +1,7 @@
 """Named data sets, folders of images, and their batches on the device of the network."""
 
 from cnnzoo.data.augment import Augmentation
+from cnnzoo.data.augmentation_registry import AUGMENTATIONS, ImageBatch, register_augmentation
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
@@ -9,9 +10,11 @@ from cnnzoo.data.registry import list_data, load_data, register_data
 from cnnzoo.data.resize import resize
 
 __all__ = [
+    "AUGMENTATIONS",
     "Augmentation",
     "Data",
     "Decoding",
+    "ImageBatch",
     "ImageData",
     "ImageFiles",
     "Split",
@@ -23,6 +26,7 @@ __all__ = [
     "list_data",
     "load_data",
     "make_loader",
+    "register_augmentation",
     "register_data",
     "resize",
     "sample_labels",

@@ -9,9 +9,11 @@ from cnnzoo.train.losses import LOSSES, one_hot, register_loss
 from cnnzoo.train.lr_finder import LRFinderResult, lr_find
 from cnnzoo.train.metrics import METRICS, interval_95, register_metric
 from cnnzoo.train.optim import OPTIMIZERS, register_optimizer
-from cnnzoo.train.recipes import list_recipes, recipe
+from cnnzoo.train.recipes import RecipeChoice, RecipeRecord, choose_recipe, list_recipes, recipe
+from cnnzoo.train.records import record
 from cnnzoo.train.run import Run
-from cnnzoo.train.run_dir import record
+from cnnzoo.train.run_dir import RunDir
+from cnnzoo.train.run_text import describe_setup
 from cnnzoo.train.schedules import SCHEDULES, Progress, register_schedule
 from cnnzoo.train.sweep import SeedSweep, seed_sweep
 from cnnzoo.train.trainer import Trainer
@@ -24,11 +26,16 @@ __all__ = [
     "Evaluation",
     "LRFinderResult",
     "Progress",
+    "RecipeChoice",
+    "RecipeRecord",
     "Run",
+    "RunDir",
     "SeedSweep",
     "TensorBoard",
     "TrainConfig",
     "Trainer",
+    "choose_recipe",
+    "describe_setup",
     "evaluate",
     "interval_95",
     "list_recipes",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from cnnzoo.data import Data, ImageData, StreamData, has_samples
 from cnnzoo.errors import InputError, TrainingError
-from cnnzoo.modules import require_weights, unwrap
+from cnnzoo.modules import require_weights, unwrap, wrappers
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.optim import frozen_parameters
 from cnnzoo.train.run_dir import RunDir
@@ -38,20 +41,83 @@ def require_type(argument: str, value: object) -> None:
         raise InputError(f"{argument} must be {expected}, not {type(value).__name__}{suffix}")
 
 
-def require_trainable(model: nn.Module, config: TrainConfig) -> None:
-    """Raises InputError if a module is compiled, has no weights, or has no parameter left to train.
+def unwrap_trainable(model: nn.Module, config: TrainConfig) -> nn.Module:
+    """Returns the module to train: the one inside wrappers, which the Trainer replaces by its own; warns what is lost.
 
     Raises:
+        InputError: If the module is sharded, has no weights, or has no parameter left to train.
         UnknownNameError: If a pattern of ``config.freeze`` matches no parameter.
     """
-    if unwrap(model) is not model:
-        raise InputError("the model is compiled already; pass the module itself, and compile=True in the config")
+    for outer in wrappers(model):
+        if hint := _hint_instead_of(outer, config):
+            warnings.warn(
+                f"the module inside {type(outer).__name__} is trained without {type(outer).__name__}; {hint}",
+                stacklevel=3,
+            )
+    model = unwrap(model)
+    _require_trainable(model, config)
+    return model
+
+
+def _hint_instead_of(outer: nn.Module, config: TrainConfig) -> str:
+    """Returns what replaces a wrapper in training; empty if nothing is lost."""
+    if isinstance(outer, nn.DataParallel):
+        return "torchrun --nproc-per-node N trains on N GPUs" if len(outer.device_ids) > 1 else ""
+    if isinstance(outer, AveragedModel):
+        return "ema=0.999 in the config averages the weights"
+    if isinstance(outer, nn.parallel.DistributedDataParallel) or config.compile:
+        return ""
+    return "compile=True in the config compiles it"
+
+
+def _require_trainable(model: nn.Module, config: TrainConfig) -> None:
+    classes = {type(value).__name__ for value in (*model.modules(), *model.parameters())}
+    if sharded := {"FullyShardedDataParallel", "DTensor"} & classes:  # not imported: that takes a second
+        raise InputError(
+            f"the model is sharded over processes ({', '.join(sharded)}), and each process of the Trainer has all "
+            "weights; pass the module as it was before fully_shard or FullyShardedDataParallel"
+        )
     require_weights(model, "the model")
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable:
         raise InputError("no parameter of the model requires a gradient, so there is nothing to train")
     if not trainable - frozen_parameters(model, config):
         raise InputError(f"freeze={list(config.freeze)} leaves nothing to train")
+
+
+def warn_about_frozen_norms(model: nn.Module, config: TrainConfig, name: str) -> None:
+    """Warns about normalizations whose parameters were frozen by hand, since their running statistics still change.
+
+    Args:
+        model: The module.
+        config: The settings; parts that ``config.freeze`` names are in eval mode, where statistics do not change.
+        name: Name of the network.
+    """
+    frozen = {key for key, parameter in model.named_parameters() if not parameter.requires_grad}
+    in_eval_mode = frozen_parameters(model, config)
+    outermost: list[str] = []
+    for prefix, module in model.named_modules():
+        keys = {f"{prefix}.{key}" for key, _ in module.named_parameters()}
+        is_inside = any(prefix.startswith(f"{outer}.") for outer in outermost)
+        if keys and keys <= frozen and not is_inside and _has_moving_statistics(module, prefix, in_eval_mode):
+            outermost.append(prefix)
+    if outermost:
+        warnings.warn(
+            f"{name}: the parameters of {', '.join(outermost[:5])}{', ...' if len(outermost) > 5 else ''} do not "
+            "require gradients, but the running statistics of batch norm there change in training; to freeze both, use "
+            f"freeze={json.dumps(outermost)} in the config",
+            stacklevel=3,
+        )
+
+
+def _has_moving_statistics(part: nn.Module, prefix: str, in_eval_mode: set[str]) -> bool:
+    """Returns whether a part of a model has running statistics, except in modules whose parameters are all named."""
+    for name, module in part.named_modules(prefix=prefix):
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            keys = {f"{name}.{key}" for key, _ in module.named_parameters()}
+            if not keys or not keys <= in_eval_mode:
+                return True
+    return False
 
 
 def require_matching(name: str, in_channels: int | None, num_classes: int | None, data: Data) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnzoo.data import Augmentation
+from cnnzoo.data.augmentation_registry import parse_augmentation
 from cnnzoo.errors import InputError
 from cnnzoo.fields import (
     Mismatch,
@@ -146,6 +147,11 @@ class TrainConfig:
         minimum=0,
         help="standard deviation of the noise along the principal components of color (0.1 in AlexNet 2012)",
     )
+    augment: tuple[str, ...] = str_tuple_field(
+        parse=parse_augmentation,
+        help='registered augmentations, "name" or "name:number", which follow the others in this order, such as '
+        '["rotate:15", "cutmix:1"]',
+    )
     views: str = choice_field(
         "single",
         tuple(VIEWS),
@@ -195,6 +201,9 @@ class TrainConfig:
     checkpoint_every: int = int_field(
         0, minimum=0, help="steps between checkpoints; 0 writes one at the end of each epoch"
     )
+    keep_checkpoint: bool = bool_field(
+        False, help="whether the last checkpoint of a finished run is kept, so that it can be trained for more epochs"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self, InputError)
@@ -218,6 +227,7 @@ class TrainConfig:
             raise InputError(
                 f"a batch of {self.batch_size} images cannot be split into {self.accumulation_steps} micro-batches"
             )
+        self._make_augmentation()  # checks the names together
 
     @property
     def recorded_metrics(self) -> tuple[str, ...]:
@@ -228,9 +238,11 @@ class TrainConfig:
     @property
     def augmentation(self) -> Augmentation:
         """The augmentation of training images."""
-        if self.overfit_batches:
-            return Augmentation()
-        return Augmentation(self.flip, self.translate, self.random_erasing, self.mixup, self.pca_lighting)
+        return Augmentation() if self.overfit_batches else self._make_augmentation()
+
+    def _make_augmentation(self) -> Augmentation:
+        names = [field.name for field in dataclasses.fields(Augmentation)]
+        return Augmentation(**{name: getattr(self, name) for name in names})
 
     def learning_rate(self, step: int, steps_per_epoch: int, history: Sequence[Mapping[str, Any]] = ()) -> float:
         """Returns the learning rate of a step, counted from 0, in a run with this history."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnzoo.data import ImageFiles, Split, has_samples, make_loader
 from cnnzoo.errors import InputError, unknown
-from cnnzoo.modules import eval_mode, unwrap
+from cnnzoo.modules import eval_mode, for_inference, unwrap
 from cnnzoo.preprocessing import VIEWS, Preprocessing
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
@@ -89,6 +89,7 @@ def evaluate(
         InputError: If the module does not return one score per class, or images of floats are to be seen in views.
         DataError: If samples or batches have the wrong type or shape, or a label is out of range.
     """
+    model = for_inference(model)
     if views not in VIEWS:
         raise unknown("views", views, VIEWS)
     if views != "single" and preprocessing is None:

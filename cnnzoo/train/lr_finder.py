@@ -15,6 +15,7 @@ from torch import nn
 from cnnzoo.data import Data
 from cnnzoo.errors import InputError, TrainingError
 from cnnzoo.measure.figures import new_figure, save_figure
+from cnnzoo.modules import unwrap
 from cnnzoo.train.callbacks import Callback
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.trainer import Trainer
@@ -87,7 +88,8 @@ def lr_find(
     recorder = _LossRecorder(steps)
     config = (config or TrainConfig()).replace(eval_every=0, checkpoint_every=0, ema=0.0)
     # more epochs than needed: the test ends within an epoch, before any evaluation
-    trainer = Trainer(copy.deepcopy(model), data, config.replace(epochs=steps + 1), callbacks=[recorder], show=False)
+    config = config.replace(epochs=steps + 1)
+    trainer = Trainer(copy.deepcopy(unwrap(model)), data, config, callbacks=[recorder], show=False)
     trainer.lr_at = lambda step: low * (high / low) ** (step / (steps - 1))
     with contextlib.suppress(_Done, TrainingError):
         trainer.fit()

@@ -177,7 +177,7 @@ class EpochMetrics:
         self._start = time.perf_counter()
 
     def read_clock(self) -> None:
-        """Adds the time since the clock was started or read to ``seconds``; the device must have finished."""
+        """Adds the time since the clock was started or read to ``seconds``; waits for the device."""
         now = time.perf_counter()
         elapsed = self._step_clock.read(), self._wait_seconds, now - self._start
         steps, waiting, wall = (total + new for total, new in zip(self.seconds, elapsed, strict=True))
@@ -225,20 +225,27 @@ class StepClock:
             self._total += time.perf_counter() - self._start
 
     def read(self) -> float:
-        """Returns the seconds since the last call; the device must have finished."""
+        """Returns the seconds since the last call; waits for the device."""
+        if self._events:
+            self._events[-1][1].synchronize()
         total: float = self._total + sum(first.elapsed_time(last) for first, last in self._events) / 1000
         self._total, self._events = 0.0, []
         return total
 
 
+THROUGHPUT = ("examples_per_sec", "wall_examples_per_sec", "data_share", "mfu")
+
+
 def summarize_history(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns loss, accuracies and other metrics of the last epoch, and throughput over all epochs."""
+    """Returns loss, accuracies and other figures of the last epoch, and throughput over all epochs."""
     last = history[-1] if history else {}
-    summary = {key: value for key, value in last.items() if is_result(key)}
+    summary = {key: last[key] for key in last if key not in ("epoch", "step", "lr", *THROUGHPUT)}
     for key in ("examples_per_sec", "wall_examples_per_sec"):
         if history and all(entry.get(key) for entry in history):
             # all images over all seconds: the harmonic mean, since epochs have equally many images
             summary[key] = len(history) / sum(1 / entry[key] for entry in history)
+    if "mfu" in last and "examples_per_sec" in summary:
+        summary["mfu"] = last["mfu"] * summary["examples_per_sec"] / last["examples_per_sec"]
     if history and all("data_share" in entry for entry in history):
         summary["data_share"] = sum(entry["data_share"] for entry in history) / len(history)
     return summary

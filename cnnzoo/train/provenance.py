@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from cnnzoo.files import strip_local_paths
 from cnnzoo.metadata import get_metadata
+from cnnzoo.serialization import METADATA_KEY
 from cnnzoo.train.config import TrainConfig
 
 
@@ -68,4 +70,25 @@ def warn_about_other_classes(model: nn.Module, name: str, classes: Sequence[obje
             f"{data_name} ({', '.join(current[:3])}, ...), and training continues from its weights; to start from "
             "random weights, call the layer's reset_parameters() first",
             stacklevel=4,
+        )
+
+
+def warn_about_missing_spec(model: nn.Module, description: Mapping[str, Any], name: str, path: Path) -> None:
+    """Warns if modules of a network were changed by hand, so that it cannot be rebuilt from its run folder.
+
+    Args:
+        model: The network.
+        description: What ``cnnzoo.metadata.describe`` returns of it.
+        name: Its name.
+        path: The run folder.
+    """
+    inner = description.get(METADATA_KEY)
+    if isinstance(inner, dict) and "spec" not in inner:
+        changed: list[str] = model.changed_modules()  # type: ignore[operator]  # of a DescribedModule
+        warnings.warn(
+            f"{name}: {', '.join(changed[:5])} {'was' if len(changed) == 1 else 'were'} changed by hand, so {path} "
+            "stores the weights without a Spec: cnnzoo.load cannot rebuild the network, and Trainer.resume needs "
+            "model=. To store it whole, change the Spec (cnnzoo.edit, insert, remove, or a knob such as num_classes=) "
+            "and build the network again",
+            stacklevel=5,
         )

@@ -88,6 +88,8 @@ def seed_sweep(
     seeds: int | Sequence[int] = 5,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    resume: str | None = None,
+    callbacks: Sequence[object] = (),
     show: bool = True,
 ) -> SeedSweep:
     """Trains a network from its initial weights with each of several seeds.
@@ -101,6 +103,8 @@ def seed_sweep(
         seeds: The seeds, or their number: 0, 1, 2, ...
         out: A folder for the runs, ``seed-0``, ``seed-1``, ..., and ``sweep.json``.
         overwrite: Whether existing runs may be replaced.
+        resume: ``"auto"`` completes an interrupted sweep in ``out``: finished runs are not trained again.
+        callbacks: As for ``Trainer``, for each run.
         show: Whether progress is shown on standard error.
 
     Raises:
@@ -118,12 +122,14 @@ def seed_sweep(
             base.replace(seed=seed),
             out=None if out is None else Path(out) / f"seed-{seed}",
             overwrite=overwrite,
+            resume=resume,
+            callbacks=callbacks,
             show=show,
         )
         for seed in seed_list
     ]
     summary = None if out is None else Path(out) / SWEEP_FILE
-    if summary is not None and exists(summary) and not overwrite:
+    if summary is not None and exists(summary) and not overwrite and resume is None:
         raise FileError(f"{summary} exists already; name another folder, or pass overwrite=True (--overwrite)")
     name, rank = trainers[0].name, trainers[0].distributed.rank
     runs: list[Run] = []

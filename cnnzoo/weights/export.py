@@ -16,7 +16,7 @@ from torch import nn
 
 from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.files import exists, os_reason
-from cnnzoo.modules import eval_mode, require_weights
+from cnnzoo.modules import eval_mode, require_weights, unwrap
 from cnnzoo.network import CNN
 
 ONNX_SUFFIX, TORCH_SUFFIX = ".onnx", ".pt2"
@@ -45,6 +45,7 @@ def export(model: nn.Module, path: str | PathLike[str], *, overwrite: bool = Fal
         FileError: If the file exists already or cannot be written.
         WeightsError: If the exported network gives other scores.
     """
+    model = unwrap(model) if isinstance(model, nn.Module) else model
     if not isinstance(model, CNN):
         raise InputError(f"export expects a cnnzoo network, not {type(model).__name__}; load one with cnnzoo.load")
     target = Path(path)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cnnzoo.device import resolve_device
 from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.files import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, atomic_write, exists, read_json
+from cnnzoo.modules import unwrap
 from cnnzoo.network import CNN
 from cnnzoo.serialization import TensorInfo, iter_tensors, read_aliases, read_header, save_model, weights_sha256
 from cnnzoo.spec import Spec
@@ -21,11 +23,11 @@ from cnnzoo.weights.model_card import make_card
 from cnnzoo.weights.state_dict import assign_state_dict, require_compatible, tensor_infos
 
 
-def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False, readme: bool = True) -> Path:
+def save(model: nn.Module, path: str | PathLike[str], *, overwrite: bool = False, readme: bool = True) -> Path:
     """Saves a network so that ``load`` needs nothing else.
 
     Args:
-        model: A cnnzoo network.
+        model: A cnnzoo network; of a compiled one or one in DataParallel, the module inside is saved.
         path: A file name that ends in ``.safetensors``, or a folder (config.json, model.safetensors, and the model card
             as README.md).
         overwrite: Whether existing files may be replaced; an existing README.md is kept without it.
@@ -39,6 +41,7 @@ def save(model: CNN, path: str | PathLike[str], *, overwrite: bool = False, read
         FileError: If a file exists already or cannot be written.
         WeightsError: If the network is on the meta device, or its provenance cannot be stored as JSON.
     """
+    model = unwrap(model) if isinstance(model, nn.Module) else model
     if not isinstance(model, CNN):
         raise InputError(f"save expects a cnnzoo network, not {type(model).__name__}; build it with cnnzoo.create")
     target = Path(path)

@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from cnnzoo.errors import HubError, InputError, WeightsError
 from cnnzoo.files import (
     CARD_FILE,
@@ -23,6 +25,7 @@ from cnnzoo.files import (
     strip_local_paths,
     write_json,
 )
+from cnnzoo.modules import unwrap
 from cnnzoo.network import CNN
 from cnnzoo.serialization import read_aliases, read_header
 from cnnzoo.weights.description import stored_checksum
@@ -178,7 +181,7 @@ def _require_intact(folder: Path) -> None:
 
 
 def push(
-    model: CNN | str | PathLike[str],
+    model: nn.Module | str | PathLike[str],
     repo: str,
     *,
     message: str | None = None,
@@ -228,8 +231,10 @@ def push(
         raise InputError(
             f"{repo!r}: pass the part after the @ as tag={repository.revision!r}, or as revision= for a branch"
         )
-    folder = None if isinstance(model, CNN) else Path(model)
-    network = model if isinstance(model, CNN) else read_model(Path(model))
+    folder = Path(model) if isinstance(model, (str, PathLike)) else None
+    network = read_model(folder) if folder is not None else unwrap(model) if isinstance(model, nn.Module) else model
+    if not isinstance(network, CNN):
+        raise InputError(f"push expects a cnnzoo network or its path, not {type(network).__name__}")
     run_files = [folder / name for name in RUN_FILES if exists(folder / name)] if folder and folder.is_dir() else []
     client = _make_client(token, endpoint)
     with tempfile.TemporaryDirectory() as temporary, translate_errors(client, repository, "upload"):

@@ -9,12 +9,12 @@ from torch import nn
 
 from cnnzoo.blocks import Block, Conv
 from cnnzoo.errors import InputError
-from cnnzoo.modules import require_weights
+from cnnzoo.modules import require_weights, unwrap
 from cnnzoo.network import CNN
 from cnnzoo.weights.state_dict import assign_state_dict
 
 
-def ungroup(model: CNN) -> CNN:
+def ungroup(model: nn.Module) -> CNN:
     """Returns a network that computes the same without groups: each grouped convolution becomes a dense one.
 
     The dense weight is block-diagonal: zero between channels of different groups. The class scores are equal up to
@@ -29,6 +29,7 @@ def ungroup(model: CNN) -> CNN:
     Raises:
         InputError: If the model is not a cnnzoo network, or is on the meta device.
     """
+    model = unwrap(model)
     if not isinstance(model, CNN):
         raise InputError(f"ungroup expects a cnnzoo network, not {type(model).__name__}")
     require_weights(model, model.spec.name)

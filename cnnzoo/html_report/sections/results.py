@@ -24,6 +24,7 @@ METRICS: tuple[tuple[str, str, str], ...] = (  # label, key and format
     ("examples/sec, training step", "examples_per_sec", ",.1f"),
     ("examples/sec, wall clock", "wall_examples_per_sec", ",.1f"),
     ("time spent waiting for data", "data_share", ".2%"),
+    ("share of the peak of matrix products (MFU)", "mfu", ".2%"),
     ("device", "device", ""),
     ("precision", "precision", ""),
     ("processes", "processes", ""),

@@ -1,0 +1,299 @@
+"""Any module trains: wrapped, converted, reparametrized, with another head, with parts frozen by hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import run_together
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import cnnzoo
+from cnnzoo.data import ImageData
+from cnnzoo.errors import ChangedModuleError, InputError, WeightsError
+from cnnzoo.initializers import initialize
+from cnnzoo.modules import unwrap
+from cnnzoo.serialization import load_tensors
+
+QUICK = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, momentum=0.5, precision="fp32")
+
+
+def trained(model: nn.Module, data: Any, config: cnnzoo.TrainConfig = QUICK, **more: Any) -> cnnzoo.Run:
+    return cnnzoo.Trainer(model, data, config, show=False, **more).fit()
+
+
+def plain_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+class StopAt:
+    def __init__(self, step: int) -> None:
+        self.at = step
+
+    def on_step(self, trainer: cnnzoo.Trainer) -> None:
+        if trainer.step == self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def state(model: nn.Module) -> torch.Tensor:
+    return torch.cat([value.double().flatten() for value in model.state_dict().values()])
+
+
+# --- wrappers ---
+
+
+def distributed_data_parallel(model: nn.Module) -> nn.Module:
+    return nn.parallel.DistributedDataParallel(model)
+
+
+WRAPPERS: list[Callable[[nn.Module], nn.Module]] = [
+    nn.DataParallel,
+    torch.compile,
+    lambda model: torch.compile(nn.DataParallel(model)),
+    lambda model: nn.DataParallel(torch.compile(model)),
+    torch.optim.swa_utils.AveragedModel,
+]
+WRAPPER_IDS = ["DataParallel", "compiled", "compiled DataParallel", "DataParallel of compiled", "AveragedModel"]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS, ids=WRAPPER_IDS)
+def test_wrapped_networks_are_unwrapped(
+    wrap: Callable[[nn.Module], nn.Module], tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
+) -> None:
+    """W4."""
+    model = cnnzoo.create(tiny_spec, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = wrap(model)
+        run = trained(wrapped, tiny_data, out=tmp_path / "run")
+    inner = unwrap(wrapped)
+    assert type(inner) is cnnzoo.CNN and run.model is inner
+    assert torch.equal(state(cnnzoo.load(tmp_path / "run")), state(inner))
+    torch.compiler.set_stance("force_eager")  # compiling is tested elsewhere
+    try:
+        assert cnnzoo.evaluate(wrapped, tiny_data).top1 == run.metrics["test_acc"]
+        image = tiny_data.test.images[0]
+        assert torch.equal(cnnzoo.predict(wrapped, image).probabilities, cnnzoo.predict(inner, image).probabilities)
+    finally:
+        torch.compiler.set_stance("default")
+    assert torch.equal(state(cnnzoo.load(cnnzoo.save(wrapped, tmp_path / "saved"))), state(inner))
+    assert cnnzoo.count(wrapped).params.total == cnnzoo.count(inner).params.total
+    assert cnnzoo.diff(wrapped, inner).same
+    if wrap is nn.DataParallel:  # a slow call
+        assert cnnzoo.export(wrapped, tmp_path / "net.pt2").exists()
+
+
+def test_what_replaces_a_wrapper_is_said(tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    def message(model: nn.Module, **changes: Any) -> str:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            cnnzoo.Trainer(model, tiny_data, QUICK.replace(**changes), show=False)
+        return " | ".join(str(warning.message) for warning in caught)
+
+    compiled = torch.compile(plain_model())
+    assert message(compiled) == (
+        "the module inside OptimizedModule is trained without OptimizedModule; compile=True in the config compiles it"
+    )
+    assert message(compiled, compile=True) == ""
+    parallel = nn.DataParallel(plain_model())
+    assert message(parallel) == ""
+    monkeypatch.setattr(parallel, "device_ids", [0, 1])
+    assert "DataParallel; torchrun --nproc-per-node N trains on N GPUs" in message(parallel)
+    averaged = torch.optim.swa_utils.AveragedModel(plain_model())
+    assert "AveragedModel; ema=0.999 in the config averages the weights" in message(averaged)
+
+
+def train_in_a_group(folder: Path) -> dict[str, Any]:
+    """Trains a module in DistributedDataParallel, and one that is sharded, in a process group of one."""
+    from torch.distributed.fsdp import fully_shard
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=0, world_size=1)
+    data = cnnzoo.load_data("fashion_mnist_sample")
+    data = ImageData("some", data.train[:40], data.test[:20], data.classes)
+    wrapped = nn.parallel.DistributedDataParallel(cnnzoo.create("lenet", seed=0))
+    run = trained(wrapped, data, out=folder / "run")
+    same = torch.equal(state(cnnzoo.load(folder / "run")), state(run.model))
+    accuracy = cnnzoo.evaluate(wrapped, data).top1
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    try:
+        trained(fully_shard(plain_model(), mesh=mesh), data)  # type: ignore[arg-type]
+    except InputError as error:
+        sharded = str(error)
+    torch.distributed.destroy_process_group()
+    return {"same": same, "accuracy": (accuracy, run.metrics["test_acc"]), "sharded": sharded}
+
+
+def test_modules_of_a_process_group(tmp_path: Path) -> None:
+    (outcome,) = run_together(train_in_a_group, [(tmp_path,)])
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.result["same"] and len(set(outcome.result["accuracy"])) == 1
+    assert (
+        "is sharded over processes (DTensor), and each process of the Trainer has all weights; pass"
+        in (outcome.result["sharded"])
+    )
+
+
+def test_only_networks_of_the_zoo_are_pushed(tiny_data: ImageData) -> None:
+    for model in (nn.Linear(2, 2), torch.compile(nn.Linear(2, 2)), 3):
+        with pytest.raises(InputError, match="push expects a cnnzoo network or its path, not (Linear|int)"):
+            cnnzoo.push(model, "ann/net")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="diff compares networks of cnnzoo, whose blocks are known, not Linear"):
+        cnnzoo.diff(nn.Linear(2, 2), "lenet")
+
+
+# --- modules changed by hand ---
+
+
+def replace_head(model: cnnzoo.CNN) -> None:
+    model.classifier[-1] = nn.Linear(84, 3)
+
+
+def add_weight_norm(model: cnnzoo.CNN) -> None:
+    replace_head(model)
+    for module in (*model.features, *model.classifier):
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            parametrizations.weight_norm(module)
+
+
+def add_spectral_norm(model: cnnzoo.CNN) -> None:
+    replace_head(model)
+    parametrizations.spectral_norm(model.features[0])
+
+
+@pytest.mark.parametrize("change", [replace_head, add_weight_norm, add_spectral_norm])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_changed_by_hand_trains(change: Any, precision: str, tmp_path: Path, tiny_data: ImageData) -> None:
+    """T5: and resumes with ``model=``; what cannot be stored is said once."""
+
+    def changed() -> cnnzoo.CNN:
+        torch.manual_seed(0)
+        model = cnnzoo.create("lenet", activation="relu", seed=0)
+        change(model)
+        return model
+
+    config = QUICK.replace(precision=precision, ema=0.5, epochs=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        whole = trained(changed(), tiny_data, config, out=tmp_path / "whole")
+    (warning,) = [str(one.message) for one in caught]
+    assert " changed by hand, so " in warning and "Trainer.resume needs model=" in warning
+    assert "lenet: classifier.4 was changed" in warning or "lenet: features.0" in warning
+    assert whole.metrics["test_acc"] == cnnzoo.evaluate(whole.model, tiny_data).top1 > 0.5
+    assert cnnzoo.predict(whole.model, tiny_data.test.images[0]).label in tiny_data.classes
+    assert torch.equal(
+        torch.cat([value.double().flatten() for _, value in sorted(whole.model.state_dict().items())]),
+        torch.cat(
+            [v.double().flatten() for _, v in sorted(load_tensors(tmp_path / "whole/model.safetensors").items())]
+        ),
+    )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert trained(changed(), tiny_data, config, out=tmp_path / "cut", callbacks=[StopAt(7)]).interrupted
+    with pytest.raises(InputError, match="cannot be built from its files alone; pass model="):
+        cnnzoo.Trainer.resume(tmp_path / "cut", data=tiny_data, show=False)
+    again = cnnzoo.Trainer.resume(tmp_path / "cut", model=changed(), data=tiny_data, show=False).fit()
+    assert torch.equal(state(again.model), state(whole.model))
+    with pytest.raises(WeightsError, match="there is no description of a network"):
+        cnnzoo.load(tmp_path / "cut")
+    assert cnnzoo.report(tmp_path / "cut").exists()
+    with pytest.raises(ChangedModuleError, match="changed by hand .*remove_parametrizations"):
+        cnnzoo.save(again.model, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_nothing_is_said_where_nothing_is_stored(tiny_data: ImageData, recwarn: pytest.WarningsRecorder) -> None:
+    model = cnnzoo.create("lenet", seed=0)
+    replace_head(model)
+    trained(model, tiny_data)
+    assert not recwarn
+    model.metadata = cnnzoo.Metadata()  # of unknown classes
+    with pytest.raises(InputError, match="has no preprocessing"):
+        cnnzoo.evaluate(model, tiny_data)
+    preprocessing = cnnzoo.Preprocessing((28, 28), tiny_data.mean, tiny_data.std)
+    assert cnnzoo.evaluate(model, tiny_data, preprocessing=preprocessing).n == 30
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
+def test_weights_replaced_by_hand_are_a_change() -> None:
+    model = cnnzoo.create("lenet")
+    assert model.changed_modules() == []
+    model.classifier[-1].weight = nn.Parameter(torch.zeros(5, 84))  # the settings of the layer still say 10
+    nn.utils.weight_norm(model.features[0])  # type: ignore[no-untyped-call]  # renames the weight, and no module
+    assert model.changed_modules() == ["features.0", "classifier.4"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
+def test_initializers_fill_what_a_weight_is_computed_from() -> None:
+    layer = parametrizations.weight_norm(nn.Linear(4, 3))
+    initialize(layer, "constant:0.5")
+    assert torch.allclose(layer.weight, torch.full((3, 4), 0.5))
+    with pytest.raises(InputError, match="cannot fill the weight of a Linear that a hook computes; use torch.nn.utils"):
+        initialize(nn.utils.weight_norm(nn.Linear(4, 3)), "constant:0.5")  # type: ignore[no-untyped-call]
+
+
+def test_a_converted_network_is_saved_with_its_spec(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData, recwarn: pytest.WarningsRecorder
+) -> None:
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(cnnzoo.create(tiny_spec, seed=0))
+    run = trained(model, tiny_data, out=tmp_path / "run")
+    assert not recwarn and any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+    loaded = cnnzoo.load(tmp_path / "run")
+    assert torch.equal(state(loaded), state(run.model))
+    assert cnnzoo.evaluate(loaded, tiny_data).top1 == run.metrics["test_acc"]
+    plain = trained(cnnzoo.create(tiny_spec, seed=0), tiny_data)
+    assert torch.equal(state(plain.model), state(model))  # one process: the same statistics
+
+
+# --- parts frozen by hand ---
+
+
+def small_net(affine: bool = True) -> nn.Module:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=affine), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(OrderedDict(body=body, head=nn.Linear(144, 3)))
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("frozen", "affine", "named"),
+    [("body", True, '["body"]'), ("body.1", True, '["body.1"]'), ("body", False, '["body"]')],
+)
+def test_norms_frozen_by_hand_are_named(frozen: str, affine: bool, named: str, tiny_data: ImageData) -> None:
+    """T10."""
+    model = small_net(affine)
+    freeze(model.get_submodule(frozen))
+    with pytest.warns(UserWarning) as caught:
+        trainer = cnnzoo.Trainer(model, tiny_data, QUICK, show=False)
+    (warning,) = [str(one.message) for one in caught]
+    assert warning.startswith(f"Sequential: the parameters of {frozen} do not require gradients, but the running stat")
+    assert warning.endswith(f"to freeze both, use freeze={named} in the config")
+    trainer.fit()
+    assert model.get_buffer("body.1.running_mean").any()  # they changed
+
+
+def test_norms_frozen_by_the_config_are_not_warned_about(
+    tiny_data: ImageData, recwarn: pytest.WarningsRecorder
+) -> None:
+    model = small_net()
+    freeze(model.get_submodule("body"))
+    trained(model, tiny_data, QUICK.replace(freeze=["body"]))
+    assert not model.get_buffer("body.1.running_mean").any()
+    freeze(model.get_submodule("body.0"))  # without statistics
+    model.get_submodule("body.1").requires_grad_(True)
+    trained(model, tiny_data)
+    assert not recwarn
