@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import random
 import signal
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from processes import run_together
@@ -17,8 +20,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import cnnzoo
-from cnnzoo.data import ImageData
-from cnnzoo.errors import ChangedModuleError, InputError, WeightsError
+from cnnzoo.data import ImageData, Split, StreamData, make_loader
+from cnnzoo.errors import ChangedModuleError, DataError, InputError, WeightsError
 from cnnzoo.initializers import initialize
 from cnnzoo.modules import unwrap
 from cnnzoo.serialization import load_tensors
@@ -297,3 +300,143 @@ def test_norms_frozen_by_the_config_are_not_warned_about(
     model.get_submodule("body.1").requires_grad_(True)
     trained(model, tiny_data)
     assert not recwarn
+
+
+# --- worker processes ---
+
+
+class RandomSamples(torch.utils.data.Dataset):
+    """Samples with noise from all global random states; each call appends its process to a file."""
+
+    def __init__(self, split: Split, log: Path) -> None:
+        self.split, self.log = split, log
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        with self.log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        image, label = self.split[index]
+        noise = int(torch.randint(20, ())) + random.randrange(20) + int(np.random.randint(20))
+        return image // 2 + noise, label
+
+
+def streams(data: ImageData, folder: Path) -> StreamData:
+    folder.mkdir()
+    train, test = (RandomSamples(split, folder / f"{split is data.train}") for split in (data.train, data.test))
+    stream = StreamData("random", train, test, data.classes, sha256="x")
+    train.log.unlink()  # of the images that mean and std were estimated from
+    return stream
+
+
+@pytest.fixture
+def spawn() -> Iterator[None]:
+    """Processes are started as on macOS and Windows."""
+    before = torch.multiprocessing.get_start_method()
+    torch.multiprocessing.set_start_method("spawn", force=True)
+    yield
+    torch.multiprocessing.set_start_method(before, force=True)
+
+
+def processes(folder: Path) -> list[int]:
+    """The number of processes that read training images, and test images."""
+    return [len(set((folder / name).read_text().split())) for name in ("True", "False")]
+
+
+STREAMED = QUICK.replace(epochs=3, flip=True, mixup=0.2)
+
+
+def test_workers_stay_alive_and_change_no_sample(tmp_path: Path, tiny_data: ImageData) -> None:
+    """T11: one set of workers for all epochs, one for all tests; a run is exact with any number, resumed anywhere."""
+    data = streams(tiny_data, tmp_path / "none")
+    before = np.random.get_state()[1].copy(), random.getstate()
+    whole = trained(plain_model(), data, STREAMED.replace(workers=0))
+    after = np.random.get_state()[1], random.getstate()
+    assert (before[0] == after[0]).all() and before[1] == after[1]
+    assert processes(tmp_path / "none") == [1, 1]
+    several = trained(plain_model(), streams(tiny_data, tmp_path / "two"), STREAMED.replace(workers=2))
+    assert processes(tmp_path / "two") == [2, 1]  # the test images are one batch
+    assert torch.equal(state(several.model), state(whole.model))
+    config = STREAMED.replace(workers=2, checkpoint_every=1)
+    trained(plain_model(), streams(tiny_data, tmp_path / "a"), config, out=tmp_path / "cut", callbacks=[StopAt(8)])
+    data = streams(tiny_data, tmp_path / "b")
+    again = cnnzoo.Trainer.resume(tmp_path / "cut", model=plain_model(), data=data, show=False).fit()
+    assert torch.equal(state(again.model), state(whole.model))
+    assert not multiprocessing.active_children()  # none outlives its run
+
+
+def test_spawned_workers(tmp_path: Path, tiny_data: ImageData, spawn: None) -> None:
+    whole = trained(plain_model(), streams(tiny_data, tmp_path / "none"), STREAMED.replace(workers=0))
+    several = trained(plain_model(), streams(tiny_data, tmp_path / "one"), STREAMED.replace(workers=1))
+    assert processes(tmp_path / "one") == [1, 1]
+    assert torch.equal(state(several.model), state(whole.model))
+
+
+def test_what_spawned_workers_cannot_get(tiny_data: ImageData, spawn: None) -> None:
+    class Local(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 8
+
+    batches = make_loader(Local(), 3, torch.device("cpu"), 1).batches(torch.arange(8).split(4), 0)
+    with pytest.raises(
+        DataError, match="cannot be sent to worker processes .*Local.*; define its class and .*workers=0"
+    ):
+        next(batches)
+
+
+class Signals(torch.utils.data.Dataset):
+    """Samples of which one sends a signal to its own process."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 5:
+            os.kill(os.getpid(), self.number)
+        return torch.zeros(1, 2, 2, dtype=torch.uint8), 0
+
+
+def test_ctrl_c_is_left_to_the_main_process() -> None:
+    loader = make_loader(Signals(signal.SIGINT), 1, torch.device("cpu"), 1)
+    assert len(list(loader.batches(torch.arange(8).split(4), 0))) == 2
+    loader.close()
+
+
+def test_a_killed_worker_is_replaced() -> None:
+    loader = make_loader(Signals(signal.SIGKILL), 1, torch.device("cpu"), 1)
+    for _ in range(2):
+        batches = loader.batches(torch.arange(8).split(4), 0)
+        with pytest.raises(DataError, match=r"^a process that reads images ended .*; try fewer workers"):
+            list(batches)
+    assert len(list(loader.batches(torch.arange(4).split(2), 0))) == 2
+    loader.close()
+
+
+def test_iterations_of_one_loader_do_not_disturb_each_other(tiny_data: ImageData) -> None:
+    class Samples(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 90
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return tiny_data.train[index]
+
+    loader = make_loader(Samples(), 3, torch.device("cpu"), 2)
+    order = torch.arange(90)
+
+    def labels(batches: Iterator[Any]) -> list[int]:
+        return torch.cat([y for _, y in batches]).tolist()
+
+    outer = loader.batches(order.split(10), 0)
+    first = [next(outer), next(outer)]
+    assert labels(loader.batches(order.flip(0).split(30), 0)) == tiny_data.train.labels.flip(0).tolist()
+    assert labels(iter([*first, *outer])) == tiny_data.train.labels.tolist()
+    abandoned = loader.batches(order.split(10), 0)
+    next(abandoned)
+    abandoned.close()  # type: ignore[attr-defined]
+    assert labels(loader.batches(order.split(30), 0)) == tiny_data.train.labels.tolist()
+    loader.close()
+    assert not multiprocessing.active_children()

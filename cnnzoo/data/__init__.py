@@ -5,9 +5,10 @@ from cnnzoo.data.augmentation_registry import AUGMENTATIONS, ImageBatch, registe
 from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
-from cnnzoo.data.loaders import balanced_order, derive_seed, epoch_order, has_samples, make_loader, sample_labels
+from cnnzoo.data.loaders import balanced_order, epoch_order, has_samples, make_loader, sample_labels
 from cnnzoo.data.registry import list_data, load_data, register_data
 from cnnzoo.data.resize import resize
+from cnnzoo.data.seeding import derive_seed
 
 __all__ = [
     "AUGMENTATIONS",

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
 from cnnzoo.data.parallel import parallel_map, progress_bar
+from cnnzoo.data.seeding import derive_seed, seeded
 from cnnzoo.data.statistics import CHUNK, compute_color_components, compute_mean_std
 from cnnzoo.errors import DataError, InputError
 
@@ -235,10 +236,11 @@ class StreamData:
     @cached_property
     def _first_images(self) -> torch.Tensor:
         """The first training image, or the first batch, (N, C, H, W)."""
-        if isinstance(self.train, Dataset):
-            return self.train[0][0].unsqueeze(0)  # type: ignore[no-any-return]
-        images: torch.Tensor = next(iter(self.train))[0]
-        return images
+        with seeded(derive_seed("first")):  # a random sample is the same in each process
+            if isinstance(self.train, Dataset):
+                return self.train[0][0].unsqueeze(0)  # type: ignore[no-any-return]
+            images: torch.Tensor = next(iter(self.train))[0]
+            return images
 
     def _statistics_images(self) -> Iterator[torch.Tensor]:
         """Yields evenly spaced training images, or the first batch, (N, C, H, W) each."""
@@ -248,7 +250,10 @@ class StreamData:
         n = len(self.train)  # type: ignore[arg-type]
         indices = range(0, n, max(1, n // _STATISTICS_IMAGES))
         if not isinstance(self.train, ImageFiles):
-            yield from (self.train[i][0].unsqueeze(0) for i in indices)
+            for i in indices:
+                with seeded(derive_seed("statistics", i)):
+                    image = self.train[i][0]
+                yield image.unsqueeze(0)
             return
         with progress_bar("estimating mean and std", len(indices)) as advance, parallel_map() as map_images:
             for first in range(0, len(indices), _CHUNK):  # bounds the images in memory

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import random
+import pickle
+import signal
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 
 from cnnzoo.data.datasets import Split
 from cnnzoo.data.image_files import ImageFiles
+from cnnzoo.data.seeding import derive_seed, seeded
 from cnnzoo.errors import CnnzooError, DataError, InputError
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, C, H, W), labels int64 (N,)
-
-
-def derive_seed(*parts: int | str) -> int:
-    """Returns a seed derived from numbers and strings; different parts give unrelated seeds."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1  # below 2**63
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
@@ -90,6 +85,9 @@ class Loader(Protocol):
             DataError: If samples or batches have the wrong type or shape, or a label is out of range.
         """
 
+    def close(self) -> None:
+        """Ends worker processes, if there are any."""
+
 
 class TensorLoader:
     """A loader of samples in memory, which it keeps on the device."""
@@ -103,38 +101,98 @@ class TensorLoader:
             device_indices = batch_indices.to(self._labels.device, non_blocking=True)
             yield self._images[device_indices], self._labels[device_indices]
 
+    def close(self) -> None:
+        """See ``Loader``."""
+
 
 class DatasetLoader:
     """A loader of the samples of a Dataset, which worker processes prefetch.
 
-    The global random states of torch and Python are seeded with (seed, index) for each sample, so that a random
+    The global random states of torch, Python and NumPy are seeded with (seed, index) for each sample, so that a random
     sample depends neither on the number of workers nor on where a run was resumed.
+
+    Workers are started by the first call of ``batches`` and stay alive until ``close``; they keep the copy of the
+    Dataset that they were started with.
     """
 
     def __init__(self, dataset: Any, num_classes: int, device: torch.device, workers: int) -> None:
         self._dataset = _SeededDataset(dataset)
         self._num_classes, self._device, self._workers = num_classes, device, workers
+        self._plan = _BatchPlan()
+        self._loader: Any = None  # a DataLoader
+        self._is_busy = False  # whether an iteration of it has not ended
 
     def batches(self, indices: Iterable[torch.Tensor], seed: int) -> Iterator[Batch]:
         """See ``Loader``."""
-        from torch.utils.data import DataLoader
-
         batches = iter(indices)
-        first = list(itertools.islice(batches, self._workers))
-        loader: DataLoader[Batch | CnnzooError] = DataLoader(
-            self._dataset,
-            batch_sampler=([(i, seed) for i in batch.tolist()] for batch in itertools.chain(first, batches)),
-            num_workers=len(first),  # no more than there are batches
-            pin_memory=self._device.type == "cuda",
-            collate_fn=_identity,
-            generator=torch.Generator(),  # the default would advance the caller's random state
-        )
-        with _explain_dead_workers():
-            for batch in loader:
+        first = list(itertools.islice(batches, self._workers))  # no more workers than there are batches
+        if self._loader is None or self._is_busy or self._loader.num_workers < len(first):
+            self._plan = _BatchPlan()  # an iteration that has not ended keeps its own
+            self._loader = self._make_data_loader(len(first))
+        loader, self._is_busy = self._loader, True
+        self._plan.keys = ([(i, seed) for i in batch.tolist()] for batch in itertools.chain(first, batches))
+        try:
+            for batch in _start_workers(loader):
                 if isinstance(batch, CnnzooError):
                     raise batch
                 images, labels = batch
                 yield _check_and_move(images, labels, self._num_classes, self._device)
+        except Exception as error:
+            self.close()
+            if not (isinstance(error, RuntimeError) and "DataLoader worker" in str(error)):
+                raise
+            reason = " ".join(str(error).split())
+            raise DataError(f"a process that reads images ended ({reason}), {_hint_at_dead_worker()}") from None
+        finally:
+            if loader is self._loader:
+                self._is_busy = False
+
+    def close(self) -> None:
+        """Ends the worker processes; the next call of ``batches`` starts others."""
+        self._loader, self._is_busy = None, False
+
+    def _make_data_loader(self, workers: int) -> Any:
+        from torch.utils.data import DataLoader
+
+        loader: DataLoader[Batch | CnnzooError] = DataLoader(
+            self._dataset,
+            batch_sampler=self._plan,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_ignore_interrupts,
+            pin_memory=self._device.type == "cuda",
+            collate_fn=_identity,
+            generator=torch.Generator(),  # the default would advance the caller's random state
+        )
+        return loader
+
+
+class _BatchPlan:
+    """The batch sampler of a DataLoader: each iteration yields the keys that were set for it."""
+
+    def __init__(self) -> None:
+        self.keys: Iterable[list[tuple[int, int]]] = ()
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.keys)
+
+
+def _start_workers(loader: Any) -> Iterator[Any]:
+    """Returns the iterator over the batches of a DataLoader, which starts its workers unless they are alive."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Got pickle error")  # the error below says it
+            return iter(loader)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"the data set cannot be sent to worker processes ({error}); define its class and functions at the top "
+            "level of a module, or read it with workers=0"
+        ) from error
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Leaves Ctrl-C, which a terminal sends to every process, to the main process: it finishes its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class BatchLoader:
@@ -156,6 +214,9 @@ class BatchLoader:
             images, labels = _unpack(batch)
             yield _check_and_move(images, torch.as_tensor(labels, dtype=torch.int64), self._num_classes, self._device)
 
+    def close(self) -> None:
+        """See ``Loader``."""
+
 
 class _SeededDataset(torch.utils.data.Dataset[Batch]):
     """A Dataset that seeds the global random states before each sample; its keys are (index, seed of all samples)."""
@@ -174,7 +235,7 @@ class _SeededDataset(torch.utils.data.Dataset[Batch]):
         try:
             if isinstance(self._dataset, ImageFiles):  # not random
                 return self._dataset[index]
-            with _seeded(derive_seed("sample", seed, index)):
+            with seeded(derive_seed("sample", seed, index)):
                 return self._dataset[index]
         except CnnzooError:
             raise
@@ -186,37 +247,11 @@ class _SeededDataset(torch.utils.data.Dataset[Batch]):
             ) from error
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seeds the random states of torch and Python, and restores them, except in a worker process."""
-    if torch.utils.data.get_worker_info() is not None:
-        random.seed(seed)
-        torch.default_generator.manual_seed(seed)
-        yield
-        return
-    python_state = random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-
-
-@contextmanager
-def _explain_dead_workers() -> Iterator[None]:
-    """Turns DataLoader's error about a worker process that was killed into a DataError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"a process that reads images ended ({reason}), as when memory runs out; try fewer workers, such as "
-            "workers=0, or a smaller batch_size"
-        ) from None
+def _hint_at_dead_worker() -> str:
+    hint = "as when memory runs out; try fewer workers, such as workers=0, or a smaller batch_size"
+    if torch.multiprocessing.get_start_method() == "fork":
+        return hint
+    return f"{hint}; in a script, call it under if __name__ == '__main__':, since each worker imports the script"
 
 
 def has_samples(split: Any) -> bool:
@@ -238,6 +273,31 @@ def make_loader(split: Any, num_classes: int, device: torch.device, workers: int
     if isinstance(split, torch.utils.data.Dataset):
         return DatasetLoader(split, num_classes, device, workers)
     return BatchLoader(split, num_classes, device)
+
+
+class LoaderCache:
+    """The loaders of several evaluations, whose worker processes stay alive from one to the next.
+
+    Loaders of images in memory are not kept, since they hold a copy on the device.
+    """
+
+    def __init__(self) -> None:
+        self._loaders: dict[Any, tuple[Any, Loader]] = {}
+
+    def get(self, split: Any, options: object, make: Callable[[], Loader]) -> Loader:
+        """Returns the loader of a split and hashable options; ``make`` is called unless it was before."""
+        if isinstance(split, Split):
+            return make()
+        key = id(split), options
+        if key not in self._loaders:
+            self._loaders[key] = split, make()  # the reference keeps the id from being used again
+        return self._loaders[key][1]
+
+    def close(self) -> None:
+        """Ends the worker processes of all loaders."""
+        for _, loader in self._loaders.values():
+            loader.close()
+        self._loaders.clear()
 
 
 def _check_and_move(images: torch.Tensor, labels: torch.Tensor, num_classes: int, device: torch.device) -> Batch:

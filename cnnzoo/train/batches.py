@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Iterator
-from itertools import pairwise
+from itertools import pairwise, tee
 from typing import NamedTuple
 
 import torch
@@ -160,10 +160,15 @@ class TrainBatches:
     def steps(self, first: int) -> Generator[list[PreparedBatch], None, None]:
         """Yields the micro-batches of each step, from step ``first`` (counted from 0) to the end of its epoch."""
         epoch, start = divmod(first, self._steps_per_epoch)
-        indices = (micro_batch.indices for micro_batches in self._plan(epoch, start) for micro_batch in micro_batches)
+        plan, ahead = tee(self._plan(epoch, start))  # workers are ahead
+        indices = (micro_batch.indices for micro_batches in ahead for micro_batch in micro_batches)
         batches = self._loader.batches(indices, derive_seed("data", self._config.seed, epoch))
-        for step, micro_batches in enumerate(self._plan(epoch, start), first):
+        for step, micro_batches in enumerate(plan, first):
             yield [self._prepare(micro_batch, next(batches), step) for micro_batch in micro_batches]
+
+    def close(self) -> None:
+        """Ends the worker processes; ``steps`` starts them again."""
+        self._loader.close()
 
     def _plan(self, epoch: int, start: int) -> Iterator[list[MicroBatch]]:
         """Yields the micro-batches of each step of an epoch, from its ``start``-th step on."""

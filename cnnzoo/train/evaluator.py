@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from cnnzoo.data import Data
+from cnnzoo.data.loaders import LoaderCache
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
@@ -48,7 +49,12 @@ class Evaluator:
         self.evaluations: dict[str, Evaluation] = {}
         self._model, self._setup, self._config = model, setup, config
         self._precision, self._distributed, self._on_eval = precision, distributed, on_eval
+        self._loaders = LoaderCache()
         self._metrics = {name: METRICS[name] for name in config.recorded_metrics} | dict(metrics)
+
+    def close(self) -> None:
+        """Ends the worker processes; the next evaluation starts others."""
+        self._loaders.close()
 
     def validate(self) -> dict[str, Any]:
         """Returns the results on the validation images, or on the test images if there are none, by name."""
@@ -81,6 +87,7 @@ class Evaluator:
             precision=precision,
             workers=self._config.workers,
             distributed=self._distributed,
+            loaders=self._loaders,
         )
         self.evaluations[name] = evaluation
         self._on_eval(evaluation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from cnnzoo.data import ImageFiles, Split, has_samples, make_loader
+from cnnzoo.data.loaders import LoaderCache
 from cnnzoo.errors import InputError, unknown
 from cnnzoo.modules import eval_mode, for_inference, unwrap
 from cnnzoo.preprocessing import VIEWS, Preprocessing
@@ -63,6 +65,7 @@ def evaluate(
     precision: str = "fp32",
     workers: int = 0,
     distributed: DistributedContext | None = None,
+    loaders: LoaderCache | None = None,
 ) -> Evaluation:
     """Returns accuracy, loss and confusion matrix of a network in eval mode; its own mode is restored.
 
@@ -83,6 +86,7 @@ def evaluate(
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
         workers: Worker processes that read data on demand.
         distributed: The processes that share the images; each image is counted once.
+        loaders: Keeps worker processes for the next evaluation of the same data; by default they end with this one.
 
     Raises:
         UnknownNameError: If ``views`` or ``precision`` is not known.
@@ -96,7 +100,7 @@ def evaluate(
         raise InputError(f"views={views!r} needs images of uint8; images of floats are used unchanged")
     label_names = tuple(classes if label_names is None else label_names)
     n_views, n_classes = VIEWS[views], len(label_names)
-    split, make_input = _input_of(split, preprocessing, views)
+    data, (split, make_input) = split, _input_of(split, preprocessing, views)
     # ready-made batches cannot be sharded: each process evaluates all of them
     distributed = distributed if distributed is not None and has_samples(split) else DistributedContext()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -104,10 +108,12 @@ def evaluate(
     loss = torch.zeros((), device=device)
     top5 = torch.zeros((), dtype=torch.int64, device=device)
     confusion = torch.zeros(n_classes**2, dtype=torch.int64, device=device)
-    loader = make_loader(split, len(classes), device, workers)
+    make = partial(make_loader, split, len(classes), device, workers)
     indices = _batch_indices(split, max(batch_size // n_views, 1), distributed)
     label_map = None if label_map is None else label_map.to(device)
-    with eval_mode(model), torch.inference_mode():
+    cache = closing(LoaderCache()) if loaders is None else nullcontext(loaders)
+    with cache as kept, eval_mode(model), torch.inference_mode():
+        loader = kept.get(data, (preprocessing, views), make)
         for images, labels in loader.batches(indices, 0):
             y = labels if label_map is None else label_map[labels]
             logits = compute_logits(model, make_input(images), precision, n_classes)

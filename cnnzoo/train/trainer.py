@@ -277,6 +277,8 @@ class Trainer:
                     self._save_checkpoint()
             raise
         finally:
+            self._batches.close()
+            self._evaluator.close()
             run_callbacks(self.callbacks, "on_end", self, run)
         return run
 
