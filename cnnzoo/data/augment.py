@@ -17,8 +17,8 @@ import torch
 
 from cnnzoo.data.augmentation_registry import BoundAugmentation, ImageBatch, parse_augmentation
 from cnnzoo.data.crop import gather_windows
-from cnnzoo.data.loaders import derive_seed
 from cnnzoo.data.mixing import mixup, sample_beta
+from cnnzoo.data.seeding import derive_seed
 from cnnzoo.errors import InputError
 
 # Zhong et al. 2017, "Random Erasing Data Augmentation"
