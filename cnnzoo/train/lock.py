@@ -12,6 +12,7 @@ from cnnzoo.errors import FileError
 from cnnzoo.files import os_reason
 
 LOCK_FILE = ".lock"
+_HELD: set[IO[str]] = set()  # the files that this process has locked
 _BUSY = (BlockingIOError, PermissionError)
 
 
@@ -38,6 +39,7 @@ class FolderLock:
             self._folder.mkdir(parents=True, exist_ok=True)
             while self._file is None:
                 self._file = _lock(path, self._folder)
+            _HELD.add(self._file)
             self._file.truncate(0)
             self._file.write(f"process {os.getpid()} on {socket.gethostname()} ({self._command})")
             self._file.flush()
@@ -52,6 +54,7 @@ class FolderLock:
             if os.name == "posix":  # elsewhere an open file cannot be removed
                 (self._folder / LOCK_FILE).unlink(missing_ok=True)
             self._file.close()
+            _HELD.discard(self._file)
             self._file = None
 
 
@@ -73,6 +76,17 @@ def _lock(path: Path, folder: Path) -> IO[str] | None:
         return file
     file.close()
     return None
+
+
+def _close_held() -> None:
+    """Closes the files in a forked process, such as one that reads images: it must not hold the lock if it survives."""
+    for file in _HELD:
+        file.close()
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_held)
 
 
 def _lock_file(file: IO[Any]) -> None:

@@ -53,6 +53,11 @@ class RunRecorder:
         """Keeps other processes from writing into the folder; see ``RunDir.locked``."""
         return nullcontext() if self._writable is None else self._writable.locked()
 
+    def tidy(self) -> None:
+        """Removes what a finished run was killed before removing; see ``RunDir.tidy``."""
+        if self._writable is not None:
+            self._writable.tidy()
+
     def start(self, step: int, history: History, *, resumed: bool) -> None:
         """Writes train.json and the history; for a resumed run, adds a session to train.json.
 
@@ -125,10 +130,11 @@ class RunRecorder:
         set_metadata(self._model, Metadata(setup.label_names, setup.preprocessing, origin))
 
     def finish(self, run: Run, evaluations: Mapping[str, Evaluation]) -> None:
-        """Writes the weights; of a run that reached its end, also the metrics, and draws the learning curves."""
+        """Writes the weights and draws the learning curves; of a run that reached its end, also writes the metrics."""
         if (run_dir := self._writable) is None:
             return
-        values = {name: evaluation.to_dict() for name, evaluation in evaluations.items()}
-        metrics = None if run.interrupted else {**run.metrics, "evaluations": values}
-        run_dir.finish(self._model.state_dict(), describe(self._model), metrics)
+        checksum = run_dir.save_weights(self._model.state_dict(), describe(self._model))
         run_dir.draw_curves(run)
+        if not run.interrupted:
+            values = {name: evaluation.to_dict() for name, evaluation in evaluations.items()}
+            run_dir.finish({**run.metrics, "evaluations": values, "weights_sha256": checksum})

@@ -31,6 +31,7 @@ from cnnzoo.files import (
     os_reason,
     read_json,
     remove_file,
+    remove_partial_files,
     write_json,
 )
 from cnnzoo.metadata import get_metadata, set_metadata
@@ -116,6 +117,8 @@ class RunDir:
         with FolderLock(self.path, _command()):
             if self._read_train_file() != self._train_file:
                 raise FileError(f"another process has trained in {self.path} meanwhile; run the command again")
+            for name in RUN_DIR_FILES:
+                remove_partial_files(self.path / name)
             yield
 
     def require_free(self, overwrite: bool) -> None:
@@ -144,8 +147,10 @@ class RunDir:
             description: What ``cnnzoo.modules.describe`` returns of the model.
             initial_provenance: Where the initial weights come from, None if they are random.
         """
-        for name in RUN_DIR_FILES:
-            remove_file(self.path / name)
+        # a killed process leaves a run that starts anew: train.json is replaced, the checkpoint removed first
+        for name in (CHECKPOINT_FILE, *RUN_DIR_FILES):
+            if name != TRAIN_FILE:
+                remove_file(self.path / name)
         data = {**data, "options": _plain_or_none(data.get("options", {}))}
         self.info = {"config": config.to_dict(), "data": data, "sessions": [_session(0)]}
         if initial_provenance is not None:
@@ -203,22 +208,34 @@ class RunDir:
         _, description = read_header(file)
         return dict(iter_tensors(file, read_aliases(file, description)))
 
-    def finish(
-        self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any], metrics: Mapping[str, Any] | None
-    ) -> None:
-        """Writes the weights; at the end of the run also its metrics, and removes the checkpoint.
+    def save_weights(self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
+        """Writes the weights, and returns their checksum.
 
         Args:
             state: The weights.
             description: What ``cnnzoo.modules.describe`` returns of the model.
-            metrics: The final metrics; None if the run was interrupted.
         """
-        checksum = save_model(self.path, state, description)
-        if metrics is not None:
-            write_json(self.path / METRICS_FILE, {**metrics, "weights_sha256": checksum})
-            if not self.info["config"].get("keep_checkpoint"):
-                remove_file(self.path / CHECKPOINT_FILE)
-                remove_file(self.path / BEST_FILE)  # equal to the weights
+        return save_model(self.path, state, description)
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Writes the final metrics, which mark the run as finished, and removes its checkpoint."""
+        write_json(self.path / METRICS_FILE, metrics)
+        self._remove_checkpoint()
+
+    def tidy(self) -> None:
+        """Removes the checkpoint of a finished run that was killed before it did so itself.
+
+        Raises:
+            FileError: If another process writes into the folder.
+        """
+        if not self.info["config"].get("keep_checkpoint") and self.has_checkpoint():
+            with self.locked():
+                self._remove_checkpoint()
+
+    def _remove_checkpoint(self) -> None:
+        if not self.info["config"].get("keep_checkpoint"):
+            remove_file(self.path / BEST_FILE)  # equal to the weights
+            remove_file(self.path / CHECKPOINT_FILE)
 
     def draw_curves(self, run: Run) -> None:
         """Draws the learning curves; if that fails, a warning says why."""
@@ -299,6 +316,8 @@ class RunDir:
                 f"{data_name} is not the data of the run in {self.path}: its checksum differs. Name another folder, or "
                 "pass overwrite=True (--overwrite)"
             )
+        if not exists(self.path / CONFIG_FILE):  # killed between train.json and config.json
+            return
         own = read_json(self.path / CONFIG_FILE)
         if _network(own) != _network(description):
             raise InputError(
@@ -311,13 +330,14 @@ class RunDir:
 
         Raises:
             FileError: If the file is not a checkpoint.
-            InputError: If its config is not that of train.json.
+            InputError: If its config is not that of train.json, which may have more epochs.
         """
         file = self.path / CHECKPOINT_FILE
         _, values = read_header(file)
         if not {"step", "history", "seconds", "config"} <= set(values):
             raise FileError(f"{file} is not the checkpoint of a run")
-        self._require_same_config(TrainConfig.from_dict(values["config"]), self.read_config(), "its train.json")
+        config, own = TrainConfig.from_dict(values["config"]), self.read_config()
+        self._require_same_config(config.replace(epochs=max(config.epochs, own.epochs)), own, "its train.json")
         return values
 
     def load_checkpoint(self) -> dict[str, torch.Tensor]:

@@ -240,6 +240,7 @@ class Trainer:
         """
         if self.is_finished:
             assert self.run_dir is not None
+            self._recorder.tidy()
             return self.run_dir.load_run(self.model, self.build_model)
         self.distributed.join(self.device)
         with (
@@ -272,7 +273,9 @@ class Trainer:
             run = self._finish(interrupted=self.step < self.total_steps and not self._should_stop)
         except Exception as error:
             # with several processes, the others wait elsewhere
-            if self._is_complete and self.distributed.size == 1 and not isinstance(error, TrainingError):
+            is_savable = self._is_complete and self.distributed.size == 1 and not isinstance(error, TrainingError)
+            # if the epoch is in the history, the checkpoint before its evaluation is kept, so that this is repeated
+            if is_savable and (not self.history or self.history[-1]["step"] < self.step):
                 with suppress(CnnzooError):  # the error itself is raised
                     self._save_checkpoint()
             raise
@@ -511,6 +514,7 @@ class Trainer:
         metrics: dict[str, Any] = {"epochs": len(self.history), "device": device_name(self.device)}
         metrics |= {"precision": self.precision, "processes": self.distributed.size}
         metrics |= summarize_history(self.history)
+        self._is_complete = False  # the model gets other weights, which no checkpoint must have
         if self._state.ema is not None:
             self._state.ema.apply()
         if not interrupted and self._best is not None:
