@@ -52,8 +52,9 @@ def table() -> str:
         [
             *lines,
             "",
-            "Two undisturbed runs give the same bytes with each library. The test accuracies of the undisturbed and the "
-            f"resumed run differ by at most {gap:.3f}. Measured on {record['date']} on {machine['cores']} cores of {machine['cpu']}, with "
+            "Two undisturbed runs give the same bytes with each library. The test accuracies of the undisturbed and of "
+            f"the resumed run differ by at most {gap:.3f}. Measured on {record['date']} on {machine['cores']} cores of "
+            f"{machine['cpu']}, with "
             + ", ".join(f"{package} {number}" for package, number in versions.items())
             + f" and Python {machine['python']}.",
         ]
