@@ -30,13 +30,14 @@ if TYPE_CHECKING:
         export,
         list_models,
         predict,
+        recipe,
         report,
         seed_sweep,
         summary,
         transforms,
     )
     from cnnzoo.backbone import backbone, features
-    from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_data
+    from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_augmentation, register_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
     from cnnzoo.measure import Comparison, CountReport
@@ -47,7 +48,16 @@ if TYPE_CHECKING:
     from cnnzoo.registry import get_spec, register
     from cnnzoo.spec import Spec
     from cnnzoo.timeline import timeline
-    from cnnzoo.train import Run, TrainConfig, list_recipes, lr_find, recipe
+    from cnnzoo.train import (
+        Run,
+        TrainConfig,
+        list_recipes,
+        lr_find,
+        register_loss,
+        register_metric,
+        register_optimizer,
+        register_schedule,
+    )
     from cnnzoo.verify import verify
     from cnnzoo.weights import load, pull, push, save
 
@@ -65,13 +75,14 @@ _EXPORTS = {
         "export",
         "list_models",
         "predict",
+        "recipe",
         "report",
         "seed_sweep",
         "summary",
         "transforms",
     ),
     "cnnzoo.backbone": ("backbone", "features"),
-    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_data"),
+    "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_augmentation", "register_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
     "cnnzoo.measure": ("Comparison", "CountReport"),
@@ -82,7 +93,16 @@ _EXPORTS = {
     "cnnzoo.registry": ("get_spec", "register"),
     "cnnzoo.spec": ("Spec",),
     "cnnzoo.timeline": ("timeline",),
-    "cnnzoo.train": ("Run", "TrainConfig", "list_recipes", "lr_find", "recipe"),
+    "cnnzoo.train": (
+        "Run",
+        "TrainConfig",
+        "list_recipes",
+        "lr_find",
+        "register_loss",
+        "register_metric",
+        "register_optimizer",
+        "register_schedule",
+    ),
     "cnnzoo.verify": ("verify",),
     "cnnzoo.weights": ("load", "pull", "push", "save"),
 }
@@ -134,7 +154,12 @@ __all__ = [
     "push",
     "recipe",
     "register",
+    "register_augmentation",
     "register_data",
+    "register_loss",
+    "register_metric",
+    "register_optimizer",
+    "register_schedule",
     "remove",
     "report",
     "save",

@@ -2,121 +2,46 @@
 
 from __future__ import annotations
 
-import errno
-import functools
 import json
 import os
 import shlex
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnzoo.errors import CnnzooError, DataError
+from cnnzoo.cli_options import (
+    PRETRAINED_HELP,
+    SAMPLE,
+    Commands,
+    add_data_options,
+    html_option,
+    hub_option,
+    json_option,
+    knobs_option,
+    overwrite_option,
+    settings_option,
+)
+from cnnzoo.errors import DataError
+from cnnzoo.files import CURVES_FILE, HISTORY_FILE, METRICS_FILE, TRAIN_FILE, WEIGHTS_FILE
+from cnnzoo.knobs import folder_name, format_name
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
     from cnnzoo.train import Run, SeedSweep
 
-SAMPLE = "fashion_mnist_sample"
+_TRAIN_EXAMPLES = """\b
+Examples:
+  cnnzoo train lenet --data folder:photos --image-size 28
+  cnnzoo train runs/lenet --data folder:photos --freeze "conv*"
+  cnnzoo train resnet18 --pretrained torchvision --data folder:photos \\
+    --image-size 224 --set 'lr_multipliers={"features.*": 0.1}'
+"""  # \b keeps the lines
+_RUN_FILES = (WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE, CURVES_FILE, TRAIN_FILE)
 
 
-class _Commands(click.Group):
-    """A command group that prints errors and warnings on one line.
-
-    Exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C.
-    """
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
-                return super().invoke(ctx)
-        except CnnzooError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader closed the pipe
-                raise
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(130)
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"warning: {message}", err=True)
-
-
-class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on
-    """An argument NAME=VALUE; the value is JSON if it parses as JSON, else a string."""
-
-    name = "NAME=VALUE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        key, equals, text = str(value).partition("=")
-        if not (key and equals):
-            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
-        try:
-            return key, json.loads(text)
-        except ValueError:
-            return key, None if text.lower() == "none" else text
-
-
-_knobs = click.option(
-    "--knob",
-    "-k",
-    "knobs",
-    type=_Setting(),
-    multiple=True,
-    help="A knob of the network, such as in_channels=3 (repeatable).",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_html = click.option("--html", metavar="FILE", help="Also write an HTML page with tables and figures.")
-_settings = click.option(
-    "--set",
-    "settings",
-    type=_Setting(),
-    multiple=True,
-    help="A field of the recipe, such as lr=0.05 (repeatable); `cnnzoo recipes quick` lists them.",
-)
-_overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing run.")
-
-
-def _data_options(default: str | None = SAMPLE, more_help: str = "") -> Callable[[Any], Any]:
-    """Adds --data, and the options of ``load_data``: those that are given are passed on as ``data_options``."""
-    options = (
-        click.option("--image-size", type=int, help="Shorter side in px that images are resized to, and cropped."),
-        click.option("--image-column", metavar="NAME", help="The column of images of csv: and hf:; default: file."),
-        click.option("--label-column", metavar="NAME", help="The column of labels of csv: and hf:; default: label."),
-        click.option("--skip-bad", is_flag=True, default=None, help="Leave out images that cannot be read."),
-    )
-    names = ("image_size", "image_column", "label_column", "skip_bad")
-
-    def add(command: Any) -> Any:
-        @functools.wraps(command)
-        def with_options(**arguments: Any) -> Any:
-            given = {name: value for name in names if (value := arguments.pop(name)) is not None}
-            return command(**arguments, data_options=given)
-
-        for option in reversed(options):
-            with_options = option(with_options)
-        help = f"Name of a data set, folder:PATH, csv:PATH or hf:NAME{more_help}."
-        return click.option("--data", default=default, show_default=default is not None, help=help)(with_options)
-
-    return add
-
-
-def _hub(command: Any) -> Any:
-    """Adds the option --endpoint; a token is not an option, since other users can read command lines."""
-    return click.option("--endpoint", metavar="URL", help="Address of the Hub; default: HF_ENDPOINT.")(command)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cnnzoo")
 def main() -> None:
     """The classic convolutional networks: count, compare, train and share them."""
@@ -125,7 +50,7 @@ def main() -> None:
 @main.command("list")
 @click.argument("pattern", default="*")
 @click.option("--pretrained", is_flag=True, help="List only models whose weights ship with cnnzoo.")
-@_json
+@json_option
 def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
     """List the models whose names match PATTERN."""
     from cnnzoo.api import list_models
@@ -136,9 +61,9 @@ def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@_knobs
-@_html
-@_json
+@knobs_option
+@html_option
+@json_option
 def summary(name: str, knobs: tuple[tuple[str, Any], ...], html: str | None, as_json: bool) -> None:
     """Count the model NAME, layer by layer."""
     from cnnzoo.api import count, resolve, write_page
@@ -156,7 +81,7 @@ def summary(name: str, knobs: tuple[tuple[str, Any], ...], html: str | None, as_
 @click.option("--device", default="cpu", show_default=True, help="'cpu', 'cuda', 'auto'.")
 @click.option("--precision", default="fp32", show_default=True, help="'fp32' or 'bf16'.")
 @click.option("--seconds", default=2.0, show_default=True, help="Approximate seconds per measurement.")
-@_json
+@json_option
 def bench(
     names: tuple[str, ...],
     batch_size: int,
@@ -176,8 +101,8 @@ def bench(
 @main.command()
 @click.argument("a")
 @click.argument("b")
-@_knobs
-@_json
+@knobs_option
+@json_option
 def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> None:
     """Show block by block how the model B differs from A, and the effect on parameters and MACs."""
     from cnnzoo import api
@@ -188,7 +113,7 @@ def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> N
 
 @main.command()
 @click.argument("name")
-@_knobs
+@knobs_option
 @click.option("-o", "--out", required=True, help="The file: alexnet.svg, .png or .pdf.")
 def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
     """Draw the architecture of the model NAME."""
@@ -201,13 +126,13 @@ def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--baseline", default=-1, show_default=True, help="Index of the model that the ratios are relative to.")
 @click.option("--train", is_flag=True, help="Also train them, and compare the results.")
-@_data_options()
+@add_data_options()
 @click.option("--recipe", default="quick", show_default=True, help="Name of a recipe, or a JSON file.")
-@_settings
+@settings_option
 @click.option("--out", default="runs/compare", show_default=True, help="Folder for the runs and the picture.")
-@_overwrite
-@_html
-@_json
+@overwrite_option
+@html_option
+@json_option
 def compare(
     names: tuple[str, ...],
     baseline: int,
@@ -244,10 +169,12 @@ def compare(
             settings=dict(settings),
             out=out,
             overwrite=overwrite,
+            resume="auto",
         )
         if not as_json:
             click.echo(f"\n{comparison.results_table().text()}")
-            click.echo(f"\nweights, curves and history: {out}/; the picture: {Path(out) / 'compare.png'}")
+            click.echo(f"{out}/: a run per network, compare.json, compare.png")
+            click.echo(f"  cnnzoo report {shlex.quote(out)}  # a page about them")
     if html:
         api.write_page(comparison, html)
     if as_json:
@@ -260,7 +187,7 @@ def compare(
 @main.command()
 @click.argument("pattern", default="*")
 @click.option("-o", "--out", help="Also draw a picture: timeline.svg, .png or .pdf.")
-@_json
+@json_option
 def timeline(pattern: str, out: str | None, as_json: bool) -> None:
     """Show the models whose names match PATTERN by year: cost and published accuracy."""
     from cnnzoo.timeline import timeline as timeline_
@@ -273,7 +200,7 @@ def timeline(pattern: str, out: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@_json
+@json_option
 def verify(name: str | None, as_json: bool) -> None:
     """Recompute the published figures of the model NAME, or of all."""
     from cnnzoo.verify import verify as verify_
@@ -284,24 +211,28 @@ def verify(name: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-@main.command()
+@main.command(epilog=_TRAIN_EXAMPLES)
 @click.argument("name", required=False)
-@_knobs
-@_data_options(None, f"; default: {SAMPLE}, or that of the resumed run")
-@click.option("--recipe", help="Name of a recipe, or a JSON file; default: quick.")
-@_settings
-@click.option("--out", help="The run folder; default: runs/NAME.")
+@knobs_option
+@add_data_options(None, f"; default: {SAMPLE}, or that of the resumed run")
+@click.option("--pretrained", is_flag=False, flag_value="shipped", metavar="[TAG]", help=PRETRAINED_HELP)
+@click.option("--freeze", multiple=True, metavar="PATTERN", help="Freeze blocks or parameters: 'conv*' (repeatable).")
+@click.option("--recipe", help="Name of a recipe, or a JSON file; default: quick, for the kind of the network.")
+@settings_option
+@click.option("--out", help="The run folder; default: runs/NAME; runs/NAME-finetuned for trained weights.")
 @click.option("--resume", metavar="RUN", help="Continue the run in this folder.")
 @click.option("--seeds", type=click.IntRange(1), help="Number of seeds; prints mean and 95 % confidence interval.")
 @click.option("--find-lr", is_flag=True, help="Only search for a learning rate.")
 @click.option("--record", metavar="FILE", help="Write a record of the runs: FILE.json, FILE.png.")
-@_overwrite
-@_json
+@overwrite_option
+@json_option
 def train(
     name: str | None,
     knobs: tuple[tuple[str, Any], ...],
     data: str | None,
     data_options: dict[str, Any],
+    pretrained: str | None,
+    freeze: tuple[str, ...],
     recipe: str | None,
     settings: tuple[tuple[str, Any], ...],
     out: str | None,
@@ -312,22 +243,27 @@ def train(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Train the model NAME, or resume a run.
+    """Train the model NAME, fine-tune a saved network, or resume a run.
+
+    NAME is a registered name, also with knobs, 'lenet(activation=relu)', and its weights are new. Or it is a saved
+    network (a run folder, a file, hf://user/repo): training continues from its weights, with a new last layer if the
+    data has other classes.
+
+    The same command again continues a run that was interrupted, and does nothing for one that is finished.
 
     Several processes: torchrun --nproc-per-node 2 -m cnnzoo train NAME ...
     """
     from cnnzoo import api
     from cnnzoo.data import load_data
-    from cnnzoo.train import lr_find
-    from cnnzoo.train import recipe as recipe_
+    from cnnzoo.train import RecipeRecord, choose_recipe, describe_setup, lr_find
 
     if (name is None) == (resume is None):
         raise click.UsageError("give either the NAME of a model, or --resume RUN")
     if resume is not None:
-        if recipe or settings or knobs or out or seeds or find_lr:
+        if recipe or settings or knobs or out or seeds or find_lr or pretrained or freeze:
             raise click.UsageError(
-                "--resume continues a run with its own settings: leave out --recipe, --set, --knob, --out, --seeds and "
-                "--find-lr"
+                "--resume continues a run with its own settings: leave out --recipe, --set, --knob, --out, --seeds, "
+                "--find-lr, --pretrained and --freeze"
             )
         if data is None and data_options:
             raise click.UsageError(
@@ -337,25 +273,94 @@ def train(
         _print_run(api.Trainer.resume(resume, data=images).fit(), as_json, record)
         return
     assert name is not None
+    changes = dict(settings)
+    if freeze:
+        if "freeze" in changes:
+            raise click.UsageError("--freeze and --set freeze= set the same: give one of them")
+        changes["freeze"] = list(freeze)
+    source, own_knobs = api.split_knobs(name, dict(knobs))
+    folder = out or _default_folder(source, own_knobs, pretrained)
+    origin = Path(str(source)).resolve()
+    if api.is_saved(source) and Path(folder).resolve() in (origin, origin.parent):
+        raise click.UsageError(f"--out {folder} is the run that the weights are read from: name another folder")
+    api.resolve(source, **own_knobs)  # an unknown name or knob is reported before images are read
     images = load_data(data or SAMPLE, **data_options)
-    shapes = {"num_classes": len(images.classes), "in_channels": images.shape[0]}
-    spec = api.resolve(name, **{**shapes, **dict(knobs)})
-    config = recipe_(recipe or "quick", model=spec.name).replace(**dict(settings))
-    folder = out or f"runs/{spec.name}"
+    tag = True if pretrained == "shipped" else pretrained
+    all_knobs = {"num_classes": len(images.classes), "in_channels": images.shape[0], **own_knobs}
+    model = api.create(source, seed=0, pretrained=tag, **all_knobs)
+    choice = choose_recipe(recipe or "quick", model, changes)
+    config = choice.config
+    if config.seed:
+        model = api.create(source, seed=config.seed, pretrained=tag, **all_knobs)
     if find_lr:
-        click.echo(lr_find(api.create(spec, seed=config.seed), images, config))
-    elif seeds:
-        sweep = api.seed_sweep(spec, images, config, seeds=seeds, out=folder, overwrite=overwrite)
-        _print_sweep(sweep, as_json, record)
-    else:
-        model = api.create(spec, seed=config.seed)
-        run = api.Trainer(model, images, config, out=folder, overwrite=overwrite).fit()
-        _print_run(run, as_json, record)
+        click.echo(lr_find(model, images, config))
+        return
+    trainer = api.Trainer(
+        model,
+        images,
+        config,
+        out=folder,
+        overwrite=overwrite or bool(seeds),
+        resume="auto",
+        callbacks=[RecipeRecord(choice)],
+    )
+    if not as_json and not _is_silent_rank():
+        click.echo(describe_setup(trainer, choice, runs=seeds or 1) + "\n", err=True)
+        if trainer.is_finished:
+            click.echo(f"{folder} is finished already; --overwrite trains anew, --out names another folder", err=True)
+        elif trainer.step:
+            click.echo(f"continues after step {trainer.step:,} of {trainer.total_steps:,}", err=True)
+    if not seeds:
+        _print_run(trainer.fit(), as_json, record)
+        return
+    del trainer
+    sweep = api.seed_sweep(
+        source,
+        images,
+        config,
+        seeds=seeds,
+        out=folder,
+        overwrite=overwrite,
+        resume="auto",
+        callbacks=[RecipeRecord(choice)],
+        pretrained=tag,
+        **all_knobs,
+    )
+    _print_sweep(sweep, folder, as_json, record)
+
+
+def _default_folder(source: Any, knobs: dict[str, Any], pretrained: str | None) -> str:
+    """Returns the folder of a run that --out does not name."""
+    from cnnzoo import api
+
+    if not api.is_saved(source):
+        return f"runs/{folder_name(format_name(source, knobs))}{'-finetuned' if pretrained else ''}"
+    return f"runs/{folder_name(Path(source).name.removesuffix('.safetensors'))}-finetuned"
 
 
 def _is_silent_rank() -> bool:
     """Returns whether this is a process of a distributed run that prints nothing."""
     return int(os.environ.get("RANK", "0")) > 0
+
+
+def _next_commands(run: Path) -> str:
+    """Returns the files of a finished run, and the commands to type next."""
+    from cnnzoo.train import RunDir
+
+    data = RunDir.open(run).info["data"]
+    folder, name = shlex.quote(str(run)), shlex.quote(data["name"])
+    columns = {key: value for key, value in (data["options"] or {}).items() if key.endswith("_column") and value}
+    options = "".join(f" --{key.replace('_', '-')} {shlex.quote(value)}" for key, value in columns.items())
+    lines = [
+        f"{run}/: {', '.join(file for file in _RUN_FILES if (run / file).exists())}",
+        f"  cnnzoo report {folder}",
+        f"  cnnzoo evaluate {folder}" + (f" --data {name}{options}" if data["name"] != SAMPLE else ""),
+        f"  cnnzoo predict {folder} IMAGE",
+        f"  cnnzoo train {folder} --data folder:PATH",
+    ]
+    comments = ("a page about the run", "accuracy per class", "classify a file", "fine-tune on other images")
+    width = max(map(len, lines[1:]))
+    return "\n".join([lines[0], *(f"{line:{width}}  # {what}" for line, what in zip(lines[1:], comments, strict=True))])
 
 
 def _resume_hint(run: Run) -> str:
@@ -369,19 +374,23 @@ def _print_run(run: Run, as_json: bool, record: str | None) -> None:
     if run.interrupted:
         click.echo(_resume_hint(run), err=True)
         sys.exit(130)
+    if not as_json and run.path is not None:
+        click.echo(f"\n{_next_commands(run.path)}")
     if record is not None and run.path is not None:
         from cnnzoo.train import record as record_
 
         record_([run.path], Path(record))
 
 
-def _print_sweep(sweep: SeedSweep, as_json: bool, record: str | None) -> None:
+def _print_sweep(sweep: SeedSweep, folder: str, as_json: bool, record: str | None) -> None:
     if _is_silent_rank():
         return
     click.echo(sweep.to_json() if as_json else str(sweep))
     if any(run.interrupted for run in sweep.runs):
         click.echo(_resume_hint(sweep.runs[-1]), err=True)
         sys.exit(130)
+    if not as_json:
+        click.echo(f"{folder}/: a run per seed, sweep.json\n  cnnzoo report {shlex.quote(folder)}  # a page about them")
     if record is not None:
         from cnnzoo.train import record as record_
 
@@ -401,13 +410,13 @@ def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
 
 @main.command()
 @click.argument("model")
-@_data_options()
+@add_data_options()
 @click.option(
     "--views", default="single", show_default=True, help="'single', 'flip', 'center', 'five_crop', 'ten_crop'."
 )
 @click.option("--crop-mode", help="'squash', 'center' or 'border'; default: as in training.")
 @click.option("--precision", default="fp32", show_default=True, help="'fp32', 'bf16', 'fp16' or 'auto'.")
-@_json
+@json_option
 def evaluate(
     model: str,
     data: str,
@@ -432,7 +441,7 @@ def evaluate(
 @main.command()
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@_json
+@json_option
 def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
     """Classify each IMAGE with the network MODEL (as for evaluate): its five most probable classes."""
     from cnnzoo import api
@@ -485,7 +494,7 @@ def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bo
 @click.option("--private/--public", default=None, help="Visibility of a new repository.")
 @click.option("--replace-card", is_flag=True, help="Replace an existing README.md.")
 @click.option("--license", metavar="NAME", help="License of the weights, for the model card: apache-2.0.")
-@_hub
+@hub_option
 def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
     """Publish the network in MODEL (a file or a run folder) as REPO (user/name) on the Hub."""
     from cnnzoo import weights
@@ -498,7 +507,7 @@ def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
 @click.argument("repo")
 @click.option("--revision", help="A branch, tag or commit; default: main.")
 @click.option("--cache-dir", metavar="FOLDER", help="Folder for downloaded files; default: the Hub's cache.")
-@_hub
+@hub_option
 def pull(repo: str, **options: Any) -> None:
     """Download the model REPO (user/name) from the Hub, and print its folder."""
     from cnnzoo import weights
@@ -508,7 +517,7 @@ def pull(repo: str, **options: Any) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@_json
+@json_option
 def recipes(name: str | None, as_json: bool) -> None:
     """List the training recipes, or show the fields of the recipe NAME with their meaning."""
     from cnnzoo.train import TrainConfig, list_recipes

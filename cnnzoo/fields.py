@@ -7,6 +7,7 @@ an integer a float), or raises ``Mismatch``. A dataclass calls ``check_fields`` 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -92,12 +93,7 @@ def float_field(
     help: str = "",
 ) -> Any:
     """Returns a field for a finite number from ``minimum`` to ``maximum`` that is less than ``below``."""
-    limits = [
-        *([f"at least {minimum:g}"] if minimum > -math.inf else []),
-        *([f"at most {maximum:g}"] if maximum < math.inf else []),
-        *([f"less than {below:g}"] if below < math.inf else []),
-    ]
-    expected = f"a number {' and '.join(limits)}" if limits else "a finite number"
+    expected = describe_range(minimum, maximum, below)
 
     def check(value: Any) -> float:
         if not is_number(value) or not minimum <= value <= maximum or not value < below:
@@ -105,6 +101,16 @@ def float_field(
         return float(value)
 
     return checked_field(default, check, help=help, optional=optional)
+
+
+def describe_range(minimum: float = -math.inf, maximum: float = math.inf, below: float = math.inf) -> str:
+    """Returns the numbers of a range in words: ``"a number at least 0 and at most 1"``."""
+    limits = [
+        *([f"at least {minimum:g}"] if minimum > -math.inf else []),
+        *([f"at most {maximum:g}"] if maximum < math.inf else []),
+        *([f"less than {below:g}"] if below < math.inf else []),
+    ]
+    return f"a number {' and '.join(limits)}" if limits else "a finite number"
 
 
 def is_number(value: object) -> bool:
@@ -168,12 +174,14 @@ def float_tuple_field(default: Any = (), *, minimum: float = 0, help: str = "") 
     return checked_field(default, check, help=help)
 
 
-def str_tuple_field(default: tuple[str, ...] = (), *, help: str = "") -> Any:
-    """Returns a field for a tuple of strings."""
+def str_tuple_field(default: tuple[str, ...] = (), *, parse: Callable[[str], object] = str, help: str = "") -> Any:
+    """Returns a field for a tuple of strings that ``parse`` accepts; an error that ``parse`` raises is not replaced."""
 
     def check(value: Any) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise Mismatch("a list of strings")
+        for text in value:
+            parse(text)
         return tuple(value)
 
     return checked_field(default, check, help=help)
@@ -188,6 +196,20 @@ def float_mapping_field(*, help: str = "") -> Any:
         ):
             raise Mismatch("an object of numbers of at least 0 by name")
         return {name: float(number) for name, number in value.items()}
+
+    return checked_field({}, check, help=help)
+
+
+def plain_mapping_field(*, help: str = "") -> Any:
+    """Returns a field for a mapping from strings to values that JSON can hold, empty by default."""
+
+    def check(value: Any) -> dict[str, Any]:
+        try:
+            if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+                return dict(json.loads(json.dumps(dict(value), allow_nan=False)))
+        except (TypeError, ValueError):
+            pass
+        raise Mismatch("an object of numbers, strings or lists by name")
 
     return checked_field({}, check, help=help)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -48,6 +49,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial_files(path: Path) -> None:
+    """Removes what processes that were killed while they wrote ``path`` have left in its folder.
+
+    Raises:
+        FileError: If a file cannot be removed.
+    """
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        remove_file(file)
 
 
 def os_reason(error: Exception) -> object:

@@ -1,7 +1,8 @@
-"""Helpers for any ``nn.Module``: its weights and mode, the module inside a wrapper."""
+"""Helpers for any ``nn.Module``: its kind, weights and mode, the module inside a wrapper."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,6 +44,12 @@ def for_inference(model: nn.Module) -> nn.Module:
     """Returns the module to evaluate: without DistributedDataParallel, in which every process must take part."""
     is_distributed = any(isinstance(outer, nn.parallel.DistributedDataParallel) for outer in wrappers(model))
     return unwrap(model) if is_distributed else model
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Returns whether a module is a normalization: one of torch's, or of a class named so, such as ``LayerNorm2d``."""
+    torch_norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+    return isinstance(module, torch_norms) or re.search(r"Norm(\dd)?$", type(module).__name__) is not None
 
 
 def require_weights(model: nn.Module, name: str) -> None:

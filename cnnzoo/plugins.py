@@ -124,31 +124,40 @@ class Parametrized(Generic[T]):
     """A registered function that takes a number, written after a colon: ``"group:8"``.
 
     Attributes:
-        function: The function; the number is its second argument.
-        default: The number if none is written.
+        function: The function; the number is its last argument.
+        default: The number if none is written; None if the function takes no number.
         accepts: Whether a number is valid.
+        expected: The valid numbers in words, for error messages.
     """
 
     function: T
-    default: float
+    default: float | None
     accepts: Callable[[float], bool] = math.isfinite
+    expected: str = "a valid number"
 
 
-def bind_argument(registry: Registry[Parametrized[Callable[..., Any]]], text: str) -> Callable[[Any], Any]:
+P = TypeVar("P", bound=Parametrized[Callable[..., Any]])
+
+
+def bind_argument(registry: Registry[P], text: str) -> Callable[..., Any]:
     """Returns the registered function that ``"name"`` or ``"name:number"`` names, with its number bound.
 
     Raises:
         UnknownNameError: If the name is not registered.
         InputError: If the number is not valid.
     """
-    name, _, argument = text.partition(":")
+    name, colon, argument = text.partition(":")
     entry = registry[name]
+    if entry.default is None:
+        if colon:
+            raise InputError(f"{registry.kind} {name!r} takes no number; write {name}")
+        return entry.function
     try:
         number = float(argument) if argument else entry.default
     except ValueError:
         number = math.nan
     if not entry.accepts(number):
         raise InputError(
-            f"{registry.kind} {text!r}: {argument!r} is not a valid number; write {name}:{entry.default:g}"
+            f"{registry.kind} {text!r}: {argument!r} is not {entry.expected}; write {name}:{entry.default:g}"
         )
-    return lambda first: entry.function(first, number)
+    return lambda *arguments: entry.function(*arguments, number)

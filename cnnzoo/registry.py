@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar, overload
@@ -158,6 +158,7 @@ def get_spec(name: str, /, **knobs: Any) -> Spec:
         InputError: If the value of a knob is invalid.
         SpecError: If a block cannot follow a knob.
     """
+    _require_str(name, knobs)
     entry = get_entry(name)
     own = inspect.signature(entry.function).parameters
     for knob, value in knobs.items():
@@ -169,3 +170,14 @@ def get_spec(name: str, /, **knobs: Any) -> Spec:
             raise InputError(f"{knob} of {name} must be True or False, not {value!r}")
     spec = entry.spec(**{knob: value for knob, value in knobs.items() if knob in own})
     return apply_knobs(spec, **{knob: value for knob, value in knobs.items() if knob not in own})
+
+
+def _require_str(name: object, knobs: Mapping[str, Any]) -> None:
+    """Raises InputError if the argument of ``get_spec`` is not a string; the error says what to type for a Spec."""
+    if isinstance(name, str):
+        return
+    hint, form = "", {"Spec": "spec", "CNN": "model.spec"}.get(type(name).__name__)
+    if form:
+        arguments = ", ".join(f"{knob}={value!r}" for knob, value in knobs.items()) or "activation='relu'"
+        hint = f"; {form} is one already, and with knobs: cnnzoo.edits.apply_knobs({form}, {arguments})"
+    raise InputError(f"get_spec returns the Spec of a name, such as 'lenet', not of a {type(name).__name__}{hint}")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from sitegen import commands, diagrams, lineages, packages, readme, records, reference, registry, scripts
+from sitegen import commands, diagrams, lineages, packages, readme, records, reference, registry, resuming, scripts
 
 GENERATORS: dict[str, Callable[[], str]] = {
     "models": registry.overview,
@@ -29,6 +29,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "benchmarks": scripts.benchmarks,
     "changelog": readme.changelog,
     "packages": packages.all_packages,
+    "resuming": resuming.table,
+    "resuming code": resuming.code,
     "reference": reference.top_level,
 }
 

@@ -1,7 +1,7 @@
 """Trains the weights that ship with cnnzoo on the full Fashion-MNIST, and writes them into the package.
 
-python docs/make_weights.py     # lenet and lenet5_1998, with the recipe 'quick' ('quick/lenet' if there is one)
-python docs/make_weights.py --recipe fast lenet
+python docs/make_weights.py     # lenet and lenet5_1998, with the recipe 'quick' for their kind
+python docs/make_weights.py --recipe fast/lenet lenet
 """
 
 from __future__ import annotations

@@ -51,10 +51,10 @@ def train_variants(
     model_name: str, data: ImageData, *, epochs: int | None = None, width: float = 1.0
 ) -> Iterator[dict[str, Any]]:
     """Trains the variants of a model one after the other, and yields name, counts and accuracies of each."""
-    sigmoid_config, relu_config = cnnzoo.recipe("quick/lenet"), cnnzoo.recipe("quick").replace(epochs=20)
+    sigmoid_config, relu_config = cnnzoo.recipe("quick/saturating"), cnnzoo.recipe("quick").replace(epochs=20)
     if model_name == "alexnet":  # a narrow one does not train with SGD in so few steps
         kaiming = cnnzoo.recipe("quick").replace(init="kaiming_normal")
-        relu_config = cnnzoo.recipe("quick/alexnet") if width == 1 else kaiming
+        relu_config = cnnzoo.recipe("quick/deep") if width == 1 else kaiming
     for name, spec in (lenet_variants() if model_name == "lenet" else alexnet_variants()).items():
         model = cnnzoo.create(spec, seed=0, width=width)
         report = cnnzoo.count(model)

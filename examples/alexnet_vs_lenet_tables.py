@@ -164,7 +164,7 @@ def variants_table(model: str, part: Numbers) -> Table:
     width = "" if part["width"] == 1 else f" at width {part['width']:g}"
     title = f"Variants of {model}{width}, {part['rows'][0]['epochs']} epochs, {training_images(part)}"
     headers = ("variant", "parameters", "multiply-adds", "train", "test", "change")
-    recipes = "recipes: quick/lenet for sigmoids, quick for ReLU (see examples/ablations.py)."
+    recipes = "recipes: quick/saturating for sigmoids, quick for ReLU (see examples/ablations.py)."
     return Table(title, headers, rows, notes=[standard_error(part), *([recipes] if model == "lenet" else [])])
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     data = cnnzoo.load_data(args.data)
     knobs = {"activation": "relu", "pooling": "max"} if args.model == "lenet" else {}
     spec = cnnzoo.get_spec(args.model, in_channels=data.shape[0], num_classes=len(data.classes), **knobs)
-    base = cnnzoo.recipe("quick/alexnet").replace(epochs=args.epochs, device=args.device, eval_every=0)
+    base = cnnzoo.recipe("quick/deep").replace(epochs=args.epochs, device=args.device, eval_every=0)
 
     rows = []
     for size in args.sizes:

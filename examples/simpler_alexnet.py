@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fashion_mnist_sample")
     parser.add_argument("--images", type=int, help="number of images for training and for testing (default: all)")
-    parser.add_argument("--recipe", default="quick/alexnet")
+    parser.add_argument("--recipe", default="quick/deep")
     parser.add_argument("--epochs", type=int, help="number of epochs (default: the recipe's)")
     parser.add_argument("--width", type=float, default=1.0, help="factor of the width, for a quick look")
     args = parser.parse_args()

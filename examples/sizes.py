@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fashion_mnist_sample", help="name of a data set")
     parser.add_argument("--images", type=int, help="number of images for training and for testing (default: all)")
-    parser.add_argument("--recipe", default="quick/lenet")
+    parser.add_argument("--recipe", default="quick/saturating")
     parser.add_argument("--epochs", type=int, help="number of epochs (default: the recipe's)")
     parser.add_argument("--run", help="a run folder or weights file to test, instead of training")
     args = parser.parse_args()

@@ -30,10 +30,11 @@ from cnnzoo.blocks import (  # noqa: E402
     Logits,
     Parallel,
 )
-from cnnzoo.data import ImageData, Split  # noqa: E402
+from cnnzoo.data import AUGMENTATIONS, ImageData, Split  # noqa: E402
 from cnnzoo.data.registry import DATA  # noqa: E402
 from cnnzoo.initializers import INITIALIZERS  # noqa: E402
 from cnnzoo.registry import MODELS  # noqa: E402
+from cnnzoo.train import LOSSES, METRICS, OPTIMIZERS, SCHEDULES  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -106,7 +107,9 @@ def tiny_data() -> ImageData:
 @pytest.fixture(autouse=True)
 def _restore_registries():
     """No test leaves another default dtype, or names of its own in a registry."""
-    registries = (BLOCKS, ACTIVATIONS, NORMS, INITIALIZERS, MODELS, DATA)
+    registries = (
+        BLOCKS, ACTIVATIONS, NORMS, INITIALIZERS, MODELS, DATA, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOSSES, METRICS,
+    )  # fmt: skip
     before = [(dict(registry), dict(registry._modules)) for registry in registries]
     yield
     for registry, (values, modules) in zip(registries, before, strict=True):

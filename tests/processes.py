@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -56,8 +56,9 @@ def run_together(
     outcomes = []
     for process, receiver in started:
         result, stderr = None, ""
+        wait([receiver, process.sentinel], timeout)  # processes that a killed one has started may keep the pipe open
         with contextlib.suppress(EOFError):  # a killed process sends nothing
-            if receiver.poll(timeout):
+            if receiver.poll():
                 result, stderr = receiver.recv()
         process.join(10)
         if process.exitcode is None:

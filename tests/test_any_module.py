@@ -138,7 +138,11 @@ def train_in_a_group(folder: Path) -> dict[str, Any]:
     except InputError as error:
         sharded = str(error)
     torch.distributed.destroy_process_group()
-    return {"same": same, "accuracy": (accuracy, run.metrics["test_acc"]), "sharded": sharded}
+    return {
+        "same": same,
+        "accuracy": (accuracy, run.metrics["test_acc"]),
+        "sharded": sharded,
+    }
 
 
 def test_modules_of_a_process_group(tmp_path: Path) -> None:
@@ -476,6 +480,20 @@ def test_images_are_resized_on_the_cpu_where_there_is_no_float64(monkeypatch: py
     module = sys.modules["cnnzoo.data.resize"]  # the attribute of cnnzoo.data is the function
     monkeypatch.setattr(module, "has_float64", lambda _: bool(moved))
     assert torch.equal(resize(images.as_subclass(OnGpu), (12, 9)), expected) and moved == ["cpu"]
+
+
+def test_sync_batch_norm_has_the_tensors_of_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda model, **_: model)  # needs processes and GPUs
+    model = cnnzoo.create("lenet", norm="batch")
+    tensors = [id(tensor) for tensor in model.state_dict(keep_vars=True).values()]
+    for converts, expected in ((False, nn.BatchNorm2d), (True, nn.SyncBatchNorm)):
+        network = DistributedContext(0, 2).wrap(
+            model, torch.device("cpu"), accumulation_steps=1, compress=False, sync_batch_norm=converts
+        )
+        norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        assert {type(module) for module in norms} == {expected}
+    assert tensors == [id(tensor) for tensor in model.state_dict(keep_vars=True).values()]
+    assert model.changed_modules() == []
 
 
 def test_sync_batch_norm_needs_gpus(

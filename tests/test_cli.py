@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -64,10 +65,11 @@ def test_compare_trains(run, tmp_path: Path) -> None:
     done = run("compare", "lenet", "lenet", "--train", "--set", "epochs=1", "--out", "out")
     assert done.exit_code == 0, done.stderr
     assert "training on 6,000 images of fashion_mnist_sample, recipe 'quick'" in done.stdout
+    assert "lenet-2: recipe quick/saturating: 4 of 4 activations saturate (Sigmoid)" in done.stderr
     assert "test accuracy" in done.stdout and "examples/sec, training step" in done.stdout
     assert {p.name for p in Path("out").iterdir()} == {"lenet", "lenet-2", "compare.json", "compare.png"}
-    again = run("compare", "lenet", "lenet", "--train", "--set", "epochs=1", "--out", "out")
-    assert again.exit_code == 1 and "holds a run already" in again.stderr and "--overwrite" in again.stderr
+    again = run("compare", "lenet", "lenet", "--train", "--set", "epochs=2", "--out", "out")
+    assert again.exit_code == 1 and "epochs was 1 and is 2" in again.stderr and "--overwrite" in again.stderr
 
 
 def test_verify(run, few_models: None) -> None:
@@ -121,6 +123,67 @@ def test_train_evaluate_and_resume(run) -> None:
     assert metrics["epochs"] == 1 and len(metrics["history"]) == 1
 
 
+def test_train_prints_its_setup_and_what_to_type_next(run) -> None:
+    done = run("train", "lenet(activation=relu)", *FAST)
+    lines = done.stderr.splitlines()
+    assert lines[:8] == [
+        "data     fashion_mnist_sample: 6,000 training, 1,000 test images, 10 classes",
+        "images   1x28x28, normalized by mean 0.286, std 0.354",
+        "network  lenet, 61,706 parameters; weights: new",
+        "recipe   quick/rectifying: 4 activations (ReLU), 5 layers with weights",
+        "training 1 epoch of 12 steps, batch_size 500, adamw, lr 0.003, cosine",
+        f"device   cpu, {cnnzoo.Trainer(cnnzoo.create('lenet'), load_data('fashion_mnist_sample')).precision}",
+        "writes   runs/lenet-activation-relu/",
+        "",
+    ]
+    assert done.stdout.splitlines()[-5:] == [
+        "runs/lenet-activation-relu/: model.safetensors, metrics.json, history.jsonl, curves.png, train.json",
+        "  cnnzoo report runs/lenet-activation-relu                    # a page about the run",
+        "  cnnzoo evaluate runs/lenet-activation-relu                  # accuracy per class",
+        "  cnnzoo predict runs/lenet-activation-relu IMAGE             # classify a file",
+        "  cnnzoo train runs/lenet-activation-relu --data folder:PATH  # fine-tune on other images",
+    ]
+    info = json.loads(Path("runs/lenet-activation-relu/train.json").read_text())
+    assert info["recipe"]["name"] == "quick/rectifying"
+    quiet = run("train", "lenet", *FAST, "--json", "--out", "q")
+    assert "recipe" not in quiet.stderr and json.loads(quiet.stdout)["epochs"] == 1
+
+
+def write_pets(folder: Path) -> None:
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (30 + i, 40), 10 * i).save(folder / name / f"{i}.png")
+
+
+@pytest.mark.filterwarnings("default:lenet. classifier.4 is new")
+def test_train_continues_from_saved_weights(run, tmp_path: Path) -> None:
+    """The head is new for other classes, the other weights are not; without --out, a folder of its own."""
+    write_pets(tmp_path / "my pets")
+    cnnzoo.save(cnnzoo.create("lenet", pretrained=True), "runs/shirts")
+    still = ("--data", "folder:my pets", "--image-size", "28", "--set", "epochs=1", "--set", "lr=0")
+    done = run("train", "runs/shirts", *still, "--freeze", "conv*", "--set", 'lr_multipliers={"fc3": 0.1}')
+    assert done.exit_code == 0, done.stderr
+    assert "warning: lenet: classifier.4 is new, for 2 classes instead of 10" in done.stderr
+    assert "61,026 parameters (2,572 frozen); weights: adapted; trained on fashion_mnist" in done.stderr
+    assert "recipe   quick/saturating: 4 of 4 activations saturate (Sigmoid); keeps trained weights" in done.stderr
+    assert "cnnzoo evaluate runs/shirts-finetuned --data 'folder:my pets'" in done.stdout
+    before, after = cnnzoo.load("runs/shirts"), cnnzoo.load("runs/shirts-finetuned")
+    assert torch.equal(before.features[0].weight, after.features[0].weight)
+    assert torch.equal(before.classifier[2].weight, after.classifier[2].weight)
+    info = json.loads(Path("runs/shirts-finetuned/train.json").read_text())
+    assert info["config"]["init"] is None and info["config"]["freeze"] == ["conv*"]
+    assert info["initial_provenance"]["kind"] == "adapted"
+    done = run("train", "lenet", "--pretrained", *still, "--seeds", "2")
+    assert done.exit_code == 0, done.stderr
+    assert "weights: adapted; trained on fashion_mnist" in done.stderr and "2 seeds" in done.stderr
+    one = cnnzoo.load("runs/lenet-finetuned/seed-1")
+    assert torch.equal(before.features[0].weight, one.features[0].weight)
+    for source in ("runs/shirts", "runs/shirts/model.safetensors"):
+        done = run("train", source, "--out", "./runs/shirts", "--overwrite")
+        assert done.exit_code == 2 and "is the run that the weights are read from: name another folder" in done.stderr
+
+
 def test_train_with_seeds_and_a_record(run, tmp_path: Path) -> None:
     done = run("train", "lenet", *FAST, "--seeds", "2", "--out", "r", "--record", "kept/lenet.json")
     assert done.exit_code == 0, done.stderr
@@ -145,14 +208,11 @@ def test_evaluate_with_crops(run) -> None:
 def test_recipes(run) -> None:
     assert "d2l/alexnet" in run("recipes").stdout.splitlines()
     assert "learning rate; its peak if there is a schedule" in run("recipes", "quick").stdout
-    assert json.loads(run("recipes", "quick/lenet", "--json").stdout)["lr"] == 0.01
+    assert json.loads(run("recipes", "quick/saturating", "--json").stdout)["lr"] == 0.01
 
 
 def test_a_run_on_a_folder_is_resumed(run, tmp_path: Path) -> None:
-    for name in ("cat", "dog"):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for i in range(10):
-            Image.new("L", (30 + i, 40), 10 * i).save(tmp_path / "pets" / name / f"{i}.png")
+    write_pets(tmp_path / "pets")
     data = load_data(f"folder:{tmp_path / 'pets'}", image_size=28)
 
     class Stop:
@@ -193,6 +253,24 @@ def test_a_run_on_a_folder_is_resumed(run, tmp_path: Path) -> None:
         ),
         (["summary", "alexnet", "-k", "num_classes"], 2, "'num_classes' is not of the form NAME=VALUE"),
         (["compare", "lenet"], 1, "at least two networks"),
+        (["compare", "lenet", "lenet(relu)"], 1, "write each knob once, as knob=value, separated by commas"),
+        (
+            ["compare", "lenet", "-k", "activation=relu"],
+            2,
+            "'-k': write knobs behind the name of each network, such as",
+        ),
+        (["compare", "lenet", "alexnet", "--lr", "0.1"], 2, "No such option '--lr': write --set lr=0.1"),
+        (["summary", "lenet", "--num-classes", "5"], 2, "No such option '--num-classes': write -k num_classes=5"),
+        (["train", "lenet", "--epochs", "3"], 2, "No such option '--epochs': write --set epochs=3"),
+        (["train", "lenet", "--batch-size=32"], 2, "No such option '--batch-size': write --set batch_size=32"),
+        (["train", "lenet", "--flip", "--overwrite"], 2, "No such option '--flip': write --set flip=VALUE"),
+        (["train", "lenet", "--freeze", "a*", "--set", 'freeze=["b*"]'], 2, "--freeze and --set freeze= set the same"),
+        (["train", "lenet", "--freeze", "convs"], 1, "unknown label or parameter 'convs'"),
+        (["train", "nin", "--pretrained"], 1, "no weights of nin ship with cnnzoo, only those of lenet"),
+        (["train", "lenet", "--pretrained", "imagenet"], 1, "pretrained must be True, 'torchvision' or None"),
+        (["train", "runs/none"], 1, "'runs/none' does not exist here"),
+        (["train", "lenet(activation=relu)", "-k", "activation=tanh"], 1, "set the same; set activation once"),
+        (["train", "--resume", "r", "--pretrained"], 2, "--pretrained and --freeze"),
         (["train", "lenet", "--set", "epoch=3"], 1, "Did you mean 'epochs'"),
         (["train", "lenet", "--recipe", "quik"], 1, "unknown recipe 'quik'. Did you mean 'quick'"),
         (["train", "lenet", "--data", "nothing"], 1, "unknown data set 'nothing'"),

@@ -38,7 +38,8 @@ def train(out: Path, accumulation_steps: int, command: str) -> tuple[Any, bool]:
     data = ImageData("some", full.train[:193], full.test[:77], full.classes)
     config = cnnzoo.TrainConfig(
         epochs=2, batch_size=32, lr=0.05, momentum=0.9, precision="fp32", flip=True, translate=2, random_erasing=0.3,
-        mixup=0.2, ema=0.9, clip_norm=1.0, accumulation_steps=accumulation_steps, views="flip", log_every=3,
+        augment=["rotate", "cutmix"], ema=0.9, clip_norm=1.0, accumulation_steps=accumulation_steps, views="flip",
+        log_every=3,
     )  # fmt: skip
     if command == "resume":
         trainer = cnnzoo.Trainer.resume(out, data=data)

@@ -1,4 +1,4 @@
-"""Crop modes, views, augmentation, and data that is read on demand."""
+"""Crop modes, views, and data that is read on demand."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional
 
 import cnnzoo
-from cnnzoo.data import Augmentation, ImageData, StreamData, make_loader
-from cnnzoo.data.augment import augment, sample_params
-from cnnzoo.data.statistics import compute_color_components
+from cnnzoo.data import ImageData, StreamData, make_loader
 from cnnzoo.errors import DataError, InputError
 from cnnzoo.preprocessing import Preprocessing
 
@@ -84,87 +82,6 @@ def test_crop_positions() -> None:
     assert torch.equal(crops[1], images[1, :, 4:, 2:30])
     assert torch.equal(crops[2], images[2, :, 2:30, 4:])
     assert torch.equal(center.crop(images), images[..., 2:30, 2:30])
-
-
-# --- augmentation ---
-
-
-def test_flip_translation_and_erasing_image_by_image() -> None:
-    images = noise(40, 2, 12, 10)
-    augmentation = Augmentation(flip=True, translate=3, random_erasing=0.5)
-    params = sample_params(augmentation, 40, (2, 12, 10), seed=7)
-    changed = augment(images, augmentation, params)
-    assert 8 < params.flip.sum() < 32 and set(params.translate.unique().tolist()) == set(range(-3, 4))
-    erased = 0
-    for i, image in enumerate(images):
-        if params.flip[i]:
-            image = image.flip(-1)
-        expected = torch.zeros_like(image)
-        down, right = params.translate[i].tolist()
-        for y in range(12):
-            for x in range(10):
-                if 0 <= y - down < 12 and 0 <= x - right < 10:
-                    expected[:, y, x] = image[:, y - down, x - right]
-        top, left, height, width = params.erase_box[i].tolist()
-        for y in range(12):
-            for x in range(10):
-                if top <= (y + 0.5) / 12 < top + height and left <= (x + 0.5) / 10 < left + width:
-                    expected[:, y, x] = params.noise[i, :, y, x]
-                    erased += 1
-        assert torch.equal(changed[i], expected)
-    assert 0.02 * 0.5 < erased / (40 * 120) < 0.33 * 0.7
-    assert torch.equal(images, noise(40, 2, 12, 10))  # the stored images are unchanged
-
-
-def test_parameters_depend_on_seed_and_position_only() -> None:
-    augmentation = Augmentation(flip=True, translate=2, random_erasing=0.3, mixup=0.4, pca_lighting=0.1)
-    images = noise(16, 3, 8, 8)
-    whole = augment(images, augmentation, sample_params(augmentation, 16, (3, 8, 8), 5), partners=images.roll(-1, 0))
-    for positions in (slice(0, 5), slice(5, 16)):
-        part = augment(
-            images[positions],
-            augmentation,
-            sample_params(augmentation, 16, (3, 8, 8), 5).select(positions),
-            partners=images.roll(-1, 0)[positions],
-        )
-        assert torch.equal(part, whole[positions])
-    other = augment(images, augmentation, sample_params(augmentation, 16, (3, 8, 8), 6), partners=images.roll(-1, 0))
-    assert not torch.equal(whole, other)
-
-
-def test_mixup_mixes_pairs() -> None:
-    augmentation = Augmentation(mixup=0.2)
-    images, partners = noise(500, 1, 2, 2), noise(500, 1, 2, 2, seed=1)
-    params = sample_params(augmentation, 500, (1, 2, 2), 0)
-    weight = params.mixup_weight[:, None, None, None]
-    assert torch.equal(
-        augment(images, augmentation, params, partners=partners),
-        (images * weight + partners * (1 - weight)).round().byte(),
-    )
-    # Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1))
-    assert params.mixup_weight.mean().item() == pytest.approx(0.5, abs=0.06)
-    assert params.mixup_weight.var().item() == pytest.approx(1 / (4 * 1.4), rel=0.15)
-
-
-def test_color_noise_follows_the_principal_components() -> None:
-    """Krizhevsky, Sutskever, Hinton 2012: random multiples of the eigenvalues, along the eigenvectors."""
-    base = torch.rand(2000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    tint = torch.tensor([1.0, 0.5, 0.25])[:, None, None]
-    images = (base * tint * 255).byte()
-    components = compute_color_components([images])
-    pixels = images.double().permute(1, 0, 2, 3).reshape(3, -1) / 255
-    covariance = torch.cov(pixels, correction=0)
-    assert torch.allclose(components.double().norm(dim=1), torch.linalg.eigvalsh(covariance).abs(), atol=1e-6)
-    augmentation = Augmentation(pca_lighting=0.5)
-    params = sample_params(augmentation, 2000, (3, 4, 4), 0)
-    gray = torch.full_like(images, 128)
-    moved = augment(gray, augmentation, params, color_components=components)[:, :, 0, 0].double() - 128
-    assert torch.allclose(moved, (255 * params.pca_lighting @ components).double(), atol=0.51)
-    assert moved.std(0)[0] > moved.std(0)[1] > moved.std(0)[2] > 0  # along the tint
-
-
-def test_an_augmentation_without_settings_is_false() -> None:
-    assert not Augmentation() and Augmentation(translate=1)
 
 
 # --- data that is read on demand ---

@@ -18,6 +18,7 @@ ARROWS: dict[str, set[str]] = {
     "device": set(),
     "plugins": set(),
     "fields": set(),
+    "knobs": set(),
     "initializers": {"plugins"},
     "blocks": {"fields", "initializers", "plugins"},
     "spec": {"blocks", "fields"},
@@ -34,8 +35,8 @@ ARROWS: dict[str, set[str]] = {
     "preprocessing": {"data", "fields"},
     "metadata": {"fields", "preprocessing"},
     "train": {
-        "data", "device", "fields", "files", "initializers", "measure", "metadata", "modules", "preprocessing",
-        "serialization",
+        "data", "device", "fields", "files", "initializers", "measure", "metadata", "modules", "plugins",
+        "preprocessing", "serialization",
     },
     "html_report": {"fields", "files", "measure", "metadata", "modules", "serialization", "train"},
     "diff": {"blocks", "measure", "network", "spec"},
@@ -47,7 +48,13 @@ ARROWS: dict[str, set[str]] = {
         "registry", "serialization", "spec",
     },
 }  # fmt: skip
-ABOVE = {"api": set(ARROWS), "cli": {*ARROWS, "api"}, "__init__": {*ARROWS, "api"}, "__main__": {"cli"}}
+ABOVE = {
+    "api": set(ARROWS),
+    "cli_options": set(ARROWS),
+    "cli": {*ARROWS, "api", "cli_options"},
+    "__init__": {*ARROWS, "api"},
+    "__main__": {"cli"},
+}
 
 
 @pytest.fixture(scope="module")

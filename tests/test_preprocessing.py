@@ -298,12 +298,15 @@ def test_any_module(tmp_path: Path, tiny_data: ImageData) -> None:
     for function in (
         lambda: cnnzoo.evaluate(model, tiny_data),
         lambda: cnnzoo.predict(model, image),
-        lambda: cnnzoo.transforms(model),
         lambda: cnnzoo.bench(model, seconds=0.01),
         lambda: cnnzoo.compare(model, "lenet"),
     ):
         with pytest.raises(InputError, match="Sequential has no preprocessing: how an image becomes its input is not"):
             function()
+    with pytest.raises(
+        InputError, match="Sequential has no preprocessing; train it, .* or set model.metadata = cnnzoo.M"
+    ):
+        cnnzoo.transforms(model)
     assert cnnzoo.evaluate(model, tiny_data, preprocessing=preprocessing).n == 30
     prediction = cnnzoo.predict(model, image, preprocessing=preprocessing)
     assert prediction.classes == ["0", "1", "2"] and prediction.file is None
@@ -552,6 +555,8 @@ def test_three_channels_to_four() -> None:
     with pytest.warns(UserWarning, match="takes 3 channels instead of 4; the first 3 keep their filters"):
         three = cnnzoo.weights.adapt(four, make_spec(3, 2))
     assert torch.equal(three.features[0].weight, model.features[0].weight)
+    with pytest.raises(InputError, match="new_channels= is for trained weights; pass pretrained=, or a saved network"):
+        cnnzoo.create("lenet", new_channels="mean")
     with pytest.raises(UnknownNameError, match="unknown new_channels 'zeros'. Did you mean 'zero'"):
         cnnzoo.weights.adapt(model, make_spec(4, 2), new_channels="zeros")
 

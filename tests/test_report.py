@@ -180,6 +180,7 @@ def test_numbers_are_those_of_the_run(run: cnnzoo.Run, tiny_spec: cnnzoo.Spec, t
         "examples/sec, training step": f"{run.metrics['examples_per_sec']:,.1f}",
         "examples/sec, wall clock": f"{run.metrics['wall_examples_per_sec']:,.1f}",
         "time spent waiting for data": f"{run.metrics['data_share']:.2%}",
+        "share of the peak of matrix products (MFU)": f"{run.metrics['mfu']:.2%}",
         "device": "cpu",
         "precision": run.metrics["precision"],
         "processes": "1",

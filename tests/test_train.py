@@ -55,7 +55,7 @@ def test_every_field_has_a_description() -> None:
         ({"epochs": True}, "epochs must be an integer of at least 1, not True"),
         ({"lr": "fast"}, "lr must be a number"),
         ({"lr": float("nan")}, "lr must be a number"),
-        ({"optimizer": "adam"}, "unknown optimizer 'adam'. Did you mean 'adamw'"),
+        ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"init": "he"}, "unknown initializer 'he'"),
         ({"nesterov": True}, "nesterov needs momentum above 0"),
@@ -74,8 +74,6 @@ def test_a_config_is_checked(changes: dict, text: str) -> None:
 
 def test_recipes_by_name_and_from_a_file(tmp_path: Path) -> None:
     assert cnnzoo.recipe("d2l/alexnet").lr == 0.01 and cnnzoo.recipe("d2l/alexnet").batch_size == 128
-    assert cnnzoo.recipe("quick", model="lenet") == cnnzoo.recipe("quick/lenet") != cnnzoo.recipe("quick")
-    assert cnnzoo.recipe("quick", model="other") == cnnzoo.recipe("quick")
     (tmp_path / "mine.json").write_text('{"lr": 0.5, "epochs": 2}')
     assert cnnzoo.recipe(str(tmp_path / "mine.json")) == cnnzoo.TrainConfig(lr=0.5, epochs=2)
     (tmp_path / "mine.json").write_text('{"lrr": 0.5}')

@@ -235,11 +235,16 @@ def test_patience_ends_a_run_and_the_best_weights_are_saved(tmp_path: Path, tiny
     run = trained(tiny_data, config, model, out=tmp_path, callbacks=[spoil])
     assert not run.interrupted and len(run.history) < 20
     results = [entry["val_acc"] for entry in run.history]
-    assert results.index(max(results)) == len(results) - 4 and "test_acc" in run.history[-1]
-    assert not (tmp_path / "checkpoint.safetensors").exists()
-    best = load_tensors(tmp_path / "best.safetensors")
-    if results.index(max(results)) == 0:
-        assert weights_sha256(best) == weights_sha256(spoil.best)
+    best = results.index(max(results))
+    assert best == len(results) - 4 and run.metrics["best_epoch"] == best + 1
+    assert run.metrics["val_acc"] == max(results) and run.metrics["loss"] == run.history[best]["loss"]
+    assert not (tmp_path / "checkpoint.safetensors").exists() and not (tmp_path / "best.safetensors").exists()
+    weights = load_tensors(tmp_path / "model.safetensors")  # T7: the best, not the last
+    assert weights_sha256(weights) == weights_sha256(run.model.state_dict())
+    if best == 0:
+        assert weights_sha256(weights) == weights_sha256(spoil.best)
+    preprocessing = Preprocessing(8, tiny_data.mean, tiny_data.std)
+    assert run.metrics["test_acc"] == cnnzoo.evaluate(run.model, tiny_data, preprocessing=preprocessing).top1
 
 
 def test_the_best_weights_carry_their_preprocessing(
@@ -247,7 +252,7 @@ def test_the_best_weights_carry_their_preprocessing(
 ) -> None:
     config = PLAIN.replace(val_size=30, save_best=True, normalize=False)
     run = trained(tiny_data, config, cnnzoo.create(tiny_spec, seed=0), out=tmp_path)
-    best = cnnzoo.load(tmp_path / "best.safetensors").metadata
+    best = cnnzoo.load(tmp_path).metadata
     assert best.label_names == tiny_data.classes and best.preprocessing == Preprocessing(8, [0], [1])
     accuracies = [entry["val_acc"] for entry in run.history]
     entry = run.history[accuracies.index(max(accuracies))]
@@ -367,6 +372,7 @@ EVERYTHING = cnnzoo.TrainConfig(
     epochs=3, batch_size=32, accumulation_steps=2, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3,
     clip_norm=2.0, schedule="one_cycle", ema=0.9, label_smoothing=0.1, crop_mode="center", flip=True, translate=2,
     random_erasing=0.3, mixup=0.2, pca_lighting=0.1, views="flip", deterministic=True, checkpoint_every=4, seed=3,
+    augment=["rotate:15", "color_jitter", "random_resized_crop:0.5"],
 )  # fmt: skip
 KILL_STEPS = (6, 11, 26)  # within the first epoch of 11 steps, at its end before its checkpoint, in the last epoch
 
@@ -697,7 +703,10 @@ def test_validation_images_of_the_data(tmp_path: Path, tiny_data: ImageData) -> 
     run = trained(data, PLAIN.replace(save_best=True), out=tmp_path, callbacks=[Record()])
     assert seen == [20] * len(run.history) + [30]
     assert all("val_acc" in entry for entry in run.history) and "test_acc" not in run.history[0]
-    assert (tmp_path / "best.safetensors").exists() and "test_acc" in run.metrics
+    assert (
+        run.metrics["test_acc"]
+        == cnnzoo.evaluate(run.model, tiny_data, preprocessing=Preprocessing(8, data.mean, data.std)).top1
+    )
     with pytest.raises(InputError, match="tiny has validation images of its own; leave out val_size=10"):
         cnnzoo.Trainer(plain_model(), data, PLAIN.replace(val_size=10))
 

@@ -3,8 +3,8 @@
 from cnnzoo.api.comparing import compare
 from cnnzoo.api.counting import bench, count, diff, draw, summary, write_page
 from cnnzoo.api.inference import evaluate, export, load_test_data, predict, transforms
-from cnnzoo.api.sources import create, list_models, load_network, resolve
-from cnnzoo.api.training import Trainer, report, seed_sweep
+from cnnzoo.api.sources import create, is_saved, list_models, load_network, resolve, split_knobs
+from cnnzoo.api.training import Trainer, recipe, report, seed_sweep
 
 __all__ = [
     "Trainer",
@@ -16,13 +16,16 @@ __all__ = [
     "draw",
     "evaluate",
     "export",
+    "is_saved",
     "list_models",
     "load_network",
     "load_test_data",
     "predict",
+    "recipe",
     "report",
     "resolve",
     "seed_sweep",
+    "split_knobs",
     "summary",
     "transforms",
     "write_page",

@@ -179,7 +179,13 @@ def transforms(model: nn.Module | str | PathLike[str]) -> Preprocessing:
         InputError: If the network has no preprocessing.
     """
     network = load_network(model)
-    return require_preprocessing(unwrap(network), name_of(network))
+    preprocessing = get_metadata(unwrap(network)).preprocessing
+    if preprocessing is None:
+        raise InputError(
+            f"{name_of(network)} has no preprocessing; train it, load trained weights, or set model.metadata = "
+            "cnnzoo.Metadata(preprocessing=cnnzoo.Preprocessing(size, mean, std))"
+        )
+    return preprocessing
 
 
 def export(model: nn.Module | str | PathLike[str], path: str | PathLike[str], *, overwrite: bool = False) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,6 +15,7 @@ from cnnzoo.device import resolve_device
 from cnnzoo.edits import apply_knobs
 from cnnzoo.errors import InputError
 from cnnzoo.files import exists
+from cnnzoo.knobs import parse_name
 from cnnzoo.modules import unwrap
 from cnnzoo.network import CNN, build_network
 from cnnzoo.registry import get_spec, is_model
@@ -29,16 +31,32 @@ def resolve(source: Source, **knobs: Any) -> Spec:
         UnknownNameError: If the name, or a knob, is not known.
         InputError: If ``source`` is something else.
     """
+    source, knobs = split_knobs(source, knobs)
     if isinstance(source, Spec):
         return apply_knobs(source, **knobs)
-    if _is_saved(source):
+    if is_saved(source):
         return apply_knobs(weights.read_spec(weights.locate(source)), **knobs)
     if not isinstance(source, str):
         raise InputError(f"expected the name of a network, a Spec or a path, got {type(source).__name__}")
     return get_spec(source, **knobs)
 
 
-def _is_saved(source: object) -> TypeGuard[str | PathLike[str]]:
+def split_knobs(source: Source, knobs: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+    """Returns the source without knobs written behind its name, ``"lenet(activation=relu)"``, and all knobs.
+
+    Raises:
+        InputError: If a knob is set twice.
+    """
+    if not isinstance(source, str) or is_saved(source):
+        return source, dict(knobs)
+    name, written = parse_name(source)
+    if both := [knob for knob in written if knob in knobs]:
+        values = ", ".join(f"{knob}={knobs[knob]!r}" for knob in both)
+        raise InputError(f"{source!r} and {values} set the same; set {' and '.join(both)} once")
+    return name, {**written, **knobs}
+
+
+def is_saved(source: object) -> TypeGuard[str | PathLike[str]]:
     """Returns whether ``source`` is a saved network; a registered name is not a path (``./alexnet`` is)."""
     return not (isinstance(source, str) and is_model(source)) and weights.is_source(source)
 
@@ -72,7 +90,7 @@ def create(
     token: str | bool | None = None,
     endpoint: str | None = None,
     cache_dir: str | PathLike[str] | None = None,
-    new_channels: str = "zero",
+    new_channels: str | None = None,
     **knobs: Any,
 ) -> CNN:
     """Builds a network, in train mode like any new module.
@@ -81,7 +99,8 @@ def create(
     ``in_channels``, they are adapted, and a warning describes how. Otherwise the weights are random.
 
     Args:
-        source: A registered name, a Spec, or a saved network: a file, a folder, ``hf://user/repo@revision``.
+        source: A registered name, also with knobs, ``"lenet(activation=relu)"``; a Spec; or a saved network: a file, a
+            folder, ``hf://user/repo@revision``.
         seed: Seed of the initial weights, the same on every device; the caller's random state is not changed. By
             default they are drawn from that state.
         device: The device of the weights.
@@ -92,8 +111,8 @@ def create(
         token: For the Hub: an access token; by default that of your login, or ``HF_TOKEN``.
         endpoint: For the Hub: its address; by default ``HF_ENDPOINT``.
         cache_dir: For the Hub: the folder for downloaded files; by default the Hub's cache.
-        new_channels: For trained weights and more channels than before: filters of the added channels, ``"zero"`` or
-            ``"mean"`` of the others (see ``cnnzoo.weights.adapt``).
+        new_channels: For trained weights and more channels than before: filters of the added channels, ``"zero"`` (the
+            default) or ``"mean"`` of the others (see ``cnnzoo.weights.adapt``).
         **knobs: Parameters of the model function, or the generic knobs of every network: ``num_classes``,
             ``in_channels``, ``image_size``, ``activation``, ``norm``, ``pooling``, ``dropout``, ``width``.
 
@@ -105,12 +124,15 @@ def create(
         WeightsError: If the weights do not fit the network.
         InputError: If an argument is invalid or does not apply to ``source``, or the device does not exist.
     """
+    source, knobs = split_knobs(source, knobs)
     hub: dict[str, Any] = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
-    saved = _is_saved(source)
+    saved = is_saved(source)
     if saved and pretrained:
         raise InputError(f"{str(source)!r} is a saved network with weights; leave out pretrained=")
     if not saved and (hub_arguments := [name for name, value in hub.items() if value is not None]):
         raise InputError(f"{', '.join(hub_arguments)}= is for the Hub; name a repository, such as 'hf://user/repo'")
+    if new_channels is not None and not (saved or pretrained):
+        raise InputError("new_channels= is for trained weights; pass pretrained=, or a saved network")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise InputError(f"dtype must be a torch.dtype, such as torch.float64, not {dtype!r}")
     if seed is not None and type(seed) is not int:
@@ -125,11 +147,13 @@ def create(
         if saved:
             assert not isinstance(source, Spec)
             trained = weights.load(source, **hub)
-            model = weights.adapt(trained, apply_knobs(trained.spec, **knobs), seed, new_channels=new_channels)
+            model = weights.adapt(
+                trained, apply_knobs(trained.spec, **knobs), seed, new_channels=new_channels or "zero"
+            )
         elif pretrained:
             others = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
             trained = weights.load_pretrained(resolve(source, **others), pretrained, seed)
-            model = weights.adapt(trained, resolve(source, **knobs), seed, new_channels=new_channels)
+            model = weights.adapt(trained, resolve(source, **knobs), seed, new_channels=new_channels or "zero")
         else:
             # drawn on the CPU, so that the weights are the same on every device
             model = build_network(resolve(source, **knobs), seed)

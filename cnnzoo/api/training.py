@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from cnnzoo import html_report, train, weights
-from cnnzoo.api.sources import Source, create, resolve
+from cnnzoo.api.sources import Source, create, is_saved, split_knobs
 from cnnzoo.data import Data
 from cnnzoo.diff import Difference, compare_specs
 from cnnzoo.errors import InputError
@@ -24,26 +24,53 @@ class Trainer(train.Trainer):
     build_model = staticmethod(weights.build_from_description)
 
 
+def recipe(name: str | PathLike[str], model: Source | nn.Module | None = None) -> TrainConfig:
+    """Returns a TrainConfig by its name, or from a JSON file.
+
+    Args:
+        name: Name of a recipe, such as ``"d2l/alexnet"``; or path of a JSON file of a config, or of a run's train.json.
+        model: The network to train: any module, a name, a Spec or a saved network. A recipe for its kind is preferred,
+            ``name/saturating``, ``name/normalized``, ``name/deep`` or ``name/rectifying``: the kind follows from its
+            modules, never from its name. If its weights are trained, the settings continue from them.
+
+    Raises:
+        UnknownNameError: If the name, or a field in the file, is not known.
+        FileError: If a file cannot be read.
+    """
+    if model is None or isinstance(model, nn.Module):
+        return train.recipe(name, model)
+    if is_saved(model):
+        return train.recipe(name, weights.load(model))
+    return train.recipe(name, create(model, device="meta"))
+
+
 def seed_sweep(
     source: Source,
     data: Data,
     config: TrainConfig | None = None,
     *,
     seeds: int | Sequence[int] = 5,
+    pretrained: bool | str | None = None,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    resume: str | None = None,
+    callbacks: Sequence[object] = (),
     show: bool = True,
     **knobs: Any,
 ) -> SeedSweep:
     """Trains a network once per seed, for the mean and 95 % confidence interval of its results.
 
     Args:
-        source: A registered name, or a Spec; the network is built for the classes and channels of the data.
+        source: As for ``create``; the network is built for the classes and channels of the data, and a saved one is
+            adapted to them.
         data: The data set.
         config: The settings of the training; its seed is replaced by each seed, which decides the initial weights too.
         seeds: The seeds, or their number: 0, 1, 2, ...
+        pretrained: As for ``create``.
         out: A folder for the runs: ``seed-0``, ``seed-1``, ... and ``sweep.json``.
         overwrite: Whether existing runs may be replaced.
+        resume: ``"auto"`` completes an interrupted sweep in ``out``: finished runs are not trained again.
+        callbacks: As for ``Trainer``, for each run.
         show: Whether progress is shown on standard error.
         **knobs: As for ``create``.
 
@@ -52,9 +79,18 @@ def seed_sweep(
         FileError: If ``out`` holds runs, or cannot be written.
     """
     train.require_type("data", data)
-    spec = resolve(source, **{"num_classes": len(data.classes), "in_channels": data.shape[0], **knobs})
+    source, knobs = split_knobs(source, knobs)
+    knobs = {"num_classes": len(data.classes), "in_channels": data.shape[0], **knobs}
     return train.seed_sweep(
-        lambda seed: create(spec, seed=seed), data, config, seeds=seeds, out=out, overwrite=overwrite, show=show
+        lambda seed: create(source, seed=seed, pretrained=pretrained, **knobs),
+        data,
+        config,
+        seeds=seeds,
+        out=out,
+        overwrite=overwrite,
+        resume=resume,
+        callbacks=callbacks,
+        show=show,
     )
 
 

@@ -14,11 +14,13 @@ from torch.utils.data import Dataset
 
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
+from cnnzoo.data.parallel import parallel_map, progress_bar
 from cnnzoo.data.seeding import derive_seed, seeded
 from cnnzoo.data.statistics import CHUNK, compute_color_components, compute_mean_std
 from cnnzoo.errors import DataError, InputError
 
 _STATISTICS_IMAGES = 1000  # training images from which the statistics of a StreamData are estimated
+_CHUNK = 32  # images that threads decode at a time
 _SPLITS = ("train", "test", "val")
 
 
@@ -246,10 +248,18 @@ class StreamData:
             yield self._first_images
             return
         n = len(self.train)  # type: ignore[arg-type]
-        for i in range(0, n, max(1, n // _STATISTICS_IMAGES)):
-            with seeded(derive_seed("statistics", i)):
-                image = self.train[i][0]
-            yield image.unsqueeze(0)
+        indices = range(0, n, max(1, n // _STATISTICS_IMAGES))
+        if not isinstance(self.train, ImageFiles):
+            for i in indices:
+                with seeded(derive_seed("statistics", i)):
+                    image = self.train[i][0]
+                yield image.unsqueeze(0)
+            return
+        with progress_bar("estimating mean and std", len(indices)) as advance, parallel_map() as map_images:
+            for first in range(0, len(indices), _CHUNK):  # bounds the images in memory
+                for image, _ in map_images(self.train.__getitem__, indices[first : first + _CHUNK]):
+                    yield image.unsqueeze(0)
+                    advance(1)
 
     @property
     def shape(self) -> tuple[int, int, int]:

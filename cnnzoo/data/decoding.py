@@ -34,8 +34,8 @@ class Decoding:
         background: Gray level that transparent images are composited over: 255 is white, 0 is black.
         scaled: Whether images are resized fast: a JPEG at least three times as large as ``image_size`` is decoded at
             1/2, 1/4 or 1/8 of its size, and pixels are weighted with 16 bits, with the same result on every machine.
-            False gives the values of torchvision's ``Resize`` and ``CenterCrop``; the mean difference on photographs
-            is below 1 of 255.
+            False gives the values of torchvision's ``Resize`` and ``CenterCrop``; on photographs the values differ by
+            about 1 of 255 on average, at 224 px by less than half of that.
 
     Raises:
         InputError: If a field does not take its value.
@@ -172,7 +172,7 @@ def _central_square(image: Any, side: int, fast: bool) -> torch.Tensor:
         pixels = pixels.view(1, image.height, image.width, -1).permute(0, 3, 1, 2)
         if (width, height) != image.size:
             pixels = torch.nn.functional.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
-        return pixels[0, :, top : top + side, left : left + side].contiguous()
+        return pixels[0, :, top : top + side, left : left + side]
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     return _pixels(image.crop((left, top, left + side, top + side)))
 

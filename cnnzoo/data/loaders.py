@@ -15,7 +15,7 @@ import torch
 from cnnzoo.data.datasets import Split
 from cnnzoo.data.image_files import ImageFiles
 from cnnzoo.data.seeding import derive_seed, seeded
-from cnnzoo.errors import CnnzooError, DataError
+from cnnzoo.errors import CnnzooError, DataError, InputError
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, C, H, W), labels int64 (N,)
 
@@ -23,6 +23,52 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images (N, C, H, W), labels int64 (
 def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
     """Returns the order of ``n`` samples in an epoch, int64 (N,): a permutation that depends on (seed, epoch) alone."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(derive_seed("order", seed, epoch)))
+
+
+def balanced_order(labels: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
+    """Returns the order of samples in an epoch in which each class is drawn equally often, int64 (N,).
+
+    It depends on labels, seed and epoch alone. Samples of a class are drawn without replacement until all were; so
+    those of rare classes come several times, and some of frequent classes not in this epoch.
+
+    Args:
+        labels: int64 (N,).
+        seed: The seed.
+        epoch: Number of the epoch.
+    """
+    generator = torch.Generator().manual_seed(derive_seed("balanced order", seed, epoch))
+    sizes = torch.bincount(labels).tolist()
+    by_class = [members for members in torch.split(labels.argsort(stable=True), sizes) if len(members)]
+    n, n_classes = len(labels), len(by_class)
+    parts = []
+    for rank, i in enumerate(torch.randperm(n_classes, generator=generator).tolist()):
+        members, count = by_class[i], n // n_classes + (rank < n % n_classes)
+        rounds = -(-count // len(members))
+        order = torch.cat([torch.randperm(len(members), generator=generator) for _ in range(rounds)])
+        parts.append(members[order[:count]])
+    return torch.cat(parts)[torch.randperm(n, generator=generator)]
+
+
+def sample_labels(dataset: Any, name: str) -> torch.Tensor:
+    """Returns the labels of all samples, int64 (N,), without reading their images.
+
+    Args:
+        dataset: A Split, image files, or a Dataset with ``labels`` or ``targets``; or a Subset of such.
+        name: Name of the data set, for the error.
+
+    Raises:
+        InputError: If the Dataset has neither.
+    """
+    if isinstance(dataset, torch.utils.data.Subset):
+        return sample_labels(dataset.dataset, name)[torch.as_tensor(dataset.indices)]
+    for attribute in ("labels", "targets"):
+        values = getattr(dataset, attribute, None)
+        if values is not None and len(values) == len(dataset):
+            return torch.as_tensor(values).to("cpu", torch.int64)
+    raise InputError(
+        f"the labels of {name} are not known before its images are read; give the {type(dataset).__name__} an "
+        "attribute labels, with the label of each sample"
+    )
 
 
 class Loader(Protocol):

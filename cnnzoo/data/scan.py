@@ -6,11 +6,8 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,11 +15,11 @@ import torch
 
 from cnnzoo.data.decoding import is_rotated, open_image, require_8_bits
 from cnnzoo.data.image_files import ImageFiles
+from cnnzoo.data.parallel import parallel_map, progress_bar
 from cnnzoo.errors import DataError
 from cnnzoo.files import cache_folder
 
 _CHUNK = 256  # images that are looked up, and written to the cache, at a time
-_BAR_AFTER = 2.0  # seconds until a progress bar appears
 _SHOWN = 10  # bad images that an error names
 
 
@@ -147,54 +144,6 @@ def _check(images: ImageFiles, i: int) -> ImageInfo | str:
     except DataError as error:
         return str(error).partition(": ")[2]
     return ImageInfo(is_gray, height, width, hashlib.sha256(content).digest())
-
-
-@contextmanager
-def parallel_map() -> Iterator[Callable[[Callable[[int], Any], Sequence[int]], Iterator[Any]]]:
-    """Yields a function like ``map`` that runs in threads, which end at once if the block is left by an exception."""
-    pool = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 1))
-    try:
-        yield pool.map
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that counts steps; after two seconds, a bar on standard error shows them."""
-    start, done = time.monotonic(), 0
-    bar: Any = None
-    task: Any = None
-
-    def advance(n: int) -> None:
-        nonlocal done, bar, task
-        done += n
-        if bar is not None:
-            bar.update(task, completed=done)
-        elif time.monotonic() - start > _BAR_AFTER and int(os.environ.get("RANK", "0")) == 0:
-            bar, task = _start_bar(description, total)
-
-    try:
-        yield advance
-    finally:
-        if bar is not None:
-            bar.stop()
-
-
-def _start_bar(description: str, total: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    task = bar.add_task(description, total=total)
-    bar.start()
-    return bar, task
 
 
 class _ScanCache:

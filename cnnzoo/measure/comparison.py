@@ -22,6 +22,7 @@ _COUNTS: tuple[tuple[str, Callable[[CountReport], int]], ...] = (
     ("peak bytes in inference", lambda report: report.peak_bytes),
 )
 _RESULTS = (
+    ("recipe", "recipe"),
     ("epochs", "epochs"),
     ("loss", "loss"),
     ("train accuracy", "train_acc"),

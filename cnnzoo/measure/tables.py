@@ -115,7 +115,9 @@ class Table:
         ]
         headers = list(self.headers)
         if _rich_width(headers, min_widths, numeric) > width:  # break the headers of numbers too, one line per word
-            headers = [header.replace(" ", "\n") if numeric[i] else header for i, header in enumerate(headers)]
+            # one line per word, and per knob of a name with knobs
+            broken = [re.sub(r" |(?<=,)|(?=\()", "\n", header) for header in headers]
+            headers = [broken[i] if numeric[i] else header for i, header in enumerate(headers)]
 
         table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=bool(self.total))
         for i, header in enumerate(headers):

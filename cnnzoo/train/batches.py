@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from cnnzoo.data import Data, derive_seed, epoch_order, has_samples, make_loader
-from cnnzoo.data.augment import augment, sample_params
+from cnnzoo.data import Data, balanced_order, derive_seed, epoch_order, has_samples, make_loader, sample_labels
+from cnnzoo.data.augment import augment
 from cnnzoo.data.loaders import Batch
+from cnnzoo.data.mixing import mix_targets
 from cnnzoo.errors import InputError
 from cnnzoo.metadata import get_metadata, match_labels
 from cnnzoo.preprocessing import Preprocessing
@@ -24,14 +25,15 @@ class MicroBatch(NamedTuple):
     """The images of one backward pass of this process.
 
     Attributes:
-        indices: int64 (N,), or with mixup (2 N,): the partners of the N images follow.
-        positions: Positions of the images within the batch of the step.
+        indices: int64 (N,); if images are mixed, (N + 1,): the image after the last of them follows.
+        positions: int64, of the same length: positions of the images within the batch of the step; None if its size is
+            not known.
         batch_size: Number of images of the step, over all processes; None if it is not known before they are read.
         weight: Factor of the mean loss of these images in the loss of the step.
     """
 
     indices: torch.Tensor
-    positions: slice
+    positions: torch.Tensor | None
     batch_size: int | None
     weight: float
 
@@ -42,7 +44,7 @@ class PreparedBatch(NamedTuple):
     Attributes:
         x: float (N, C, H, W).
         labels: int64 (N,).
-        targets: float (N, classes) with mixup, else None.
+        targets: float (N, classes) if images are mixed, else None.
         batch_size: Number of images of the step, over all processes.
         weight: Factor of the mean loss of these images in the loss of the step.
     """
@@ -128,13 +130,13 @@ def count_steps(train_data: Data, config: TrainConfig) -> int:
     return steps
 
 
-def _split_batch(size: int, accumulation_steps: int, distributed: DistributedContext) -> list[slice]:
-    """Returns the positions of the images of each backward pass of a process, within a batch of ``size`` images."""
+def _split_batch(size: int, accumulation_steps: int, distributed: DistributedContext) -> list[tuple[int, int]]:
+    """Returns where the images of each backward pass of a process begin and end in a batch of ``size`` images."""
     shard = distributed.shard(size)
     count = shard.stop - shard.start
     bounds = [shard.start + i * count // accumulation_steps for i in range(accumulation_steps + 1)]
     # a rank without samples runs the step with weight 0, since DDP needs every rank
-    return [slice(a, b) for a, b in pairwise(bounds) if b > a] or [slice(0, 1)]
+    return [(a, b) for a, b in pairwise(bounds) if b > a] or [(0, 1)]
 
 
 def find_batch_of_one(n: int, config: TrainConfig, processes: int) -> int | None:
@@ -149,7 +151,7 @@ def find_batch_of_one(n: int, config: TrainConfig, processes: int) -> int | None
     for size in ([config.batch_size] if full else []) + ([last] if last and not config.drop_last else []):
         ranks = [DistributedContext(rank, processes) for rank in range(processes)]
         parts = [part for rank in ranks for part in _split_batch(size, config.accumulation_steps, rank)]
-        if min(part.stop - part.start for part in parts) == 1:
+        if min(b - a for a, b in parts) == 1:
             return size
     return None
 
@@ -188,6 +190,8 @@ class TrainBatches:
         self._device, self._distributed = device, distributed
         self._n, self._num_classes = len(data.train), len(data.classes)
         self._has_samples = has_samples(data.train)
+        is_balanced = config.balanced_sampling and not config.overfit_batches
+        self._labels = sample_labels(data.train, data.name) if is_balanced else None
         self._steps_per_epoch = count_steps(data, config)
         self._loader = make_loader(data.train, self._num_classes, device, config.workers)
 
@@ -209,23 +213,21 @@ class TrainBatches:
         config, distributed = self._config, self._distributed
         if not self._has_samples:
             for i in range(start, self._steps_per_epoch):
-                yield [MicroBatch(torch.tensor([i]), slice(None), None, 1.0)]
+                yield [MicroBatch(torch.tensor([i]), None, None, 1.0)]
             return
-        order = epoch_order(self._n, config.seed, epoch)
+        if self._labels is None:
+            order = epoch_order(self._n, config.seed, epoch)
+        else:
+            order = balanced_order(self._labels, config.seed, epoch)
         for step in range(start, self._steps_per_epoch):
             batch = order[step * config.batch_size : (step + 1) * config.batch_size]
             size = len(batch)
             shard = distributed.shard(size)
             is_empty = shard.start == shard.stop
-            partners = batch.roll(-1) if self._augmentation.mixup else None
             yield [
-                MicroBatch(
-                    batch[positions] if partners is None else torch.cat([batch[positions], partners[positions]]),
-                    positions,
-                    size,
-                    0.0 if is_empty else (positions.stop - positions.start) * distributed.size / size,
-                )
-                for positions in _split_batch(size, config.accumulation_steps, distributed)
+                MicroBatch(batch[positions], positions, size, 0.0 if is_empty else (b - a) * distributed.size / size)
+                for a, b in _split_batch(size, config.accumulation_steps, distributed)
+                for positions in [torch.arange(a, b + self._augmentation.mixes) % size]
             ]
 
     def _prepare(self, micro_batch: MicroBatch, batch: Batch, step: int) -> PreparedBatch:
@@ -249,23 +251,23 @@ class TrainBatches:
     def _augment(
         self, micro_batch: MicroBatch, batch: Batch, step: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Returns augmented images, labels, targets (with mixup) and crop positions (with ``crop_mode="center"``)."""
+        """Returns augmented images, labels, targets (if mixed) and crop positions (with ``crop_mode="center"``)."""
         images, labels = batch
-        if not self._augmentation and self._config.crop_mode != "center":
+        augmentation, positions = self._augmentation, micro_batch.positions
+        if not augmentation and self._config.crop_mode != "center":
             return images, labels, None, None
-        seed = derive_seed("augment", self._config.seed, step)
         n = micro_batch.batch_size or len(labels)
-        params = sample_params(self._augmentation, n, images.shape[1:], seed).select(micro_batch.positions)
-        targets = partners = None
-        if self._augmentation.mixup:
-            if self._has_samples:
-                half = len(params.mixup_weight)
-                partner_labels, partners = labels[half:], images[half:]
-                images, labels = images[:half], labels[:half]
-            else:
-                partner_labels, partners = labels.roll(-1), images.roll(-1, 0)
-            weight = params.mixup_weight.to(self._device)[:, None]
-            one_hot, partner_one_hot = (nn.functional.one_hot(y, self._num_classes) for y in (labels, partner_labels))
-            targets = one_hot * weight + partner_one_hot * (1 - weight)
-        images = augment(images, self._augmentation, params, partners=partners, color_components=self._color_components)
-        return images, labels, targets, params.crop_positions
+        if positions is None:
+            positions = torch.arange(n + augmentation.mixes) % n
+            images, labels = images[positions], labels[positions]
+        images, weights, crop_positions = augment(
+            images,
+            augmentation,
+            positions=positions,
+            batch_size=n,
+            seed=self._config.seed,
+            step=step,
+            color_components=self._color_components,
+        )
+        targets = None if weights is None else mix_targets(labels, weights, self._num_classes)
+        return images, labels[: len(images)], targets, crop_positions

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from cnnzoo.errors import InputError
+from cnnzoo.errors import InputError, UnknownNameError, unknown
 
 if TYPE_CHECKING:
     from cnnzoo.train.evaluation import Evaluation
@@ -23,6 +23,12 @@ class Callback:
     def on_start(self, trainer: Trainer) -> None:
         """Called when training starts or continues, before its first step."""
 
+    def on_batch(self, trainer: Trainer) -> None:
+        """Called before each step; ``trainer.batch`` has its micro-batches, ``trainer.optimizer`` the optimizer."""
+
+    def on_backward(self, trainer: Trainer) -> None:
+        """Called after the backward passes of a step, when the gradients are complete, before they are clipped."""
+
     def on_step(self, trainer: Trainer) -> None:
         """Called after each step; ``trainer.step`` counts it."""
 
@@ -30,10 +36,26 @@ class Callback:
         """Called after each evaluation."""
 
     def on_epoch(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
-        """Called after each epoch with its entry of the history."""
+        """Called after each epoch with its entry of the history, to which a figure of your own may be added."""
 
     def on_end(self, trainer: Trainer, run: Run | None) -> None:
         """Called when training ends or is interrupted; ``run`` is None after an error."""
+
+
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
+def require_known_hooks(callbacks: Sequence[object]) -> None:
+    """Raises UnknownNameError if a callback has a method ``on_...`` that is no hook, or InputError if it has none."""
+    for callback in callbacks:
+        names = [name for name in dir(callback) if name.startswith("on_") and callable(getattr(callback, name))]
+        if not names:
+            raise InputError(
+                f"a callback has at least one of the methods {', '.join(HOOKS)}; {type(callback).__name__} has none"
+            )
+        for name in names:
+            if name not in HOOKS:
+                raise UnknownNameError(f"{type(callback).__name__}: {unknown('hook of a callback', name, HOOKS)}")
 
 
 def run_callbacks(callbacks: Iterable[object], hook: str, trainer: Trainer, *args: object) -> None:
@@ -61,10 +83,13 @@ class TensorBoard(Callback):
         self._writer = SummaryWriter(str(folder))
 
     def on_epoch(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
-        """Writes the epoch's metrics under their names."""
+        """Writes the epoch's metrics under their names; lists, such as of recalls, under ``NAME/CLASS``."""
         for name, value in entry.items():
-            if name not in ("epoch", "step"):
-                self._writer.add_scalar(name, value, entry["step"])
+            values = value if isinstance(value, list) else [value]
+            tags = [f"{name}/{label}" for label in trainer.label_names] if isinstance(value, list) else [name]
+            for tag, number in zip(tags, values, strict=False):
+                if name not in ("epoch", "step") and number is not None:
+                    self._writer.add_scalar(tag, number, entry["step"])
 
     def on_end(self, trainer: Trainer, run: Run | None) -> None:
         """Closes the event file."""

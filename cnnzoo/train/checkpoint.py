@@ -11,6 +11,9 @@ from torch import nn
 
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.metrics import EpochMetrics
+from cnnzoo.train.plain import join_tensors, split_tensors
+
+_DEVICE_SETTINGS = ("foreach", "fused", "capturable")  # of a parameter group, which follow from the device
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +43,23 @@ class TrainState:
             sums: The sums of ``metrics`` over all processes.
 
         Returns:
-            The tensors, named ``model.NAME``, ``sums.NAME``, ``ema.NAME`` and ``optimizer.INDEX.NAME``; and the rest
-            as plain values.
+            The tensors, named ``model.NAME``, ``sums.NAME``, ``ema.NAME`` and ``optimizer.state.INDEX.NAME``; and the
+            rest as plain values.
+
+        Raises:
+            TrainingError: If the state of the optimizer has values of other types.
         """
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"sums.{name}": tensor for name, tensor in sums.items()}
         if self.ema is not None:
             tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.values.items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            for name, value in values.items():
-                if value is not None:  # SGD without momentum stores None
-                    tensors[f"optimizer.{index}.{name}"] = value
+        optimizer_tensors, optimizer = split_tensors(self.optimizer.state_dict(), "optimizer")
+        tensors |= optimizer_tensors
         return tensors, {
             "seconds": self.metrics.seconds,
             "samples_seen": self.metrics.samples_seen,
             "scaler": self.scaler.state_dict(),
+            "optimizer": optimizer,
         }
 
     def restore(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any], *, rank: int) -> None:
@@ -78,15 +83,18 @@ class TrainState:
             self.ema.load(parts["ema"])
         if values["scaler"]:
             self.scaler.load_state_dict(values["scaler"])
-        self._restore_optimizer(parts["optimizer"])
+        self._restore_optimizer(join_tensors(values["optimizer"], tensors))
 
-    def _restore_optimizer(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
-            index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        for parameter, values in self.optimizer.state.items():
-            for key, value in values.items():
-                if value.shape == parameter.shape:  # fused optimizers assume the memory format of the parameter
-                    values[key] = torch.empty_like(parameter).copy_(value)
+    def _restore_optimizer(self, state: dict[str, Any]) -> None:
+        for group, current in zip(state["param_groups"], self.optimizer.param_groups, strict=True):
+            group |= {key: current[key] for key in _DEVICE_SETTINGS if key in current}
+        self.optimizer.load_state_dict(state)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for index, parameter in enumerate(parameters):
+            current = self.optimizer.state[parameter] if index in state["state"] else {}
+            for key, value in state["state"].get(index, {}).items():
+                if not isinstance(value, torch.Tensor) or key not in current:
+                    continue
+                # load_state_dict converts to the dtype of the parameter; fused optimizers assume its memory format
+                tensor = torch.empty_like(parameter if value.shape == parameter.shape else value, dtype=value.dtype)
+                current[key] = tensor.to(current[key].device).copy_(value)

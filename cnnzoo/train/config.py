@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cnnzoo.data import Augmentation
+from cnnzoo.data.augmentation_registry import parse_augmentation
 from cnnzoo.errors import InputError
 from cnnzoo.fields import (
+    Mismatch,
     bool_field,
     check_fields,
+    checked_field,
     choice_field,
     float_field,
     float_mapping_field,
     float_tuple_field,
     int_field,
+    is_number,
     parsed_field,
+    plain_mapping_field,
     require_field,
     str_tuple_field,
 )
 from cnnzoo.initializers import make_initializer
 from cnnzoo.preprocessing import CROP_MODES, VIEWS
+from cnnzoo.train.losses import find_loss
+from cnnzoo.train.metrics import METRICS
+from cnnzoo.train.optim import OPTIMIZERS, check_options
 from cnnzoo.train.precision import PRECISIONS
 from cnnzoo.train.schedules import SCHEDULES, learning_rate
+
+
+def _check_class_weights(value: Any) -> str | tuple[float, ...]:
+    if value == "balanced":
+        return "balanced"
+    if isinstance(value, (list, tuple)) and all(is_number(weight) and weight >= 0 for weight in value) and any(value):
+        return tuple(map(float, value))
+    raise Mismatch("'balanced' or a list of numbers of at least 0, one per class")
 
 
 @dataclass(frozen=True)
@@ -39,23 +55,36 @@ class TrainConfig:
     accumulation_steps: int = int_field(
         1, help="micro-batches per step, whose gradients are accumulated to save memory"
     )
-    optimizer: str = choice_field("sgd", ("sgd", "adamw"), help="'sgd' or 'adamw'")
+    optimizer: str = choice_field(
+        "sgd", OPTIMIZERS, help="'sgd', 'adam', 'adamw', 'muon', or the name of a registered one"
+    )
+    optimizer_options: Mapping[str, Any] = plain_mapping_field(
+        help='further settings of the optimizer, such as {"betas": [0.9, 0.95]} of adam, adamw and muon'
+    )
     lr: float = float_field(0.01, minimum=0, help="learning rate; its peak if there is a schedule")
-    momentum: float = float_field(0.0, minimum=0, below=1, help="momentum of SGD")
+    momentum: float = float_field(0.0, minimum=0, below=1, help="momentum of SGD; of Muon, where 0 stands for 0.95")
     nesterov: bool = bool_field(False, help="whether SGD uses Nesterov momentum")
     weight_decay: float = float_field(0.0, minimum=0, help="weight decay; not applied to biases and normalizations")
     schedule: str = choice_field(
         "constant",
         SCHEDULES,
         help="'constant', 'cosine' (to 0 at the last step), 'one_cycle' (rises linearly for warmup, or for three "
-        "tenths of the run if there is none, then falls linearly to 0), 'step' (times gamma at each of milestones)",
+        "tenths of the run if there is none, then falls linearly to 0), 'step' (times gamma at each of milestones), "
+        "'plateau' (times gamma whenever the validation accuracy, or else the training loss, stops improving), or the "
+        "name of a registered one",
     )
     warmup: float = float_field(0.0, minimum=0, help="epochs in which the learning rate rises linearly from 0")
     milestones: tuple[float, ...] = float_tuple_field(
         help="epochs after which schedule 'step' multiplies the learning rate by gamma"
     )
     gamma: float = float_field(
-        0.1, minimum=0, maximum=1, help="factor of the learning rate at each milestone of schedule 'step'"
+        0.1,
+        minimum=0,
+        maximum=1,
+        help="factor of the learning rate at each milestone of schedule 'step', or each plateau of 'plateau'",
+    )
+    plateau_patience: int = int_field(
+        10, minimum=0, help="epochs without improvement after which schedule 'plateau' waits for one more, then reduces"
     )
     lr_multipliers: Mapping[str, float] = float_mapping_field(
         help='factors of the learning rate by label or name of parameters, such as {"conv*": 0.1}; the last match '
@@ -77,8 +106,27 @@ class TrainConfig:
         optional=True,
         help="initializer of convolutions and dense layers, such as 'xavier_uniform'",
     )
+    loss: str = parsed_field(
+        "cross_entropy",
+        find_loss,
+        "the name of a loss",
+        help="'cross_entropy', 'focal:2' (with its gamma), 'bce' (binary cross-entropy), or the name of a registered "
+        "one",
+    )
     label_smoothing: float = float_field(
         0.0, minimum=0, below=1, help="fraction of the target that is spread over all classes"
+    )
+    class_weights: str | tuple[float, ...] | None = checked_field(
+        None,
+        _check_class_weights,
+        optional=True,
+        help="factors of the loss of images of each class: a list, one per class, or 'balanced': number of images / "
+        "(number of classes * images of the class)",
+    )
+    balanced_sampling: bool = bool_field(
+        False,
+        help="whether each class is drawn equally often; an epoch still has as many images as the data, so that images "
+        "of rare classes come several times",
     )
     crop_mode: str = choice_field(
         "squash",
@@ -101,6 +149,11 @@ class TrainConfig:
         0.0,
         minimum=0,
         help="standard deviation of the noise along the principal components of color (0.1 in AlexNet 2012)",
+    )
+    augment: tuple[str, ...] = str_tuple_field(
+        parse=parse_augmentation,
+        help='registered augmentations, "name" or "name:number", which follow the others in this order, such as '
+        '["rotate:15", "cutmix:1"]',
     )
     views: str = choice_field(
         "single",
@@ -136,6 +189,11 @@ class TrainConfig:
         minimum=0,
         help="number of training images held out for validation after each epoch; the test images are used at the end",
     )
+    metrics: tuple[str, ...] = str_tuple_field(
+        parse=METRICS.__getitem__,
+        help="metrics besides the accuracy, after each evaluation: 'balanced_accuracy', 'macro_f1', 'recall' (of each "
+        "class), or names of registered ones",
+    )
     save_best: bool = bool_field(False, help="whether the weights with the best validation accuracy are saved too")
     patience: int = int_field(
         0, minimum=0, help="epochs without a better validation accuracy after which a run ends; 0: never"
@@ -151,14 +209,25 @@ class TrainConfig:
     checkpoint_every: int = int_field(
         0, minimum=0, help="steps between checkpoints; 0 writes one at the end of each epoch"
     )
+    keep_checkpoint: bool = bool_field(
+        False, help="whether the last checkpoint of a finished run is kept, so that it can be trained for more epochs"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self, InputError)
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs momentum above 0, such as momentum=0.9")
-        if (self.schedule == "step") != bool(self.milestones):
+        check_options(self.optimizer, self.optimizer_options)
+        # a registered schedule may use milestones too
+        without_milestones = ("constant", "cosine", "one_cycle", "plateau")
+        if self.schedule in without_milestones if self.milestones else self.schedule == "step":
             raise InputError(
                 "schedule='step' and milestones need each other: such as schedule='step', milestones=[30, 60, 80]"
+            )
+        if self.schedule == "plateau" and self.eval_every > 1:
+            raise InputError(
+                "schedule='plateau' needs the validation accuracy of every epoch: set eval_every=1, not "
+                f"{self.eval_every}"
             )
         if list(self.milestones) != sorted(self.milestones):
             raise InputError(f"milestones must increase, not {list(self.milestones)}")
@@ -166,17 +235,26 @@ class TrainConfig:
             raise InputError(
                 f"a batch of {self.batch_size} images cannot be split into {self.accumulation_steps} micro-batches"
             )
+        self._make_augmentation()  # checks the names together
+
+    @property
+    def recorded_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics: ``metrics``, and the recall of each class if classes are weighted or balanced."""
+        is_imbalanced = self.class_weights is not None or self.balanced_sampling
+        return tuple(dict.fromkeys((*self.metrics, *(["recall"] if is_imbalanced else []))))
 
     @property
     def augmentation(self) -> Augmentation:
         """The augmentation of training images."""
-        if self.overfit_batches:
-            return Augmentation()
-        return Augmentation(self.flip, self.translate, self.random_erasing, self.mixup, self.pca_lighting)
+        return Augmentation() if self.overfit_batches else self._make_augmentation()
 
-    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Returns the learning rate of a step, counted from 0."""
-        return learning_rate(self, step, steps_per_epoch)
+    def _make_augmentation(self) -> Augmentation:
+        names = [field.name for field in dataclasses.fields(Augmentation)]
+        return Augmentation(**{name: getattr(self, name) for name in names})
+
+    def learning_rate(self, step: int, steps_per_epoch: int, history: Sequence[Mapping[str, Any]] = ()) -> float:
+        """Returns the learning rate of a step, counted from 0, in a run with this history."""
+        return learning_rate(self, step, steps_per_epoch, history)
 
     @classmethod
     def describe(cls, name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import distributed, nn
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from cnnzoo.device import resolve_device
 from cnnzoo.errors import InputError
@@ -61,7 +62,14 @@ class DistributedContext:
         Destroying it earlier is not safe: a second group at the same address can wait forever.
         """
         if self.size > 1 and not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+            if restarts:
+                # torchrun keeps its store for a restart, with the addresses of the processes that died
+                store = PrefixStore(f"restart-{restarts}", _connect_store(self.size))
+                distributed.init_process_group(backend, store=store, rank=self.rank, world_size=self.size)
+            else:
+                distributed.init_process_group(backend)
             atexit.register(_destroy_process_group)
 
     def shard(self, n: int) -> slice:
@@ -110,6 +118,12 @@ class DistributedContext:
 
             wrapper.register_comm_hook(None, bf16_compress_hook)
         return wrapper
+
+
+def _connect_store(size: int) -> Store:
+    """Returns the store through which the processes of torchrun find each other."""
+    is_master = os.environ.get("RANK") == "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master, multi_tenant=True)
 
 
 def _destroy_process_group() -> None:

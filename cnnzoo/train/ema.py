@@ -17,7 +17,8 @@ class ModelEMA:
         decay: Decay per step; smaller in the first steps, so that the initial weights are soon forgotten.
 
     Attributes:
-        values: State-dict name -> average; while the average is applied, -> weight.
+        values: State-dict name -> average; while the average is applied, -> weight. Only the first of several
+            names of one tensor (tied weights).
         is_applied: Whether the module holds the average instead of its weights.
     """
 
@@ -27,7 +28,12 @@ class ModelEMA:
         self.is_applied = False
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        return {name: tensor for name, tensor in self._model.state_dict().items() if tensor.is_floating_point()}
+        names: dict[int, str] = {}  # of each tensor, which may have several
+        tensors = {}
+        for name, tensor in self._model.state_dict(keep_vars=True).items():
+            if tensor.is_floating_point() and names.setdefault(id(tensor), name) == name:
+                tensors[name] = tensor.detach()
+        return tensors
 
     def update(self, step: int) -> None:
         """Updates the average with the weights after a step, counted from 0."""

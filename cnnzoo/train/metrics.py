@@ -1,17 +1,101 @@
-"""Metrics of a run: sums and times of an epoch, the summary of a history, confidence intervals."""
+"""Metrics of a run: metrics by name, sums and times of an epoch, the summary of a history, confidence intervals."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from cnnzoo.errors import InputError
+from cnnzoo.fields import is_number
+from cnnzoo.plugins import Registry
 from cnnzoo.train.distributed import DistributedContext
+from cnnzoo.train.evaluation import Evaluation
+
+MetricFunction = Callable[[Evaluation], Any]  # returns a float, a list of floats, or None where it is undefined
+Function = TypeVar("Function", bound=MetricFunction)
+
+
+def _macro_f1(evaluation: Evaluation) -> float | None:
+    values = [value for value in evaluation.f1 if value is not None]
+    return statistics.fmean(values) if values else None
+
+
+METRICS: Registry[MetricFunction] = Registry(
+    "metric",
+    {
+        "balanced_accuracy": lambda evaluation: evaluation.balanced_accuracy,
+        "macro_f1": _macro_f1,
+        "recall": lambda evaluation: list(evaluation.recall),
+    },
+)
+
+
+def register_metric(name: str) -> Callable[[Function], Function]:
+    """Registers a metric, for ``metrics=`` of a TrainConfig.
+
+    The function takes an ``Evaluation`` and returns a number, a list with a number per class, or None where the metric
+    is undefined. It is recorded as ``val_NAME`` and ``test_NAME``.
+
+        @register_metric("worst_recall")
+        def worst_recall(evaluation):
+            return min(value for value in evaluation.recall if value is not None)
+
+    Args:
+        name: The name, an identifier.
+
+    Raises:
+        InputError: If the name is not an identifier, or belongs to another metric.
+    """
+
+    def register(function: Function) -> Function:
+        if name == "acc" or str(name).startswith("acc_"):
+            raise InputError(f"metric {name!r} would be recorded under the name of the accuracy; choose another name")
+        METRICS.register(name, function, str(function.__module__))
+        return function
+
+    return register
+
+
+def compute_metrics(
+    functions: Mapping[str, MetricFunction], evaluation: Evaluation, name: str
+) -> dict[str, float | list[float | None] | None]:
+    """Returns metrics of an evaluation by name, such as ``val_macro_f1``.
+
+    Args:
+        functions: The metrics by name.
+        evaluation: The evaluation.
+        name: Name of the evaluation.
+
+    Raises:
+        InputError: If a function returns something else than ``register_metric`` says.
+    """
+    values: dict[str, float | list[float | None] | None] = {}
+    for metric, function in functions.items():
+        value = function(evaluation)
+        values[f"{name}_{metric}"] = plain = _plain(value)
+        if not all(number is None or is_number(number) for number in (plain if isinstance(plain, list) else [plain])):
+            raise InputError(
+                f"metric {metric!r} must return a finite number, a list of them, or None where it is undefined, not "
+                f"{value!r}"
+            )
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Returns numbers of tensors and arrays as Python's, and sequences as lists."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def is_result(key: str) -> bool:
+    """Returns whether a key of a history is a loss, an accuracy or another metric, rather than a time or a count."""
+    return key == "loss" or key.startswith(("train_", "val_", "test_"))
 
 
 class EpochMetrics:
@@ -93,7 +177,7 @@ class EpochMetrics:
         self._start = time.perf_counter()
 
     def read_clock(self) -> None:
-        """Adds the time since the clock was started or read to ``seconds``; the device must have finished."""
+        """Adds the time since the clock was started or read to ``seconds``; waits for the device."""
         now = time.perf_counter()
         elapsed = self._step_clock.read(), self._wait_seconds, now - self._start
         steps, waiting, wall = (total + new for total, new in zip(self.seconds, elapsed, strict=True))
@@ -141,20 +225,27 @@ class StepClock:
             self._total += time.perf_counter() - self._start
 
     def read(self) -> float:
-        """Returns the seconds since the last call; the device must have finished."""
+        """Returns the seconds since the last call; waits for the device."""
+        if self._events:
+            self._events[-1][1].synchronize()
         total: float = self._total + sum(first.elapsed_time(last) for first, last in self._events) / 1000
         self._total, self._events = 0.0, []
         return total
 
 
+THROUGHPUT = ("examples_per_sec", "wall_examples_per_sec", "data_share", "mfu")
+
+
 def summarize_history(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns loss and accuracies of the last epoch, and throughput over all epochs."""
+    """Returns loss, accuracies and other figures of the last epoch, and throughput over all epochs."""
     last = history[-1] if history else {}
-    summary = {key: last[key] for key in last if key == "loss" or "_acc" in key}
+    summary = {key: last[key] for key in last if key not in ("epoch", "step", "lr", *THROUGHPUT)}
     for key in ("examples_per_sec", "wall_examples_per_sec"):
         if history and all(entry.get(key) for entry in history):
             # all images over all seconds: the harmonic mean, since epochs have equally many images
             summary[key] = len(history) / sum(1 / entry[key] for entry in history)
+    if "mfu" in last and "examples_per_sec" in summary:
+        summary["mfu"] = last["mfu"] * summary["examples_per_sec"] / last["examples_per_sec"]
     if history and all("data_share" in entry for entry in history):
         summary["data_share"] = sum(entry["data_share"] for entry in history) / len(history)
     return summary

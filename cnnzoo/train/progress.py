@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cnnzoo.fields import is_number
 from cnnzoo.measure.learning_curves import history_figure
 from cnnzoo.train.callbacks import Callback
+from cnnzoo.train.metrics import THROUGHPUT
 
 if TYPE_CHECKING:
     from cnnzoo.train.run import Run
@@ -22,11 +24,17 @@ def epoch_line(name: str, epochs: int, entry: Mapping[str, Any]) -> str:
         epochs: Number of epochs of the run.
         entry: The epoch's entry of the history.
     """
-    accuracies = [f"{key.removesuffix('_acc')} acc {entry[key]:.3f}" for key in ("val_acc", "test_acc") if key in entry]
+    known = ("epoch", "step", "lr", "loss", "train_acc", *THROUGHPUT)
+    results = [
+        f"{key.replace('_', ' ')} {value:.3f}"
+        for key, value in entry.items()
+        if key not in known and not key.startswith("test_acc_") and is_number(value)
+    ]
     return (
         f"{name} epoch {entry['epoch']}/{epochs}: loss {entry['loss']:.3f}, "
-        + ", ".join([f"train acc {entry['train_acc']:.3f}", *accuracies])
+        + ", ".join([f"train acc {entry['train_acc']:.3f}", *results])
         + f", {entry['examples_per_sec']:,.1f} examples/sec"
+        + (f" ({100 * entry['mfu']:.0f} % of peak)" if "mfu" in entry else "")
     )
 
 

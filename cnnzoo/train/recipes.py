@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from cnnzoo.errors import unknown
 from cnnzoo.files import read_json
+from cnnzoo.train.callbacks import Callback
 from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.network_kind import KINDS, network_kind
+from cnnzoo.train.provenance import initial_provenance
+
+if TYPE_CHECKING:
+    from cnnzoo.train.trainer import Trainer
 
 _RECIPES = {
     # Dive into Deep Learning, chapters LeNet and AlexNet: plain SGD, Xavier weights, float32, images in [0, 1].
@@ -42,15 +54,19 @@ _RECIPES = {
         epochs=90, batch_size=128, lr=0.01, momentum=0.9, weight_decay=5e-4, schedule="step", milestones=(30, 60, 80),
         crop_mode="center", flip=True, pca_lighting=0.1, views="ten_crop",
     ),
-    # A few minutes on two cores with the sample that ships with cnnzoo; tuned on held-out training images.
+    # A few minutes on two cores with the sample that ships with cnnzoo; tuned on held-out training images. Those named
+    # by a kind of network (see network_kind.py) are preferred for that kind; the others get "quick".
     "quick": TrainConfig(
         epochs=5, batch_size=64, optimizer="adamw", lr=1e-3, weight_decay=0.05, schedule="cosine", warmup=0.5
     ),
-    "quick/alexnet": TrainConfig(
+    "quick/deep": TrainConfig(
         epochs=3, batch_size=64, lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4, schedule="cosine",
         warmup=0.5, init="kaiming_normal",
     ),
-    "quick/lenet": TrainConfig(
+    "quick/rectifying": TrainConfig(
+        epochs=20, batch_size=64, optimizer="adamw", lr=3e-3, weight_decay=0.05, schedule="cosine", warmup=1.0
+    ),
+    "quick/saturating": TrainConfig(
         epochs=20, batch_size=64, optimizer="adamw", lr=0.01, schedule="cosine", warmup=1.0, init="xavier_uniform:4"
     ),
 }  # fmt: skip
@@ -61,20 +77,88 @@ def list_recipes() -> list[str]:
     return sorted(_RECIPES)
 
 
-def recipe(name: str | PathLike[str], model: str | None = None) -> TrainConfig:
-    """Returns a TrainConfig by its name, or from a JSON file.
+@dataclass(frozen=True)
+class RecipeChoice:
+    """The recipe for a network.
+
+    Attributes:
+        name: Name of the recipe, such as ``"quick/saturating"``, or of a file.
+        reason: Why it was chosen, and what the network's weights change in it; empty if it was named and is unchanged.
+        config: The settings.
+    """
+
+    name: str
+    reason: str
+    config: TrainConfig
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}" if self.reason else self.name
+
+    def to_dict(self) -> dict[str, str]:
+        """Returns name and reason as plain values."""
+        return {"name": self.name, "reason": self.reason}
+
+
+class RecipeRecord(Callback):
+    """A callback that writes the recipe of a run, and why it was chosen, to its train.json.
+
+    Args:
+        choice: The recipe.
+        show: Whether to print it too, on standard error.
+    """
+
+    def __init__(self, choice: RecipeChoice, *, show: bool = False) -> None:
+        self.choice, self.show = choice, show
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Writes it."""
+        if trainer.distributed.rank == 0:
+            if trainer.run_dir is not None:
+                trainer.run_dir.add_info(recipe=self.choice.to_dict())
+            if self.show:
+                print(f"{trainer.name}: recipe {self.choice}", file=sys.stderr, flush=True)
+
+
+def choose_recipe(
+    name: str | PathLike[str], model: nn.Module | None = None, settings: Mapping[str, Any] | None = None
+) -> RecipeChoice:
+    """Returns the recipe of a name, for a network.
 
     Args:
         name: Name of a recipe, such as ``"d2l/alexnet"``; or path of a JSON file of a config, or of a run's train.json.
-        model: Name of the network: the recipe ``name/model`` is preferred, if there is one.
+        model: The network: the recipe ``name/kind`` is preferred if there is one for its kind (see
+            ``cnnzoo.train.network_kind``). If its weights are trained, ``init`` is None unless it is in ``settings``.
+        settings: Fields to replace, by name.
+
+    Raises:
+        UnknownNameError: If the name, or a field, is not known.
+        InputError: If a field does not take a value.
+        FileError: If the file cannot be read.
+    """
+    name, settings = str(name), settings or {}
+    reasons = []
+    if model is not None and any(known.startswith(f"{name}/{kind}") for known in _RECIPES for kind in KINDS):
+        kind = network_kind(model)
+        name = f"{name}/{kind.name}" if f"{name}/{kind.name}" in _RECIPES else name
+        reasons.append(kind.reason)
+    config = _load_recipe(name)
+    if model is not None and "init" not in settings and initial_provenance(model) is not None:
+        config = config.replace(init=None)
+        reasons.append("keeps trained weights")
+    return RecipeChoice(name, "; ".join(reasons), config.replace(**settings))
+
+
+def recipe(name: str | PathLike[str], model: nn.Module | None = None) -> TrainConfig:
+    """Returns the settings of ``choose_recipe``.
 
     Raises:
         UnknownNameError: If the name, or a field in the file, is not known.
         FileError: If the file cannot be read.
     """
-    name = str(name)
-    if model is not None and f"{name}/{model}" in _RECIPES:
-        return _RECIPES[f"{name}/{model}"]
+    return choose_recipe(name, model).config
+
+
+def _load_recipe(name: str) -> TrainConfig:
     if name in _RECIPES:
         return _RECIPES[name]
     if name.endswith(".json"):

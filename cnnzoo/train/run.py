@@ -21,8 +21,8 @@ class Run:
     Attributes:
         path: The folder: config.json, model.safetensors, train.json, history.jsonl, metrics.json, curves.png; None
             if nothing was written.
-        history: One mapping per epoch: ``epoch, step, lr, loss, train_acc, test_acc`` (or ``val_acc``),
-            ``examples_per_sec, wall_examples_per_sec, data_share``.
+        history: One mapping per epoch: ``epoch, step, lr, loss, train_acc, test_acc`` (or ``val_acc``), those of
+            ``config.metrics``, ``examples_per_sec, wall_examples_per_sec, data_share, mfu``.
         metrics: The final metrics: ``epochs, loss, train_acc, test_acc`` (and ``test_acc_ten_crop``, ... if the config
             has other ``views``), ``examples_per_sec`` (training steps only, as in Dive into Deep Learning),
             ``wall_examples_per_sec`` (including data loading), ``data_share`` (share of the time spent waiting

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,25 @@ from cnnzoo.files import (
     WEIGHTS_FILE,
     atomic_write,
     exists,
+    os_reason,
     read_json,
     remove_file,
+    remove_partial_files,
     write_json,
 )
-from cnnzoo.measure.figures import save_figure
-from cnnzoo.measure.learning_curves import history_figure
-from cnnzoo.serialization import METADATA_KEY, load_tensors, read_header, save_model, save_tensors
+from cnnzoo.metadata import get_metadata, set_metadata
+from cnnzoo.serialization import (
+    METADATA_KEY,
+    iter_tensors,
+    load_tensors,
+    read_aliases,
+    read_header,
+    save_model,
+    save_tensors,
+)
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.metrics import interval_95
+from cnnzoo.train.lock import FolderLock
+from cnnzoo.train.run import Run
 
 MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
 RUN_DIR_FILES = (
@@ -60,12 +71,15 @@ class RunDir:
         path: The folder.
         info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``, ``options``,
             ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each
-            resume), and ``initial_provenance`` if the initial weights were not random.
+            resume), ``initial_provenance`` if the initial weights were not random, ``recipe`` (``name``, ``reason``)
+            if the config comes from one, and ``functions`` if the run needs some that its config does not name (see
+            ``cnnzoo.train.functions``).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.info: dict[str, Any] = {}
+        self._train_file = self._read_train_file()  # as this object knows it
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
@@ -83,7 +97,29 @@ class RunDir:
             raise FileError(f"{path / TRAIN_FILE} is not that of a run: it lacks name and sha256 of the data")
         return run_dir
 
+    def _read_train_file(self) -> bytes | None:
+        file = self.path / TRAIN_FILE
+        return file.read_bytes() if exists(file) and file.is_file() else None
+
+    def holds_run(self) -> bool:
+        """Returns whether there is a run in the folder."""
+        return self._train_file is not None
+
     # --- writing ---
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing into the folder, within a ``with`` statement.
+
+        Raises:
+            FileError: If another process writes into it, or has done so since this object was built.
+        """
+        with FolderLock(self.path, _command()):
+            if self._read_train_file() != self._train_file:
+                raise FileError(f"another process has trained in {self.path} meanwhile; run the command again")
+            for name in RUN_DIR_FILES:
+                remove_partial_files(self.path / name)
+            yield
 
     def require_free(self, overwrite: bool) -> None:
         """Raises FileError if the folder holds a run, unless it may be overwritten."""
@@ -111,19 +147,43 @@ class RunDir:
             description: What ``cnnzoo.modules.describe`` returns of the model.
             initial_provenance: Where the initial weights come from, None if they are random.
         """
-        for name in RUN_DIR_FILES:
-            remove_file(self.path / name)
+        # a killed process leaves a run that starts anew: train.json is replaced, the checkpoint removed first
+        for name in (CHECKPOINT_FILE, *RUN_DIR_FILES):
+            if name != TRAIN_FILE:
+                remove_file(self.path / name)
         data = {**data, "options": _plain_or_none(data.get("options", {}))}
         self.info = {"config": config.to_dict(), "data": data, "sessions": [_session(0)]}
         if initial_provenance is not None:
             self.info["initial_provenance"] = dict(initial_provenance)
-        write_json(self.path / TRAIN_FILE, self.info)
+        self._write_info()
         write_json(self.path / CONFIG_FILE, description)
 
-    def add_session(self, step: int) -> None:
-        """Adds a resume at a step to train.json."""
-        self.info.setdefault("sessions", []).append(_session(step))
+    def add_info(self, **values: Any) -> None:
+        """Adds values to train.json."""
+        self.info |= values
+        self._write_info()
+
+    def _write_info(self) -> None:
         write_json(self.path / TRAIN_FILE, self.info)
+        self._train_file = self._read_train_file()
+
+    def add_session(self, step: int, config: TrainConfig) -> None:
+        """Adds a resume at a step to train.json; a finished run that is extended is not finished any more.
+
+        Args:
+            step: Number of steps done.
+            config: The config, which may have more epochs than before.
+        """
+        self.info["config"] = config.to_dict()
+        remove_file(self.path / METRICS_FILE)
+        self.info.setdefault("sessions", []).append(_session(step))
+        self._write_info()
+
+    def record_functions(self, functions: Mapping[str, Any]) -> None:
+        """Writes to train.json the names of functions that the config does not name, if they have changed."""
+        if functions != self.info.get("functions", {}):
+            self.info["functions"] = dict(functions)
+            self._write_info()
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes a line of JSON per epoch."""
@@ -138,56 +198,187 @@ class RunDir:
         """Writes the weights with the best validation accuracy."""
         save_model(self.path / BEST_FILE, state, description)
 
-    def finish(
-        self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any], metrics: Mapping[str, Any] | None
-    ) -> None:
-        """Writes the weights; at the end of the run also its metrics, and removes the checkpoint.
+    def load_best(self) -> dict[str, torch.Tensor]:
+        """Returns the weights with the best validation accuracy.
+
+        Raises:
+            FileError: If they cannot be read.
+        """
+        file = self.path / BEST_FILE
+        _, description = read_header(file)
+        return dict(iter_tensors(file, read_aliases(file, description)))
+
+    def save_weights(self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
+        """Writes the weights, and returns their checksum.
 
         Args:
             state: The weights.
             description: What ``cnnzoo.modules.describe`` returns of the model.
-            metrics: The final metrics; None if the run was interrupted.
         """
-        checksum = save_model(self.path, state, description)
-        if metrics is not None:
-            write_json(self.path / METRICS_FILE, {**metrics, "weights_sha256": checksum})
+        return save_model(self.path, state, description)
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Writes the final metrics, which mark the run as finished, and removes its checkpoint."""
+        write_json(self.path / METRICS_FILE, metrics)
+        self._remove_checkpoint()
+
+    def tidy(self) -> None:
+        """Removes the checkpoint of a finished run that was killed before it did so itself.
+
+        Raises:
+            FileError: If another process writes into the folder.
+        """
+        if not self.info["config"].get("keep_checkpoint") and self.has_checkpoint():
+            with self.locked():
+                self._remove_checkpoint()
+
+    def _remove_checkpoint(self) -> None:
+        if not self.info["config"].get("keep_checkpoint"):
+            remove_file(self.path / BEST_FILE)  # equal to the weights
             remove_file(self.path / CHECKPOINT_FILE)
 
+    def draw_curves(self, run: Run) -> None:
+        """Draws the learning curves; if that fails, a warning says why."""
+        try:
+            run.plot(self.path / CURVES_FILE)
+        except Exception as error:  # such as a display that matplotlib does not find
+            warnings.warn(f"{self.path / CURVES_FILE} was not drawn: {type(error).__name__}: {error}", stacklevel=3)
+
     # --- resuming ---
+
+    def is_finished(self) -> bool:
+        """Returns whether the run reached its end."""
+        return exists(self.path / METRICS_FILE) and exists(self.path / WEIGHTS_FILE)
 
     def has_checkpoint(self) -> bool:
         """Returns whether there is a checkpoint."""
         return exists(self.path / CHECKPOINT_FILE)
 
-    def load_checkpoint(
-        self, config: TrainConfig | None = None
-    ) -> tuple[TrainConfig, dict[str, torch.Tensor], dict[str, Any]]:
-        """Returns config, tensors and plain values of the checkpoint.
+    def read_config(self, expected: TrainConfig | None = None) -> TrainConfig:
+        """Returns the config of the run.
 
         Args:
-            config: The config that is expected, if any.
+            expected: The config that is expected, if any.
 
         Raises:
-            FileError: If there is no checkpoint, or the file is not one.
-            InputError: If its config is neither that of train.json nor the expected one.
+            InputError: If the run has another one.
         """
-        if not self.has_checkpoint():
-            raise FileError(
-                f"the run in {self.path} has no checkpoint: it is finished, or was stopped before its first one"
+        config = TrainConfig.from_dict(self.info.get("config"))
+        if expected is not None:
+            self._require_same_config(config, expected, "config=")
+        return config
+
+    def extends(self, config: TrainConfig, steps_per_epoch: int) -> bool:
+        """Returns whether a config continues the run for more epochs, from a checkpoint, at the same learning rates.
+
+        Args:
+            config: The config.
+            steps_per_epoch: Number of steps of an epoch.
+        """
+        own = self.read_config()
+        if own.replace(epochs=config.epochs) != config or config.epochs <= own.epochs or not self.has_checkpoint():
+            return False
+        steps, history = range(own.epochs * steps_per_epoch), self.read_history()
+        return all(
+            own.learning_rate(step, steps_per_epoch, history[: step // steps_per_epoch])
+            == config.learning_rate(step, steps_per_epoch, history[: step // steps_per_epoch])
+            for step in steps
+        )
+
+    def _require_same_config(self, config: TrainConfig, other: TrainConfig, source: str) -> None:
+        if changes := config.diff(other):
+            raise InputError(
+                f"the run in {self.path} can only continue with the config that it started with, and {source} "
+                f"differs: {changes}. Change that back, name another folder, or pass overwrite=True (--overwrite)"
             )
+
+    def require_same(
+        self,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        data_name: str,
+        data_sha256: str,
+        description: Mapping[str, Any],
+    ) -> None:
+        """Raises InputError if the run has another config that does not extend it, other data or another network.
+
+        Args:
+            config: The config.
+            steps_per_epoch: Number of steps of an epoch.
+            data_name: Name of the data.
+            data_sha256: Checksum of the data.
+            description: What ``cnnzoo.metadata.describe`` returns of the model.
+        """
+        if not self.extends(config, steps_per_epoch):
+            self._require_same_config(self.read_config(), config, "this one")
+        if data_sha256 != self.info["data"]["sha256"]:
+            raise InputError(
+                f"{data_name} is not the data of the run in {self.path}: its checksum differs. Name another folder, or "
+                "pass overwrite=True (--overwrite)"
+            )
+        if not exists(self.path / CONFIG_FILE):  # killed between train.json and config.json
+            return
+        own = read_json(self.path / CONFIG_FILE)
+        if _network(own) != _network(description):
+            raise InputError(
+                f"the run in {self.path} trains another network ({own.get('architecture')}) than this one "
+                f"({description.get('architecture')}); name another folder, or pass overwrite=True (--overwrite)"
+            )
+
+    def read_checkpoint(self) -> dict[str, Any]:
+        """Returns the plain values of the checkpoint.
+
+        Raises:
+            FileError: If the file is not a checkpoint.
+            InputError: If its config is not that of train.json, which may have more epochs.
+        """
         file = self.path / CHECKPOINT_FILE
         _, values = read_header(file)
         if not {"step", "history", "seconds", "config"} <= set(values):
             raise FileError(f"{file} is not the checkpoint of a run")
-        tensors = load_tensors(file)
-        run_config = TrainConfig.from_dict(values["config"])
-        for other, source in ((TrainConfig.from_dict(self.info.get("config")), "its train.json"), (config, "config=")):
-            if other is not None and (changes := run_config.diff(other)):
-                raise InputError(
-                    f"the run in {self.path} can only continue with the config that it started with, and {source} "
-                    f"differs: {changes}. Change that back, or start another run from its weights"
-                )
-        return run_config, tensors, values
+        config, own = TrainConfig.from_dict(values["config"]), self.read_config()
+        self._require_same_config(config.replace(epochs=max(config.epochs, own.epochs)), own, "its train.json")
+        return values
+
+    def load_checkpoint(self) -> dict[str, torch.Tensor]:
+        """Returns the tensors of the checkpoint.
+
+        Raises:
+            FileError: If the file cannot be read.
+        """
+        return load_tensors(self.path / CHECKPOINT_FILE)
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Returns one mapping per epoch.
+
+        Raises:
+            FileError: If history.jsonl cannot be read.
+        """
+        file = self.path / HISTORY_FILE
+        try:
+            return [json.loads(line) for line in file.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise FileError(f"{file} cannot be read: {os_reason(error)}") from None
+
+    def load_run(self, model: nn.Module, build_model: Callable[[Mapping[str, Any]], nn.Module] | None) -> Run:
+        """Returns the finished run.
+
+        Args:
+            model: The module, which gets the weights, and the metadata if it has any.
+            build_model: Builds the module that config.json describes.
+
+        Raises:
+            FileError: If a file cannot be read.
+        """
+        file = self.path / WEIGHTS_FILE
+        description = read_json(self.path / CONFIG_FILE)
+        model.load_state_dict(dict(iter_tensors(file, read_aliases(file, description))))
+        if build_model is not None and _network(description)[1] is not None:
+            with torch.device("meta"):
+                set_metadata(model, get_metadata(build_model(description)))
+        metrics = read_json(self.path / METRICS_FILE, MAX_METRICS_BYTES)
+        metrics = {key: value for key, value in metrics.items() if key not in ("evaluations", "weights_sha256")}
+        return Run(self.path, tuple(self.read_history()), metrics, False, model)
 
     def load_model(self, build_model: Callable[[Mapping[str, Any]], nn.Module] | None) -> nn.Module:
         """Returns the model that config.json describes.
@@ -213,10 +404,11 @@ class RunDir:
             raise InputError(f"{data['name']} was loaded with options that train.json cannot hold; pass data=")
         return load_data(data["name"], **options)
 
-    def require_same_data(self, data: Data) -> None:
-        """Raises InputError if a data set has another checksum than that of the run."""
-        if data.sha256 != self.info["data"]["sha256"]:
-            raise InputError(f"{data.name} is not the data of the run in {self.path}: its checksum differs")
+
+def _network(description: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Returns what a description says of the network itself: its name, and its Spec if it has one."""
+    inner = description.get(METADATA_KEY)
+    return description.get("architecture"), inner.get("spec") if isinstance(inner, Mapping) else None
 
 
 def _plain_or_none(options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -238,47 +430,3 @@ def _command() -> str:
     program = Path(sys.argv[0]).name
     words = ["python", "-m", "cnnzoo"] if program == "__main__.py" else [program]
     return shlex.join([*words, *sys.argv[1:]])
-
-
-def record(folders: Sequence[Path], path: Path) -> None:
-    """Writes a record of finished runs: config, data, commands, machines and results as JSON, and the curves.
-
-    Args:
-        folders: The run folders: one, or several that differ in their seed only.
-        path: ``NAME`` or ``NAME.json``; the curves are written to ``NAME.png`` beside it.
-
-    Raises:
-        FileError: If a folder holds no finished run, or a file cannot be written.
-    """
-    path = path.with_name(path.name.removesuffix(".json"))
-    runs = [_read_finished(folder) for folder in folders]
-    content: dict[str, Any] = {
-        key: runs[0][key] for key in ("architecture", "parameters", "config", "data", "sessions")
-    }
-    content["runs"] = [
-        {"seed": run["config"]["seed"], "metrics": run["metrics"], "history": run["history"]} for run in runs
-    ]
-    for run, entry in zip(runs[1:], content["runs"][1:], strict=True):
-        if len(run["sessions"]) > 1:  # resumed; the sessions of the first run are in ``content``
-            entry["sessions"] = run["sessions"]
-    accuracies = [run["metrics"]["test_acc"] for run in runs]
-    content["test_acc"] = statistics.fmean(accuracies)
-    if len(runs) > 1:
-        content["test_acc_95"] = list(interval_95(accuracies))
-    write_json(path.with_name(f"{path.name}.json"), content)
-    save_figure(history_figure(*(run["history"] for run in runs)), path.with_name(f"{path.name}.png"))
-
-
-def _read_finished(folder: Path) -> dict[str, Any]:
-    """Returns train.json of a finished run, and its architecture, number of parameters, metrics and history."""
-    info = RunDir.open(folder).info
-    if not exists(folder / METRICS_FILE):
-        raise FileError(f"the run in {folder} is not finished: there is no {METRICS_FILE} in it")
-    description = read_json(folder / CONFIG_FILE)
-    return {
-        "architecture": description.get("architecture"),
-        "parameters": description.get(METADATA_KEY, {}).get("param_count"),
-        **info,
-        "metrics": read_json(folder / METRICS_FILE, MAX_METRICS_BYTES),
-        "history": [json.loads(line) for line in (folder / HISTORY_FILE).read_text().splitlines()],
-    }

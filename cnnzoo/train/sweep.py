@@ -14,10 +14,11 @@ from torch import nn
 
 from cnnzoo.data import Data
 from cnnzoo.errors import FileError, InputError
+from cnnzoo.fields import is_number
 from cnnzoo.files import exists, write_json
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.metrics import interval_95
+from cnnzoo.train.metrics import interval_95, is_result
 from cnnzoo.train.run import Run
 from cnnzoo.train.trainer import Trainer
 
@@ -40,7 +41,7 @@ class SeedSweep(Printable):
 
     def values(self, metric: str = "test_acc") -> list[float]:
         """Returns a metric of every run that was not interrupted."""
-        return [run.metrics[metric] for run in self.runs if metric in run.metrics and not run.interrupted]
+        return [run.metrics[metric] for run in self.runs if is_number(run.metrics.get(metric)) and not run.interrupted]
 
     def mean(self, metric: str = "test_acc") -> float:
         """Returns the mean of a metric over the seeds."""
@@ -52,9 +53,9 @@ class SeedSweep(Printable):
 
     def tables(self) -> Sequence[Table]:
         """Returns a table with a row per run, and their mean."""
-        keys = [key for key in self.runs[0].metrics if "_acc" in key or key == "loss"]
+        keys = [key for key, value in self.runs[0].metrics.items() if is_result(key) and is_number(value)]
         rows: list[tuple[str, ...]] = [
-            (str(seed), *(f"{run.metrics[key]:.4f}" if key in run.metrics else "" for key in keys))
+            (str(seed), *(f"{run.metrics[key]:.4f}" if is_number(run.metrics.get(key)) else "" for key in keys))
             for seed, run in zip(self.seeds, self.runs, strict=True)
         ]
         if len(self.values()) > 1:
@@ -87,6 +88,8 @@ def seed_sweep(
     seeds: int | Sequence[int] = 5,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    resume: str | None = None,
+    callbacks: Sequence[object] = (),
     show: bool = True,
 ) -> SeedSweep:
     """Trains a network from its initial weights with each of several seeds.
@@ -100,6 +103,8 @@ def seed_sweep(
         seeds: The seeds, or their number: 0, 1, 2, ...
         out: A folder for the runs, ``seed-0``, ``seed-1``, ..., and ``sweep.json``.
         overwrite: Whether existing runs may be replaced.
+        resume: ``"auto"`` completes an interrupted sweep in ``out``: finished runs are not trained again.
+        callbacks: As for ``Trainer``, for each run.
         show: Whether progress is shown on standard error.
 
     Raises:
@@ -117,12 +122,14 @@ def seed_sweep(
             base.replace(seed=seed),
             out=None if out is None else Path(out) / f"seed-{seed}",
             overwrite=overwrite,
+            resume=resume,
+            callbacks=callbacks,
             show=show,
         )
         for seed in seed_list
     ]
     summary = None if out is None else Path(out) / SWEEP_FILE
-    if summary is not None and exists(summary) and not overwrite:
+    if summary is not None and exists(summary) and not overwrite and resume is None:
         raise FileError(f"{summary} exists already; name another folder, or pass overwrite=True (--overwrite)")
     name, rank = trainers[0].name, trainers[0].distributed.rank
     runs: list[Run] = []

@@ -6,9 +6,9 @@ the step. So a checkpoint holds weights, optimizer state and sums, but no random
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
+from contextlib import nullcontext, suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,35 +17,33 @@ import torch
 from torch import nn
 
 from cnnzoo.data import Data, derive_seed, has_samples
-from cnnzoo.data.loaders import LoaderCache
 from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reuse_memory, seed
-from cnnzoo.files import CURVES_FILE
+from cnnzoo.errors import CnnzooError, FileError, InputError, TrainingError
 from cnnzoo.initializers import initialize
-from cnnzoo.metadata import Metadata, describe, set_metadata
+from cnnzoo.metadata import describe
 from cnnzoo.modules import eval_mode
 from cnnzoo.train import checks, provenance
-from cnnzoo.train.batches import (
-    PreparedBatch,
-    TrainBatches,
-    count_steps,
-    make_preprocessing,
-    order_labels,
-    select_data,
-)
-from cnnzoo.train.callbacks import run_callbacks
+from cnnzoo.train.batches import PreparedBatch, TrainBatches
+from cnnzoo.train.best import BestWeights
+from cnnzoo.train.callbacks import require_known_hooks, run_callbacks
 from cnnzoo.train.checkpoint import TrainState
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.ema import ModelEMA
-from cnnzoo.train.evaluation import Evaluation
-from cnnzoo.train.inference import compute_logits, evaluate
-from cnnzoo.train.metrics import EpochMetrics, summarize_history
-from cnnzoo.train.optim import freeze_parameters, make_optimizer, set_learning_rate
+from cnnzoo.train.evaluator import Evaluator
+from cnnzoo.train.functions import describe_functions, require_functions, resolve_arguments
+from cnnzoo.train.inference import compute_logits
+from cnnzoo.train.losses import LossFunction, TrainLoss, make_loss
+from cnnzoo.train.metrics import EpochMetrics, MetricFunction, summarize_history
+from cnnzoo.train.optim import OptimizerFunction, freeze_parameters, make_optimizer, set_learning_rate
 from cnnzoo.train.precision import resolve_precision
 from cnnzoo.train.progress import ProgressDisplay
+from cnnzoo.train.recorder import RunRecorder
 from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir
+from cnnzoo.train.setup import RunSetup
 from cnnzoo.train.signals import DeferredInterrupt
+from cnnzoo.train.utilization import Utilization
 
 if TYPE_CHECKING:
     from typing import Self
@@ -66,9 +64,13 @@ class Trainer:
         config: The settings; by default ``TrainConfig()``.
         out: The run folder; None writes nothing.
         overwrite: Whether a run in the folder may be replaced.
-        callbacks: Objects with some of the hooks of ``cnnzoo.train.callbacks.Callback``: ``on_start(trainer)``,
-            ``on_step(trainer)``, ``on_eval(trainer, evaluation)``, ``on_epoch(trainer, entry)``,
-            ``on_end(trainer, run)``.
+        resume: ``"auto"`` continues the run in the folder, if it has the same config, data and network: from its last
+            checkpoint, or from the start if there is none. ``fit`` returns a finished run as it is.
+        loss: Instead of ``config.loss``: a registered name, or a function as for ``register_loss``.
+        optimizer: Instead of ``config.optimizer``: a registered name, or a function as for ``register_optimizer``.
+        metrics: Besides ``config.metrics``: registered names, or functions as for ``register_metric``. To resume,
+            functions must be passed again.
+        callbacks: Objects with some of the hooks of ``cnnzoo.train.callbacks.Callback``.
         show: Whether progress is shown on standard error.
 
     Attributes:
@@ -77,8 +79,12 @@ class Trainer:
         total_steps: Number of steps of the whole run.
         steps_per_epoch: Number of steps of an epoch.
         history: One mapping per completed epoch.
+        is_finished: Whether the folder holds the finished run, so that ``fit`` trains nothing.
         last_loss: Loss of the last micro-batch, on the device.
-        lr_at: Returns the learning rate of a step; by default that of the config.
+        batch: The micro-batches of the current step, from ``on_batch`` to ``on_step``.
+        optimizer: The optimizer; it exists from ``on_start`` on.
+        lr_at: Returns the learning rate of a step; by default that of the config. To resume a run in which it was set,
+            it must be set again.
         device: Device of the network.
         precision: ``"bf16"``, ``"fp16"`` or ``"fp32"``.
         size: (height, width) of the network's input.
@@ -91,6 +97,7 @@ class Trainer:
         InputError: If model and data do not match, or the config asks for what they do not support.
         UnknownNameError: If a pattern of ``config.freeze`` matches no parameter.
         FileError: If the folder holds another run, or cannot be written.
+        UnknownNameError: If a callback has a method ``on_...`` that is no hook.
     """
 
     # builds the module that a config.json describes, for resume(); None: model= must be passed
@@ -100,6 +107,11 @@ class Trainer:
     _state: TrainState
     _network: Any  # the model, wrapped in DistributedDataParallel and compiled where the run needs it
     _batches: TrainBatches
+    _evaluator: Evaluator
+    _best: BestWeights | None
+    _utilization: Utilization
+    _loss: TrainLoss
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -109,46 +121,46 @@ class Trainer:
         *,
         out: str | PathLike[str] | None = None,
         overwrite: bool = False,
+        resume: str | None = None,
+        loss: str | LossFunction | None = None,
+        optimizer: str | OptimizerFunction | None = None,
+        metrics: Sequence[str | MetricFunction] = (),
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> None:
-        self.config = TrainConfig() if config is None else config
-        for argument, value in (("model", model), ("data", data), ("config", self.config)):
+        config = TrainConfig() if config is None else config
+        for argument, value in (("model", model), ("data", data), ("config", config)):
             checks.require_type(argument, value)
+        self.config, self._functions = resolve_arguments(config, loss=loss, optimizer=optimizer, metrics=metrics)
         self.model = model = checks.unwrap_trainable(model, self.config)
+        require_known_hooks(callbacks)
+        if resume not in (None, "auto"):
+            raise InputError(f"resume must be 'auto' or None, not {resume!r}; Trainer.resume(out) continues a run")
         self.distributed = DistributedContext.current()
         self.device = self.distributed.resolve_device(self.config.device)
         self.precision = resolve_precision(self.config.precision, self.device)
         checks.require_sync_batch_norm(model, self.config, self.device, self.distributed.size)
-        self.callbacks = [*([ProgressDisplay()] if show and self.distributed.rank == 0 else []), *callbacks]
+        # the display is last, since it shows the figures that others add
+        self.callbacks = [*callbacks, *([ProgressDisplay()] if show and self.distributed.rank == 0 else [])]
         self.step, self.history = 0, list[dict[str, Any]]()
+        self.batch: Sequence[PreparedBatch] = ()
         self.last_loss = torch.zeros(())
         self._initialized = self._should_stop = False
         self._tested_step = -1
-        self._checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
-        self._evaluations: dict[str, Evaluation] = {}
-        self._loaders = LoaderCache()  # of the evaluations
-        self._initial_provenance = None if self.config.init else provenance.initial_provenance(model)
+        self._is_complete = True
+        self._checkpoint: dict[str, Any] | None = None  # plain values of the checkpoint to start from
 
-        description = describe(model)
-        self.name = description.get("architecture", type(model).__name__)
-        checks.warn_about_frozen_norms(model, self.config, self.name)
-        checks.require_matching(self.name, description.get("in_channels"), description.get("num_classes"), data)
-        input_size = description.get("pretrained_cfg", {}).get("input_size") or data.shape
-        self.size = int(input_size[1]), int(input_size[2])
-        self.preprocessing = make_preprocessing(data, self.config, self.size)
-        self.label_names, self._label_map = order_labels(model, self.config, data)
-        self._data_sha256 = data.sha256  # of the whole set, with overfit_batches too
-        self.data, self._train_data = select_data(data, self.config)
-        self._has_val = self._train_data is not self.data
-        processes = self.distributed.size
-        checks.require_supported(self.data, self.config, name=self.name, size=self.size, processes=processes)
-        self.steps_per_epoch = count_steps(self._train_data, self.config)
+        self._setup = setup = RunSetup.of(model, data, self.config, self.distributed.size)
+        self.name, self.data, self.size = setup.name, setup.data, setup.size
+        self.preprocessing, self.label_names = setup.preprocessing, setup.label_names
+        self.steps_per_epoch = setup.steps_per_epoch
         self.total_steps = self.steps_per_epoch * self.config.epochs
-        self.lr_at: Callable[[int], float] = partial(self.config.learning_rate, steps_per_epoch=self.steps_per_epoch)
-        self.run_dir = None if out is None else RunDir(Path(out))
-        if (run_dir := self._writable_run_dir) is not None:
-            run_dir.require_free(overwrite)
+        self._initial_provenance = None if self.config.init else provenance.initial_provenance(model)
+        self.run_dir, self.is_finished = None if out is None else RunDir(Path(out)), False
+        if self.run_dir is not None and resume == "auto" and not overwrite and self.run_dir.holds_run():
+            self._continue(RunDir.open(self.run_dir.path))
+        elif self.run_dir is not None and self.distributed.rank == 0:
+            self.run_dir.require_free(overwrite)
 
     @classmethod
     def resume(
@@ -158,6 +170,9 @@ class Trainer:
         model: nn.Module | None = None,
         data: Data | None = None,
         config: TrainConfig | None = None,
+        loss: str | LossFunction | None = None,
+        optimizer: str | OptimizerFunction | None = None,
+        metrics: Sequence[str | MetricFunction] = (),
         callbacks: Sequence[object] = (),
         show: bool = True,
     ) -> Self:
@@ -168,23 +183,51 @@ class Trainer:
             model: The module, if it cannot be built from the folder's config.json; its weights are replaced.
             data: The data set, if it cannot be loaded by its name.
             config: The config that the run is expected to have.
+            loss: As for a new run.
+            optimizer: As for a new run.
+            metrics: As for a new run.
             callbacks: As for a new run.
             show: As for a new run.
 
         Raises:
             FileError: If the folder holds no run, or a finished one.
-            InputError: If the model or the data is missing, or the data or config is not that of the run.
+            InputError: If the model, the data or a function is missing, or the data or config is not that of the run.
         """
         run_dir = RunDir.open(Path(out))
-        run_config, tensors, values = run_dir.load_checkpoint(config)
+        run_config = run_dir.read_config(config)
+        if not run_dir.has_checkpoint():
+            raise FileError(
+                f"the run in {run_dir.path} has no checkpoint: it is finished, or was stopped before its first one; "
+                f"to train its weights further, start another run: cnnzoo train {shlex.quote(str(run_dir.path))}"
+            )
         model = run_dir.load_model(cls.build_model) if model is None else model
         data = run_dir.load_data() if data is None else data
-        run_dir.require_same_data(data)
-        trainer = cls(model, data, run_config, callbacks=callbacks, show=show)
-        trainer.run_dir, trainer._checkpoint = run_dir, (tensors, values)
-        trainer._initial_provenance = run_dir.info.get("initial_provenance")
-        trainer.step, trainer.history = values["step"], values["history"]
+        functions: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
+        trainer = cls(model, data, run_config, **functions, callbacks=callbacks, show=show)
+        trainer._continue(run_dir)
         return trainer
+
+    def _continue(self, run_dir: RunDir) -> None:
+        """Takes over the run in a folder: finished, with a checkpoint, or killed before its first one.
+
+        Raises:
+            InputError: If it has another config that does not extend it, other data or another network, or needs other
+                functions.
+        """
+        setup = self._setup
+        run_dir.require_same(
+            self.config, setup.steps_per_epoch, setup.data.name, setup.data_sha256, describe(self.model)
+        )
+        require_functions(run_dir.path, run_dir.info.get("functions", {}), self._functions)
+        is_extended = run_dir.read_config() != self.config
+        self.run_dir, self.is_finished = run_dir, run_dir.is_finished() and not is_extended
+        if self.is_finished:
+            self.history = run_dir.read_history()
+            self.step = self.history[-1]["step"] if self.history else 0
+        elif run_dir.has_checkpoint():
+            self._checkpoint = run_dir.read_checkpoint()
+            self.step, self.history = self._checkpoint["step"], self._checkpoint["history"]
+            self._initial_provenance = run_dir.info.get("initial_provenance")
 
     def fit(self) -> Run:
         """Trains to the last epoch, or until Ctrl-C, which finishes the current step and saves everything.
@@ -192,9 +235,14 @@ class Trainer:
         Called again after an interruption, it continues. The caller's random state is restored.
 
         Raises:
+            FileError: If another process writes into the folder, or has changed it since this trainer was built.
             TrainingError: If the loss becomes infinite or NaN.
             UnknownNameError: If a pattern of ``config.lr_multipliers`` matches no parameter.
         """
+        if self.is_finished:
+            assert self.run_dir is not None
+            self._recorder.tidy()
+            return self.run_dir.load_run(self.model, self.build_model)
         self.distributed.join(self.device)
         with (
             forked_rng(self.device),
@@ -204,29 +252,71 @@ class Trainer:
         ):
             self._prepare_model()
             if not self._initialized:
-                self._require_one_score_per_class()
-                self._require_batch_norm_values()
-                self._write_run_info()
-                self._initialize()
-            run_callbacks(self.callbacks, "on_start", self)
-            run = None
-            try:
-                if len(self.history) < self.step // self.steps_per_epoch:  # a failure during the evaluation
-                    self._end_epoch()
-                while self.step < self.total_steps and not self._should_stop and not self._stop_requested(interrupt):
-                    self._run_epoch(interrupt)
-                if self.step == 0:  # interrupted before the first step; resuming needs a checkpoint
+                self._try_model()
+            with self._recorder.locked():
+                if not self._initialized:
+                    self._recorder.start(self.step, self.history, resumed=self._checkpoint is not None)
+                    self._initialize()
+                return self._fit(interrupt)
+
+    def _fit(self, interrupt: DeferredInterrupt) -> Run:
+        """Trains to the end of the run, or to an interruption, and writes the results."""
+        run_callbacks(self.callbacks, "on_start", self)
+        self._record_functions()
+        run = None
+        try:
+            if len(self.history) < self.step // self.steps_per_epoch:  # a failure during the evaluation
+                self._end_epoch()
+            while self.step < self.total_steps and not self._should_stop and not self._stop_requested(interrupt):
+                self._run_epoch(interrupt)
+            if self.step == 0:  # interrupted before the first step; resuming needs a checkpoint
+                self._save_checkpoint()
+            run = self._finish(interrupted=self.step < self.total_steps and not self._should_stop)
+        except Exception as error:
+            # with several processes, the others wait elsewhere
+            is_savable = self._is_complete and self.distributed.size == 1 and not isinstance(error, TrainingError)
+            # if the epoch is in the history, the checkpoint before its evaluation is kept, so that this is repeated
+            if is_savable and (not self.history or self.history[-1]["step"] < self.step):
+                with suppress(CnnzooError):  # the error itself is raised
                     self._save_checkpoint()
-                run = self._finish(interrupted=self.step < self.total_steps and not self._should_stop)
-            finally:
-                self._batches.close()
-                self._loaders.close()
-                run_callbacks(self.callbacks, "on_end", self, run)
+            raise
+        finally:
+            self._batches.close()
+            self._evaluator.close()
+            run_callbacks(self.callbacks, "on_end", self, run)
         return run
 
     def stop(self) -> None:
         """Ends the run after the current epoch, as if it were the last."""
         self._should_stop = True
+
+    @property
+    def lr_at(self) -> Callable[[int], float]:
+        """Returns the learning rate of a step."""
+        return self._functions.get("lr_at", self._scheduled_lr)  # type: ignore[no-any-return]
+
+    @lr_at.setter
+    def lr_at(self, function: Callable[[int], float]) -> None:
+        self._functions["lr_at"] = function
+        if self._initialized:
+            self._record_functions()
+
+    def _scheduled_lr(self, step: int) -> float:
+        return self.config.learning_rate(step, self.steps_per_epoch, self.history)
+
+    def _record_functions(self) -> None:
+        """Writes to train.json the names of functions that the config does not name.
+
+        Raises:
+            InputError: If ``lr_at`` was set when the run was interrupted, and is not now.
+        """
+        if self.run_dir is None:
+            return
+        recorded = self.run_dir.info.get("functions", {})
+        if "lr_at" in recorded:
+            require_functions(self.run_dir.path, recorded, self._functions, ("lr_at",))
+        if self.distributed.rank == 0:
+            self.run_dir.record_functions(describe_functions(self._functions))
 
     # --- the loop ---
 
@@ -237,10 +327,13 @@ class Trainer:
         metrics.start_clock()
         for _ in range(self.steps_per_epoch - self.step % self.steps_per_epoch):
             with metrics.waiting():
-                micro_batches = next(batches)
+                self.batch = next(batches)
+            run_callbacks(self.callbacks, "on_batch", self)
+            self._is_complete = False
             with metrics.stepping():
-                self._train_step(micro_batches)
-            metrics.samples_seen += micro_batches[0].batch_size
+                self._train_step(self.batch)
+            self._is_complete = True
+            metrics.samples_seen += self.batch[0].batch_size
             self.step += 1
             run_callbacks(self.callbacks, "on_step", self)
             is_log_step = self.step % config.log_every == 0
@@ -253,11 +346,9 @@ class Trainer:
             # the checkpoint at the end of an epoch is saved below
             if config.checkpoint_every and self.step % config.checkpoint_every == 0 < self.step % self.steps_per_epoch:
                 self._require_finite_loss()
-                metrics.read_clock()
                 self._save_checkpoint()
         batches.close()
-        self._require_finite_loss()  # waits for the device, as read_clock requires
-        metrics.read_clock()
+        self._require_finite_loss()
         self._save_checkpoint()  # before the evaluation, which may fail
         if self.step % self.steps_per_epoch == 0:
             self._end_epoch()
@@ -279,6 +370,7 @@ class Trainer:
             if batch.weight:
                 self.last_loss = loss.detach()
                 state.metrics.update(loss, logits, batch.labels)
+        run_callbacks(self.callbacks, "on_backward", self)
         if config.clip_norm:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
@@ -292,7 +384,7 @@ class Trainer:
         with checks.explain_batch_norm_error(self.name, len(batch.labels)):
             logits = compute_logits(self._network, batch.x, self.precision, len(self.data.classes))
         labels = batch.labels if batch.targets is None else batch.targets
-        return logits, nn.functional.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        return logits, self._loss(logits, labels)
 
     def _stop_requested(self, interrupt: DeferredInterrupt) -> bool:
         return self.distributed.any(interrupt.requested, self.device)
@@ -304,18 +396,19 @@ class Trainer:
 
     # --- before the first step ---
 
-    def _require_one_score_per_class(self) -> None:
-        """Raises InputError if the model does not return one score per class, before anything is written."""
+    def _try_model(self) -> None:
+        """Raises InputError if model, loss and optimizer do not fit, before anything is written."""
         image = torch.zeros(1, self.data.shape[0], *self.size, device=self.device)
+        self._loss = make_loss(
+            self.config, self.device, function=self._functions.get("loss"), class_weights=self._setup.class_weights
+        )
         with eval_mode(self.model), torch.no_grad():
-            compute_logits(self.model, image, "fp32", len(self.data.classes))
-
-    def _require_batch_norm_values(self) -> None:
-        """Raises InputError if a batch of one image will reach batch norm, before anything is written."""
-        train = self._train_data.train
-        if has_samples(train):
-            shape, n = (self.data.shape[0], *self.size), len(train)
-            checks.require_batch_norm_values(self.model, self.name, shape, n, self.config, self.distributed.size)
+            logits = compute_logits(self.model, image, "fp32", len(self.data.classes))
+            self._loss(logits, torch.zeros(1, dtype=torch.int64, device=self.device))
+        make_optimizer(self.model, self.config, self._functions.get("optimizer"))
+        if has_samples(train := self._setup.train_data.train):
+            shape, processes = (self.data.shape[0], *self.size), self.distributed.size
+            checks.require_batch_norm_values(self.model, self.name, shape, len(train), self.config, processes)
 
     def _prepare_model(self) -> None:
         """Moves the model to the device, sets it to train mode and freezes parameters.
@@ -339,15 +432,17 @@ class Trainer:
             initialize(self.model, config.init)
         elif self._initial_provenance is not None and self._checkpoint is None:
             provenance.warn_about_other_classes(self.model, self.name, self.data.classes, self.data.name)
+        self.optimizer = make_optimizer(self.model, config, self._functions.get("optimizer"))
         self._state = TrainState(
             self.model,
-            make_optimizer(self.model, config),
+            self.optimizer,
             torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
             ModelEMA(self.model, config.ema) if config.ema else None,
             EpochMetrics(device, self.distributed),
         )
         if self._checkpoint is not None:
-            self._state.restore(*self._checkpoint, rank=self.distributed.rank)
+            assert self.run_dir is not None
+            self._state.restore(self.run_dir.load_checkpoint(), self._checkpoint, rank=self.distributed.rank)
             self._checkpoint = None
         self._network = self.distributed.wrap(
             self.model,
@@ -359,14 +454,27 @@ class Trainer:
         if config.compile:
             self._network = torch.compile(self._network)
         self._batches = TrainBatches(
-            self._train_data,
+            self._setup.train_data,
             config,
             preprocessing=self.preprocessing,
-            label_map=self._label_map,
+            label_map=self._setup.label_map,
             color_components=self.data.color_components if config.augmentation.pca_lighting else None,
             device=device,
             distributed=self.distributed,
         )
+        self._evaluator = Evaluator(
+            self.model,
+            self._setup,
+            config,
+            precision=self.precision,
+            metrics=self._functions.get("metrics", {}),
+            distributed=self.distributed,
+            on_eval=lambda evaluation: run_callbacks(self.callbacks, "on_eval", self, evaluation),
+        )
+        size = (self.data.shape[0], *self.size)
+        self._utilization = Utilization(self.model, size, self.precision, device, self.distributed.size)
+        keeps_best = config.save_best or config.patience
+        self._best = BestWeights(self.model, self.history, self.run_dir) if keeps_best else None
         self._initialized = True
 
     # --- the end of an epoch and of the run ---
@@ -379,120 +487,64 @@ class Trainer:
         entry |= metrics.averages()
         with nullcontext() if ema is None else ema.applied():
             is_due = config.eval_every and epoch % config.eval_every == 0
-            if self._has_val and (is_due or epoch == config.epochs):
-                entry["val_acc"] = self._evaluate("val", self._train_data, self.precision).top1
+            if self._evaluator.has_val and (is_due or epoch == config.epochs):
+                entry |= self._evaluator.validate()
                 self._update_best(entry)
             is_last = epoch == config.epochs or self._should_stop
-            if is_last:
+            if is_last and self._best is None:
                 entry |= self._test()
-            elif is_due and not self._has_val:
-                entry["test_acc"] = self._evaluate("test", self.data, self.precision).top1
+            elif is_due and not self._evaluator.has_val:
+                entry |= self._evaluator.validate()
         entry |= metrics.throughput()
+        if (fraction := self._utilization.fraction(entry["examples_per_sec"])) is not None:
+            entry["mfu"] = fraction
         metrics.reset()
         self.history.append(entry)
-        if (run_dir := self._writable_run_dir) is not None:
-            run_dir.write_history(self.history)
         run_callbacks(self.callbacks, "on_epoch", self, entry)
-
-    def _test(self) -> dict[str, float]:
-        """Returns the final accuracies by name, in float32 as in ``cnnzoo.evaluate``."""
-        self._tested_step = self.step
-        accuracies = {"test_acc": self._evaluate("test", self.data, "fp32").top1}
-        if (views := self.config.views) != "single":
-            accuracies[f"test_acc_{views}"] = self._evaluate(f"test_{views}", self.data, "fp32", views).top1
-        return accuracies
-
-    def _evaluate(self, name: str, data: Data, precision: str, views: str = "single") -> Evaluation:
-        evaluation = evaluate(
-            self.model,
-            data.test,
-            classes=data.classes,
-            preprocessing=self.preprocessing,
-            label_map=self._label_map,
-            label_names=self.label_names,
-            views=views,
-            batch_size=max(self.config.batch_size, 256),
-            precision=precision,
-            workers=self.config.workers,
-            distributed=self.distributed,
-            loaders=self._loaders,
-        )
-        self._evaluations[name] = evaluation
-        run_callbacks(self.callbacks, "on_eval", self, evaluation)
-        return evaluation
+        self._recorder.write_history(self.history)
 
     def _update_best(self, entry: Mapping[str, Any]) -> None:
         """Saves the weights if they are the best so far; stops after ``patience`` epochs without a better accuracy."""
-        accuracies = [epoch.get("val_acc", 0) for epoch in (*self.history, entry)]
-        best, last = accuracies.index(max(accuracies)), len(accuracies) - 1
-        if self.config.save_best and best == last and (run_dir := self._writable_run_dir) is not None:
-            self._update_metadata(entry)
-            run_dir.save_best(self.model.state_dict(), describe(self.model))
-        if self.config.patience and last - best >= self.config.patience:
+        if self._best is None:
+            return
+        if self._best.update(entry):
+            self._recorder.save_best(entry)
+        if self.config.patience and self._best.epochs_since(entry["epoch"]) >= self.config.patience:
             self._should_stop = True
 
+    def _test(self) -> dict[str, Any]:
+        """Returns the final accuracies and metrics by name."""
+        self._tested_step = self.step
+        return self._evaluator.test()
+
     def _finish(self, interrupted: bool) -> Run:
-        """Runs missing evaluations, unfreezes parameters, restores the memory format, and writes the results."""
+        """Restores the best weights, runs missing evaluations, undoes changes of the model, and writes the results."""
         metrics: dict[str, Any] = {"epochs": len(self.history), "device": device_name(self.device)}
         metrics |= {"precision": self.precision, "processes": self.distributed.size}
         metrics |= summarize_history(self.history)
+        self._is_complete = False  # the model gets other weights, which no checkpoint must have
         if self._state.ema is not None:
             self._state.ema.apply()
-        if not interrupted and self._tested_step != self.step:  # a callback ended the run
+        if not interrupted and self._best is not None:
+            metrics |= self._best.restore()
+        if not interrupted and self._tested_step != self.step:
             metrics |= self._test()
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-        self._update_metadata(metrics)
+        self._recorder.update_metadata(metrics, self.step)
         # another memory format would change the last digits of the scores, compared with the saved weights
         self.model.to(memory_format=torch.contiguous_format)
         path = None if self.run_dir is None else self.run_dir.path
         run = Run(path, tuple(self.history), metrics, interrupted, self.model)
-        if (run_dir := self._writable_run_dir) is not None:
-            evaluations = {name: evaluation.to_dict() for name, evaluation in self._evaluations.items()}
-            run.plot(run_dir.path / CURVES_FILE)
-            final_metrics = None if interrupted else {**metrics, "evaluations": evaluations}
-            run_dir.finish(self.model.state_dict(), describe(self.model), final_metrics)
+        self._recorder.finish(run, self._evaluator.evaluations)
         return run
 
-    # --- files and metadata ---
+    def _save_checkpoint(self) -> None:
+        self._state.metrics.read_clock()
+        self._recorder.save_checkpoint(self._state, self.step, self.history, self.lr_at(self.step - 1))
 
     @property
-    def _writable_run_dir(self) -> RunDir | None:
-        """The run folder; None without one, and on ranks other than 0."""
-        return self.run_dir if self.distributed.rank == 0 else None
-
-    def _write_run_info(self) -> None:
-        """Writes train.json and the history; for a resumed run, adds a session to train.json."""
-        if (run_dir := self._writable_run_dir) is None:
-            return
-        if self._checkpoint is None:
-            data = {
-                "name": self.data.name,
-                "sha256": self._data_sha256,
-                "classes": list(map(str, self.data.classes)),
-                "options": self.data.options,
-                "skipped": list(self.data.skipped),
-            }
-            description = describe(self.model)
-            provenance.warn_about_missing_spec(self.model, description, self.name, run_dir.path)
-            run_dir.create(self.config, data, description, self._initial_provenance)
-        else:
-            run_dir.add_session(self.step)
-        run_dir.write_history(self.history)
-
-    def _save_checkpoint(self) -> None:
-        if self.run_dir is None:
-            return
-        sums = self._state.metrics.total()  # collective: every rank takes part
-        if self.distributed.rank != 0:
-            return
-        checks.require_finite_weights(self.model, self.name, self.step, self.lr_at(self.step - 1))
-        tensors, values = self._state.collect(sums)
-        self.run_dir.save_checkpoint(tensors, {"step": self.step, "history": self.history, **values})
-
-    def _update_metadata(self, metrics: Mapping[str, Any]) -> None:
-        """Replaces the metadata of the model, if it has any."""
-        origin = provenance.training_provenance(
-            self.config, self.data.name, self._data_sha256, self.step, metrics, self._initial_provenance
+    def _recorder(self) -> RunRecorder:
+        return RunRecorder(
+            self.run_dir, self.model, self._setup, self.config, self.distributed, self._initial_provenance
         )
-        set_metadata(self.model, Metadata(self.label_names, self.preprocessing, origin))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -26,7 +27,7 @@ def adapt(trained: CNN, spec: Spec, seed: int | None = None, *, new_channels: st
 
     Args:
         trained: A network with weights; it is not changed.
-        spec: The new network, which differs in number of classes and channels only.
+        spec: The new network, which differs in number of classes, channels and blocks without weights only.
         seed: Seed of the new weights.
         new_channels: Filters of channels that are added to several: ``"zero"``, so that the scores do not change, or
             ``"mean"`` of the others.
@@ -40,7 +41,7 @@ def adapt(trained: CNN, spec: Spec, seed: int | None = None, *, new_channels: st
     if spec == trained.spec:
         return trained
     model = build_network(spec, seed)
-    initial, state = model.state_dict(), trained.state_dict()
+    initial, state = model.state_dict(), _renumbered(trained, model)
     first_conv, last_layer = end_layer_names(model)
     metadata = trained.metadata
     changes = []
@@ -68,6 +69,34 @@ def adapt(trained: CNN, spec: Spec, seed: int | None = None, *, new_channels: st
         warnings.warn(f"{spec.name}: {'; '.join(changes)}", stacklevel=3)
     model.metadata = metadata
     return model
+
+
+def _renumbered(trained: CNN, model: CNN) -> dict[str, torch.Tensor]:
+    """Returns the weights of a network under the keys that the blocks of the same labels have in another network.
+
+    Blocks without weights that only one of them has, such as dropout, change the numbers of modules.
+    """
+    places, keys = _places(trained), {place: key for key, place in _places(model).items()}
+    if set(places) == set(keys.values()):
+        return trained.state_dict()
+
+    def new_key(key: str) -> str:
+        label = places[key][0]
+        return keys.get(places[key]) or f"{key} ({label})"  # a key that does not fit, for the error
+
+    return {new_key(key): tensor for key, tensor in trained.state_dict().items()}
+
+
+def _places(model: CNN) -> dict[str, tuple[str, int, str]]:
+    """Returns state-dict key -> label of its block, number of its module in the block, name in the module."""
+    places, numbers = {}, Counter[str]()
+    for section in ("features", "classifier"):
+        for child, module in model.get_submodule(section).named_children():
+            label = str(getattr(module, "label", ""))
+            for name in module.state_dict():
+                places[f"{section}.{child}.{name}"] = (label, numbers[label], name)
+            numbers[label] += 1
+    return places
 
 
 def _adapt_channels(weight: torch.Tensor, channels: int, new_channels: str) -> tuple[torch.Tensor, str]:

@@ -68,6 +68,7 @@ def load(
     token: str | bool | None = None,
     endpoint: str | None = None,
     cache_dir: str | PathLike[str] | None = None,
+    **others: Any,
 ) -> CNN:
     """Builds the network that a file, a folder or a repository describes, with its weights.
 
@@ -84,17 +85,25 @@ def load(
         token: For the Hub: an access token; by default that of ``hf auth login``, or ``HF_TOKEN``.
         endpoint: For the Hub: its address; by default ``HF_ENDPOINT``.
         cache_dir: For the Hub: where files are kept; by default its cache.
+        **others: Not accepted: knobs are for ``cnnzoo.create``, which adapts the network.
 
     Returns:
         The network in train mode, as torch builds it; call ``eval()`` before you use its scores. For the Hub,
         ``metadata.provenance["source"]`` names the commit.
 
     Raises:
-        InputError: If the device or dtype is not valid, or an option of the Hub is passed with a path.
+        InputError: If the device or dtype is not valid, an argument is not known, or one of the Hub is passed with a
+            path.
         FileError: If the path does not exist.
         HubError: If the repository or the revision cannot be downloaded.
         WeightsError: If the file is damaged, does not describe a network, or its tensors do not fit the network.
     """
+    if others:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in others.items())
+        raise InputError(
+            f"load has no argument {' or '.join(others)}, since it returns a network as it was saved; to adapt it: "
+            f"cnnzoo.create({str(source)!r}, {arguments})"
+        )
     is_remote = isinstance(source, str) and source.startswith(HUB_PREFIXES)
     hub = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
     path = locate(source, verify=verify, **hub)

@@ -19,6 +19,9 @@ def all_commands() -> str:
         description = escape(inspect.cleandoc(command.help or ""))
         parts += [f"## cnnzoo {name}", "", description, "", "```text", usage, "```", ""]
         records = filter(None, (option.get_help_record(context) for option in command.params))
+        if command.epilog:
+            examples = "\n".join(line.strip() for line in command.epilog.replace("\b", "").splitlines()[2:])
+            parts += ["```text", examples, "```", ""]
         options = [(option, meaning) for option, meaning in records if meaning]
         if options:
             parts += ["| option | |", "| --- | --- |"]

@@ -11,8 +11,9 @@ from sitegen import ROOT
 
 
 def files() -> list[Path]:
-    """Returns the files of all records."""
-    return sorted((ROOT / "docs" / "records").glob("*.json"))
+    """Returns the files of all records of training runs."""
+    files = sorted((ROOT / "docs" / "records").glob("*.json"))
+    return [file for file in files if "runs" in json.loads(file.read_text())]
 
 
 def all_records() -> str:

@@ -83,11 +83,11 @@ def torchvision(folder: Path) -> Callable[[], int]:
 
 # name -> (width, height), files, distinct files, fineness, scaled, rounds, required ratio
 PAIRS = {
-    "12mp": ((4000, 3000), 64, 2, 0.55, True, 3, 8.0),
-    "12mp-detailed": ((4000, 3000), 64, 2, 0.8, True, 3, 8.0),
+    "12mp": ((4000, 3000), 48, 2, 0.55, True, 3, 8.0),
+    "12mp-detailed": ((4000, 3000), 48, 2, 0.8, True, 3, 8.0),
     "12mp-unscaled": ((4000, 3000), 32, 2, 0.55, False, 3, 1.0),
-    "500px": ((500, 375), 2_000, 50, 0.8, True, 5, 1.5),
-    "500px-unscaled": ((500, 375), 2_000, 50, 0.8, False, 3, 1.0),
+    "500px": ((500, 375), 1_000, 50, 0.8, True, 7, 1.5),
+    "500px-unscaled": ((500, 375), 600, 50, 0.8, False, 3, 1.0),
 }
 
 

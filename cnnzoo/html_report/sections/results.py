@@ -14,6 +14,7 @@ from cnnzoo.html_report.run_reader import RunReader
 from cnnzoo.html_report.text import format_metric
 from cnnzoo.measure.tables import Table
 from cnnzoo.train import interval_95
+from cnnzoo.train.metrics import is_result
 
 METRICS: tuple[tuple[str, str, str], ...] = (  # label, key and format
     ("test accuracy", "test_acc", ".4f"),
@@ -23,6 +24,7 @@ METRICS: tuple[tuple[str, str, str], ...] = (  # label, key and format
     ("examples/sec, training step", "examples_per_sec", ",.1f"),
     ("examples/sec, wall clock", "wall_examples_per_sec", ",.1f"),
     ("time spent waiting for data", "data_share", ".2%"),
+    ("share of the peak of matrix products (MFU)", "mfu", ".2%"),
     ("device", "device", ""),
     ("precision", "precision", ""),
     ("processes", "processes", ""),
@@ -90,6 +92,9 @@ def _metrics_table(groups: Sequence[RunGroup]) -> Table:
     with_mean = [group for group in groups if len(group.values("test_acc")) > 1]
     views = sorted({key for _, run in runs for key in run.metrics if key.startswith("test_acc_")})
     metrics = list(METRICS)
+    keys = {key for _, run in runs for key in run.metrics if key.startswith(("test_", "val_"))}
+    others_keys = sorted(keys - {*views, "test_acc", "val_acc"})
+    metrics[2:2] = [(key.replace("_", " ").replace("val ", "validation ", 1), key, ".4f") for key in others_keys]
     metrics[1:1] = [(f"test accuracy, {key.removeprefix('test_acc_').replace('_', ' ')}", key, ".4f") for key in views]
     rows = [
         [
@@ -123,7 +128,7 @@ def _half_interval(values: Sequence[float]) -> float:
 
 def _mean(group: RunGroup, key: str, format_spec: str) -> str:
     """Returns mean and half interval of an accuracy or loss, ``""`` for other metrics."""
-    values = group.values(key) if "_acc" in key or key == "loss" else []
+    values = group.values(key) if is_result(key) else []
     if len(values) < 2:
         return ""
     return f"{statistics.fmean(values):{format_spec}} +-{_half_interval(values):{format_spec}}"

@@ -1,0 +1,145 @@
+"""The options that commands share, and errors as one line."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import shlex
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from cnnzoo.errors import CnnzooError
+from cnnzoo.knobs import parse_value
+
+SAMPLE = "fashion_mnist_sample"
+PRETRAINED_HELP = "Start from trained weights: those that ship, or TAG 'torchvision'."
+_WORDS = "cnnzoo.words"  # key of the command line in the context
+
+
+class Commands(click.Group):
+    """A command group that prints errors and warnings on one line.
+
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keeps the command line, for the message about an unknown option."""
+        ctx.meta[_WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            if (line := _line_for_option(error, ctx.meta[_WORDS])) is None:
+                raise
+            raise click.UsageError(f"No such option '{error.option_name}': write {line}", error.ctx) from None
+        except CnnzooError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader closed the pipe
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+
+
+def _line_for_option(error: click.NoSuchOption, words: Sequence[str]) -> str | None:
+    """Returns what to write instead of an option that is a setting of training or a knob; None if it is neither.
+
+    Args:
+        error: The error about the option.
+        words: The command line.
+    """
+    if error.ctx is None:
+        return None
+    from cnnzoo.edits import KNOBS
+    from cnnzoo.train import TrainConfig
+
+    options = {parameter.name for parameter in error.ctx.command.params}
+    name = error.option_name.lstrip("-").replace("-", "_")
+    i = next((i for i, word in enumerate(words) if word.partition("=")[0] == error.option_name), len(words))
+    word, following = [*words[i : i + 2], "", ""][:2]
+    value = word.partition("=")[2] or ("VALUE" if following.startswith("-") or not following else following)
+    if "settings" in options and name in TrainConfig().to_dict():
+        return f"--set {shlex.quote(f'{name}={value}')}"
+    if "knobs" in options and name in KNOBS:
+        return f"-k {shlex.quote(f'{name}={value}')}"
+    if "names" in options and (name in KNOBS or name in ("k", "knob")):
+        knob = f"{name}={value}" if name in KNOBS else "activation=relu" if value == "VALUE" else value
+        return f"knobs behind the name of each network, such as 'lenet({knob})'"
+    return None
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"warning: {message}", err=True)
+
+
+class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on
+    """An argument NAME=VALUE; the value is JSON if it parses as JSON, else a string."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        key, equals, text = str(value).partition("=")
+        if not (key and equals):
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+        return key, parse_value(text)
+
+
+knobs_option = click.option(
+    "--knob",
+    "-k",
+    "knobs",
+    type=_Setting(),
+    multiple=True,
+    help="A knob of the network, such as in_channels=3 (repeatable).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+html_option = click.option("--html", metavar="FILE", help="Also write an HTML page with tables and figures.")
+settings_option = click.option(
+    "--set",
+    "settings",
+    type=_Setting(),
+    multiple=True,
+    help="A field of the recipe, such as lr=0.05 (repeatable); `cnnzoo recipes quick` lists them.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing run.")
+
+
+def add_data_options(default: str | None = SAMPLE, more_help: str = "") -> Callable[[Any], Any]:
+    """Adds --data, and the options of ``load_data``: those that are given are passed on as ``data_options``."""
+    options = (
+        click.option("--image-size", type=int, help="Shorter side in px that images are resized to, and cropped."),
+        click.option("--image-column", metavar="NAME", help="The column of images of csv: and hf:; default: file."),
+        click.option("--label-column", metavar="NAME", help="The column of labels of csv: and hf:; default: label."),
+        click.option("--skip-bad", is_flag=True, default=None, help="Leave out images that cannot be read."),
+    )
+    names = ("image_size", "image_column", "label_column", "skip_bad")
+
+    def add(command: Any) -> Any:
+        @functools.wraps(command)
+        def with_options(**arguments: Any) -> Any:
+            given = {name: value for name in names if (value := arguments.pop(name)) is not None}
+            return command(**arguments, data_options=given)
+
+        for option in reversed(options):
+            with_options = option(with_options)
+        help = f"Name of a data set, folder:PATH, csv:PATH or hf:NAME{more_help}."
+        return click.option("--data", default=default, show_default=default is not None, help=help)(with_options)
+
+    return add
+
+
+def hub_option(command: Any) -> Any:
+    """Adds the option --endpoint; a token is not an option, since other users can read command lines."""
+    return click.option("--endpoint", metavar="URL", help="Address of the Hub; default: HF_ENDPOINT.")(command)

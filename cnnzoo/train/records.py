@@ -1,0 +1,61 @@
+"""Records of finished runs: what was trained, how, and with which results, in two files to keep."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnzoo.errors import FileError
+from cnnzoo.files import CONFIG_FILE, HISTORY_FILE, METRICS_FILE, exists, read_json, write_json
+from cnnzoo.measure.figures import save_figure
+from cnnzoo.measure.learning_curves import history_figure
+from cnnzoo.serialization import METADATA_KEY
+from cnnzoo.train.metrics import interval_95
+from cnnzoo.train.run_dir import MAX_METRICS_BYTES, RunDir
+
+
+def record(folders: Sequence[Path], path: Path) -> None:
+    """Writes a record of finished runs: config, data, commands, machines and results as JSON, and the curves.
+
+    Args:
+        folders: The run folders: one, or several that differ in their seed only.
+        path: ``NAME`` or ``NAME.json``; the curves are written to ``NAME.png`` beside it.
+
+    Raises:
+        FileError: If a folder holds no finished run, or a file cannot be written.
+    """
+    path = path.with_name(path.name.removesuffix(".json"))
+    runs = [_read_finished(folder) for folder in folders]
+    content: dict[str, Any] = {
+        key: runs[0][key] for key in ("architecture", "parameters", "config", "data", "sessions")
+    }
+    content["runs"] = [
+        {"seed": run["config"]["seed"], "metrics": run["metrics"], "history": run["history"]} for run in runs
+    ]
+    for run, entry in zip(runs[1:], content["runs"][1:], strict=True):
+        if len(run["sessions"]) > 1:  # resumed; the sessions of the first run are in ``content``
+            entry["sessions"] = run["sessions"]
+    accuracies = [run["metrics"]["test_acc"] for run in runs]
+    content["test_acc"] = statistics.fmean(accuracies)
+    if len(runs) > 1:
+        content["test_acc_95"] = list(interval_95(accuracies))
+    write_json(path.with_name(f"{path.name}.json"), content)
+    save_figure(history_figure(*(run["history"] for run in runs)), path.with_name(f"{path.name}.png"))
+
+
+def _read_finished(folder: Path) -> dict[str, Any]:
+    """Returns train.json of a finished run, and its architecture, number of parameters, metrics and history."""
+    info = RunDir.open(folder).info
+    if not exists(folder / METRICS_FILE):
+        raise FileError(f"the run in {folder} is not finished: there is no {METRICS_FILE} in it")
+    description = read_json(folder / CONFIG_FILE)
+    return {
+        "architecture": description.get("architecture"),
+        "parameters": description.get(METADATA_KEY, {}).get("param_count"),
+        **info,
+        "metrics": read_json(folder / METRICS_FILE, MAX_METRICS_BYTES),
+        "history": [json.loads(line) for line in (folder / HISTORY_FILE).read_text().splitlines()],
+    }

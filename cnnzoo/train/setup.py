@@ -1,0 +1,81 @@
+"""What follows from model, data and config before the first step of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from cnnzoo.data import Data
+from cnnzoo.metadata import describe
+from cnnzoo.preprocessing import Preprocessing
+from cnnzoo.train import checks
+from cnnzoo.train.batches import count_steps, make_preprocessing, order_labels, select_data
+from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.imbalance import make_class_weights
+
+
+@dataclass(frozen=True, eq=False)
+class RunSetup:
+    """The fixed values of a run.
+
+    Attributes:
+        name: Name of the network, for messages.
+        size: (height, width) of the network's input.
+        preprocessing: How an image becomes the network's input; None for images of floats, which are used unchanged.
+        label_names: Name of each class, in the order of the scores.
+        label_map: int64 (classes,): the class of the network that each class of the data is; None if they are equal.
+        class_weights: float32 (classes,): factor of the loss of images of each class; None if all are 1.
+        data: The data whose test images are used at the end.
+        train_data: The data that is trained on; its test images are the validation images, if it is not ``data``.
+        data_sha256: Checksum of the whole data set, also with ``overfit_batches``.
+        steps_per_epoch: Number of steps of an epoch.
+    """
+
+    name: str
+    size: tuple[int, int]
+    preprocessing: Preprocessing | None
+    label_names: tuple[str, ...]
+    label_map: torch.Tensor | None
+    class_weights: torch.Tensor | None
+    data: Data
+    train_data: Data
+    data_sha256: str
+    steps_per_epoch: int
+
+    @classmethod
+    def of(cls, model: nn.Module, data: Data, config: TrainConfig, processes: int) -> RunSetup:
+        """Returns the fixed values of a run.
+
+        Args:
+            model: The model.
+            data: The data set.
+            config: The settings.
+            processes: Number of processes that train together.
+
+        Raises:
+            InputError: If model and data do not match, or the config asks for what they do not support.
+        """
+        description = describe(model)
+        name = description.get("architecture", type(model).__name__)
+        checks.warn_about_frozen_norms(model, config, name)
+        checks.require_matching(name, description.get("in_channels"), description.get("num_classes"), data)
+        _, height, width = description.get("pretrained_cfg", {}).get("input_size") or data.shape
+        size = int(height), int(width)
+        label_names, label_map = order_labels(model, config, data)
+        test_data, train_data = select_data(data, config)
+        counted = data if config.overfit_batches else train_data
+        checks.require_supported(test_data, config, name=name, size=size, processes=processes)
+        return cls(
+            name=name,
+            size=size,
+            preprocessing=make_preprocessing(data, config, size),
+            label_names=label_names,
+            label_map=label_map,
+            class_weights=make_class_weights(config, counted, label_map),
+            data=test_data,
+            train_data=train_data,
+            data_sha256=data.sha256,
+            steps_per_epoch=count_steps(train_data, config),
+        )

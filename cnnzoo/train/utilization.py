@@ -1,0 +1,79 @@
+"""Model FLOPs utilization: which share of a machine's matrix products a training step reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from cnnzoo.device import device_name, machine_info
+from cnnzoo.errors import CnnzooError
+from cnnzoo.files import cache_folder, exists, read_json, write_json
+from cnnzoo.measure.bench import peak_flops_per_sec
+from cnnzoo.measure.counter import count_image
+from cnnzoo.modules import eval_mode
+
+_SECONDS = 0.3  # about how long the matrix product is timed
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_MACHINE = ("cpu", "cores", "threads", "torch")  # properties that the peak depends on, besides the device
+
+
+class Utilization:
+    """The utilization of the devices by the training of a model.
+
+    Args:
+        model: The model.
+        size: Shape of an input (C, H, W).
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        device: The device.
+        processes: Number of processes that train together, each with a device like this one.
+    """
+
+    def __init__(
+        self, model: nn.Module, size: Sequence[int], precision: str, device: torch.device, processes: int
+    ) -> None:
+        self._model, self._size, self._precision, self._device = model, size, precision, device
+        self._processes = processes
+        self._images_per_sec: float | None = None  # at full utilization
+        self._is_known = False
+
+    def fraction(self, images_per_sec: float) -> float | None:
+        """Returns the counted FLOPs of the training steps per second, as a fraction of those of a matrix product.
+
+        The first call counts the model, and measures the matrix product unless this machine has done so before.
+
+        Args:
+            images_per_sec: Images per second of all processes.
+
+        Returns:
+            The fraction; None if the model cannot be counted.
+        """
+        if not self._is_known:
+            self._is_known = True
+            with suppress(CnnzooError), eval_mode(self._model):
+                flops = 2 * count_image(self._model, self._size, "the model").train_macs
+                peak = self._processes * _peak(self._device, self._precision)
+                self._images_per_sec = peak / flops if flops else None
+        return None if self._images_per_sec is None else images_per_sec / self._images_per_sec
+
+
+@lru_cache
+def _peak(device: torch.device, precision: str) -> float:
+    """Returns the FLOPs per second of a large matrix product, from the cache folder if they were measured before."""
+    file = cache_folder() / "peak_flops.json"
+    machine = machine_info()
+    key = " ".join([device_name(device), precision, *(f"{name}={machine[name]}" for name in _MACHINE)])
+    known: dict[str, object] = {}
+    with suppress(CnnzooError):
+        known = read_json(file) if exists(file) else {}
+    value = known.get(key)
+    if isinstance(value, float) and value > 0:
+        return value
+    n = None if device.type == "cuda" else 1024  # large enough on a CPU, where it takes a second at most
+    peak = peak_flops_per_sec(device, _DTYPES[precision], _SECONDS, n)
+    with suppress(CnnzooError):
+        write_json(file, {**known, key: peak})
+    return peak
