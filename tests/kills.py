@@ -352,7 +352,8 @@ class Kills:
             Failure: If they differ, or a process hangs or ends with an error of its own.
         """
         rng = random.Random(f"{self._seed} {number}")
-        name = rng.choice([name for name in SETTINGS if (SETTINGS[name].processes > 1) == (rng.random() < 0.35)])
+        processes = rng.choices((1, 2), (2, 1))[0]
+        name = rng.choice([name for name, setting in SETTINGS.items() if setting.processes == processes])
         expected, moments = self.undisturbed(name)
         setting, out = SETTINGS[name], self._folder / f"run-{number}"
         self.figures["runs"] += 1
