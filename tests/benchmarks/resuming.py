@@ -1,7 +1,7 @@
 """Does a training run resume exactly? cnnzoo, Lightning, Accelerate, Hugging Face Trainer and Keras, killed in epoch 2.
 
     pip install -e ".[loops]"
-    python tests/benchmarks/resuming.py             # everything: minutes; writes docs/records/resuming.json
+    python tests/benchmarks/resuming.py --write     # everything: minutes; writes docs/records/resuming.json
     python tests/benchmarks/resuming.py cnnzoo keras-batch
 
 Each library trains LeNet with dropout for three epochs of 100 steps on the sample of Fashion-MNIST, and writes a
