@@ -31,18 +31,21 @@ def table() -> str:
     record = json.loads(RECORD.read_text())
     cases = record["cases"].values()
     lines = [
-        "| library | resumed with | images of epoch 2 | order of epochs 2, 3 | largest difference | same bytes |",
-        "| --- | --- | --- | --- | ---: | --- |",
+        "| library | resumed with | from step | images of epoch 2 | order of epochs 2, 3 | difference | same bytes |",
+        "| --- | --- | ---: | --- | --- | ---: | --- |",
     ]
     for case in cases:
         repeated, missed = case["seen_twice"], case["never_seen"]
-        images = f"{repeated:,} twice, {missed:,} never" if repeated or missed else "each once"
-        order = ", ".join("same" if is_same else "other" for is_same in case["same_order"])
-        difference = f"{case['largest_difference']:.2g}"
-        lines.append(
-            f"| {case['library']} | {case['settings']} | {images} | {order} | {difference} | "
-            f"{'**yes**' if case['same_bytes'] else 'no'} |"
-        )
+        cells = [
+            case["library"],
+            case["settings"],
+            str(case["continued_from"]),
+            f"{repeated:,} twice, {missed:,} never" if repeated or missed else "each once",
+            ", ".join("same" if is_same else "other" for is_same in case["same_order"]),
+            f"{case['largest_difference']:.2g}",
+            "**yes**" if case["same_bytes"] else "no",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     assert all(case["repeatable"] for case in cases), "two undisturbed runs of a library differ"
     gap = max(abs(a - b) for a, b in (case["test_acc"] for case in cases))
     machine = record["machine"]

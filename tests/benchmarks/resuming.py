@@ -255,12 +255,12 @@ CASES = {
         partial(train_accelerate, stateful_loader=False),
     ),
     "accelerate-generator": Case(
-        "Accelerate", "the same; `DataLoader(generator=...)`", ("accelerate",),
+        "Accelerate", "the same, and `DataLoader(generator=...)`", ("accelerate",),
         partial(train_accelerate, stateful_loader=False, own_generator=True),
     ),
     "accelerate-stateful": Case(
-        "Accelerate", "`use_stateful_dataloader`, `use_seedable_sampler`", ("accelerate", "torchdata"),
-        partial(train_accelerate, stateful_loader=True),
+        "Accelerate", "the same, `use_stateful_dataloader` for `skip_first_batches`", ("accelerate", "torchdata"),
+        partial(train_accelerate, stateful_loader=True, own_generator=True),
     ),
     "lightning-plain": Case(
         "Lightning", "`ckpt_path`, `DataLoader`", ("lightning",), partial(train_lightning, stateful_loader=False)
@@ -270,7 +270,7 @@ CASES = {
         partial(train_lightning, stateful_loader=True),
     ),
     "lightning-random": Case(
-        "Lightning", "the same; torch's random state saved in hooks", ("lightning", "torchdata"),
+        "Lightning", "the same, and two hooks of ours for the random state", ("lightning", "torchdata"),
         partial(train_lightning, stateful_loader=True, keep_random_state=True),
     ),
     "keras-batch": Case(
@@ -281,7 +281,7 @@ CASES = {
         "Keras", '`BackupAndRestore(save_freq="epoch")`', ("keras",), partial(train_keras, save_freq="epoch")
     ),
     "keras-seeded": Case(
-        "Keras", "the same; a seed for each epoch, in a callback", ("keras",),
+        "Keras", "the same, and a callback of ours that seeds each epoch", ("keras",),
         partial(train_keras, save_freq="epoch", seed_epochs=True),
     ),
 }  # fmt: skip
