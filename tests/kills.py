@@ -24,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,7 +141,7 @@ def make_data(source: str) -> Data:
         labels = torch.randint(0, 4, (n,), generator=generator) % 3
         images = torch.randint(0, 200, (n, 3, 9, 9), generator=generator)
         for image, label in zip(images, labels.tolist(), strict=True):
-            image[:, :, 3 * label : 3 * label + 3] += 25
+            image[:, :, 3 * label : 3 * label + 3] += 50
         return Split(images.to(torch.uint8), labels)
 
     train, test, val = split(77, 0), split(61, 1), split(47, 2)
@@ -159,11 +160,13 @@ class Disturbance(NamedTuple):
         action: ``"kill"`` (SIGKILL), ``"stop"`` (SIGTERM) or ``"error"``.
         moment: ``"hook"``, ``"forward"``, ``"file"`` or ``"time"``.
         at: The number of the hook, forward pass or access, counted from 1; or the time in seconds.
+        with_others: Whether the other process is killed too.
     """
 
     action: str
     moment: str
     at: float
+    with_others: bool = False
 
 
 PLACES = {  # functions on the stack -> where a run was
@@ -220,6 +223,10 @@ class Disturber:
     def _disturb(self) -> None:
         assert self._disturbance is not None
         self._report.write_text(self._place())
+        if self._disturbance.with_others:
+            for file in set(self._report.parent.glob("*.pid")) - {self._report.with_suffix(".pid")}:
+                with suppress(ProcessLookupError, ValueError):
+                    os.kill(int(file.read_text()), signal.SIGKILL)
         if self._disturbance.action == "error":
             raise RuntimeError("a disturbance")
         os.kill(os.getpid(), signal.SIGKILL if self._disturbance.action == "kill" else signal.SIGTERM)
@@ -245,6 +252,7 @@ def live(setting: Setting, out: Path, disturbance: Disturbance | None, report: P
     """
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for worker processes: the default on Linux before 3.14
+    report.with_suffix(".pid").write_text(str(os.getpid()))
     disturber = Disturber(disturbance, report)
     model = cnnzoo.create(SPEC, seed=0)
     model.register_forward_hook(lambda *_: disturber.count("forward"))
@@ -280,10 +288,12 @@ def run_life(
     ]
     reports = [out.with_name(f"{out.name}-{rank}.txt") for rank in range(n)]
     calls = [(setting, out, disturbances[rank], reports[rank]) for rank in range(n)]
-    outcomes = run_together(live, calls, environments, timeout=TIMEOUT)
+    timeout = TIMEOUT if any(disturbances) else 5 * TIMEOUT  # the first one waits for imports
+    outcomes = run_together(live, calls, environments, timeout)
     places = [report.read_text() if report.exists() else None for report in reports]
     for report in reports:
         report.unlink(missing_ok=True)
+        report.with_suffix(".pid").unlink(missing_ok=True)
     return outcomes, places
 
 
@@ -330,7 +340,7 @@ class Kills:
             setting = SETTINGS[name]
             outcomes, _ = run_life(setting, out, [None] * setting.processes, self._folder / "cache")
             for outcome in outcomes:
-                if outcome.code:
+                if outcome.result is None:
                     raise Failure(f"an undisturbed run of {name} ended with code {outcome.code}: {outcome.stderr}")
             self._undisturbed[name] = results(out), [outcome.result for outcome in outcomes]
         return self._undisturbed[name]
@@ -342,7 +352,8 @@ class Kills:
             Failure: If they differ, or a process hangs or ends with an error of its own.
         """
         rng = random.Random(f"{self._seed} {number}")
-        name = rng.choice([name for name in SETTINGS if (SETTINGS[name].processes > 1) == (rng.random() < 0.35)])
+        processes = rng.choices((1, 2), (2, 1))[0]
+        name = rng.choice([name for name, setting in SETTINGS.items() if setting.processes == processes])
         expected, moments = self.undisturbed(name)
         setting, out = SETTINGS[name], self._folder / f"run-{number}"
         self.figures["runs"] += 1
@@ -367,11 +378,11 @@ class Kills:
         for life in range(n_disturbed + 1):
             disturbances: list[Disturbance | None] = [None] * setting.processes
             if life < n_disturbed:
-                ranks = rng.choice([[rank] for rank in range(setting.processes)] + [list(range(setting.processes))])
+                rank = rng.randrange(setting.processes)
                 action = rng.choices(("kill", "stop", "error"), (8, 1, setting.processes == 1))[0]
-                for rank in ranks:
-                    disturbances[rank] = draw(action, moments[rank], rng)
-            log.append(" and ".join("none" if d is None else f"{d.action} {d.moment} {d.at:.4g}" for d in disturbances))
+                with_others = setting.processes > 1 and action == "kill" and rng.random() < 0.4
+                disturbances[rank] = draw(action, moments[rank], rng)._replace(with_others=with_others)
+            log.append(" and ".join("none" if d is None else " ".join(map(str, d)) for d in disturbances))
             outcomes, places = run_life(setting, out, disturbances, self._folder / "cache")
             self.figures["processes started"] += setting.processes
             if self._count(setting, out, disturbances, outcomes, places):
@@ -387,9 +398,11 @@ class Kills:
         places: Sequence[str | None],
     ) -> bool:
         """Counts how the processes ended; returns whether the run has finished."""
-        actions = {d.action for d, place in zip(disturbances, places, strict=True) if d and place}
+        disturbed = [d for d, place in zip(disturbances, places, strict=True) if d and place]
+        actions = {d.action for d in disturbed}
+        is_for_all = any(d.with_others for d in disturbed)
         killed = [
-            place is not None and outcome.code == -signal.SIGKILL
+            (is_for_all or place is not None) and outcome.code == -signal.SIGKILL
             for outcome, place in zip(outcomes, places, strict=True)
         ]
         if actions == {"kill"}:

@@ -18,8 +18,11 @@ import torch
 from processes import Outcome, run_together
 
 import cnnzoo
+from cnnzoo.blocks import Conv, Flatten, Logits
 from cnnzoo.data import ImageData
 from cnnzoo.serialization import load_tensors
+from cnnzoo.train.distributed import DistributedContext
+from cnnzoo.train.metrics import EpochMetrics
 
 
 class StopRank0:
@@ -54,12 +57,17 @@ def train(out: Path, accumulation_steps: int, command: str) -> tuple[Any, bool]:
 
 
 def run_ranks(processes: int, out: Path, accumulation_steps: int = 1, command: str = "run") -> list[Outcome]:
+    return run_processes(train, processes, (out, accumulation_steps, command))
+
+
+def run_processes(function: Callable[..., Any], processes: int, arguments: tuple[Any, ...]) -> list[Outcome]:
+    """Calls a function in processes that train together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environments = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    outcomes = run_together(train, [(out, accumulation_steps, command)] * processes, environments)
+    outcomes = run_together(function, [arguments] * processes, environments)
     for outcome in outcomes:
         assert outcome.code == 0, outcome.stderr
     return outcomes
@@ -104,6 +112,35 @@ def test_a_stop_reaches_every_process_and_resumes(trained, tmp_path: Path) -> No
     resumed = run_ranks(2, tmp_path / "cut", command="resume")
     assert [outcome.result[1] for outcome in resumed] == [False, False]
     assert torch.equal(weights(whole), weights(tmp_path / "cut"))
+    # the sums of the first epoch, in whose middle it stopped, are those of each process
+    first, cut = ((path / "history.jsonl").read_text().splitlines()[0] for path in (whole, tmp_path / "cut"))
+    assert json.loads(first)["loss"] == json.loads(cut)["loss"]
+
+
+def test_sums_of_another_number_of_processes() -> None:
+    metrics = EpochMetrics(torch.device("cpu"), DistributedContext())
+    metrics.load_sums({"loss": torch.tensor([1.5, 2.0]), "correct": torch.tensor([3, 4])})
+    assert metrics.gather_sums() == {"loss": torch.tensor([3.5]), "correct": torch.tensor([7])}
+
+
+def train_with_batch_norm(out: Path) -> None:
+    torch.set_num_threads(1)
+    full = cnnzoo.load_data("fashion_mnist_sample")
+    data = ImageData("some", full.train[:64], full.test[:64], full.classes)
+    layers = (Conv(4, kernel_size=3, stride=3, norm="batch"), Flatten())
+    model = cnnzoo.create(cnnzoo.Spec("normalized", (1, 28, 28), layers, (Logits(10),)), seed=0)
+    config = cnnzoo.TrainConfig(epochs=1, batch_size=8, lr=0.1, precision="fp32", ema=0.9)
+    cnnzoo.Trainer(model, data, config, out=out, show=False).fit()
+    torch.distributed.destroy_process_group()
+
+
+def test_each_process_evaluates_the_weights_that_are_saved(tmp_path: Path) -> None:
+    """Not with its own statistics of batch normalization."""
+    run_processes(train_with_batch_norm, 2, (tmp_path,))
+    full = cnnzoo.load_data("fashion_mnist_sample")
+    saved = cnnzoo.evaluate(cnnzoo.load(tmp_path), ImageData("some", full.train[:64], full.test[:64], full.classes))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["evaluations"]["test"]["loss"] == pytest.approx(saved.loss, rel=1e-5)
 
 
 def test_the_command_line_under_torchrun(tmp_path: Path) -> None:

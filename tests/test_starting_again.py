@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from cnnzoo.cli import main
 from cnnzoo.data import ImageData
 from cnnzoo.errors import FileError, InputError, UnknownNameError
 from cnnzoo.serialization import load_tensors, weights_sha256
+from cnnzoo.train.lock import FolderLock
 
 CONFIG = cnnzoo.TrainConfig(
     epochs=3, batch_size=20, lr=0.1, momentum=0.9, precision="fp32", ema=0.9, checkpoint_every=2, val_size=20,
@@ -60,6 +62,10 @@ def train_and_die(spec: cnnzoo.Spec, data: ImageData, out: Path, step: int) -> N
     start(spec, data, out, callbacks=[At(step, die)]).fit()
 
 
+def extend_and_die(spec: cnnzoo.Spec, data: ImageData, out: Path, config: cnnzoo.TrainConfig, step: int) -> None:
+    start(spec, data, out, config, callbacks=[At(step, die)]).fit()
+
+
 def test_the_same_call_again(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
     """Killed before the first checkpoint, after one, and in the second epoch; then finished, and asked once more."""
     whole = start(tiny_spec, tiny_data, tmp_path / "whole").fit()
@@ -82,6 +88,96 @@ def test_the_same_call_again(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: 
     assert result.metrics == json.loads(json.dumps(run.metrics)) and list(result.history) == again.history
     assert weights_sha256(result.model.state_dict()) == weights_of(out)
     assert result.model.metadata == cnnzoo.load(out).metadata and not result.interrupted
+
+
+def test_killed_between_two_files(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    """Whatever a killed run leaves, the same call goes on, and removes what is not needed."""
+    start(tiny_spec, tiny_data, tmp_path / "whole").fit()
+    out = tmp_path / "run"
+    run_together(train_and_die, [(tiny_spec, tiny_data, out, 1)])
+    (out / "config.json").unlink()  # train.json is written before it
+    (out / ".checkpoint.safetensors.a1b2.part").write_text("half of it")
+    (out / ".notes.part").write_text("of somebody else")
+    trainer = start(tiny_spec, tiny_data, out, callbacks=[At(7, fail)])
+    with pytest.raises(RuntimeError, match="a callback that fails"):
+        trainer.fit()
+    checkpoint = (out / "checkpoint.safetensors").read_bytes()
+    start(tiny_spec, tiny_data, out).fit()
+    assert weights_of(out) == weights_of(tmp_path / "whole")
+    (out / "checkpoint.safetensors").write_bytes(checkpoint)  # killed after metrics.json, before it was removed
+    assert start(tiny_spec, tiny_data, out).fit().metrics["epochs"] == 3
+    files = sorted(file.name for file in (tmp_path / "whole").iterdir())
+    assert sorted(file.name for file in out.iterdir()) == [".notes.part", *files]
+
+
+def test_killed_while_the_curves_are_drawn(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: cnnzoo.Run, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(cnnzoo.Run, "plot", interrupt)
+        start(tiny_spec, tiny_data, tmp_path).fit()
+    again = start(tiny_spec, tiny_data, tmp_path)
+    assert not again.is_finished and again.step == 12
+    again.fit()
+    assert (tmp_path / "curves.png").exists() and not (tmp_path / "checkpoint.safetensors").exists()
+
+
+class FailInEvaluation:
+    """Fails in an evaluation, counted from 1, or after an epoch."""
+
+    def __init__(self, evaluation: int = 0, epoch: int = 0) -> None:
+        self.evaluation, self.epoch, self.count = evaluation, epoch, 0
+
+    def on_eval(self, trainer: cnnzoo.Trainer, evaluation: object) -> None:
+        self.count += 1
+        if self.count == self.evaluation:
+            fail()
+
+    def on_epoch(self, trainer: cnnzoo.Trainer, entry: dict[str, object]) -> None:
+        if entry["epoch"] == self.epoch:
+            fail()
+
+
+@pytest.mark.parametrize("failure", [{"evaluation": 4}, {"epoch": 3}], ids=["final test", "after the last epoch"])
+def test_a_failure_after_the_last_step(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData, failure: dict[str, int]
+) -> None:
+    """The checkpoint does not get the average or the best weights, and patience ends the run where it did."""
+    config = CONFIG.replace(epochs=9, patience=1)
+    whole = start(tiny_spec, tiny_data, tmp_path / "whole", config).fit()
+    last = len(whole.history)
+    assert last < 9
+    failure = {key: last + (key == "evaluation") for key in failure}
+    with pytest.raises(RuntimeError, match="a callback that fails"):
+        start(tiny_spec, tiny_data, tmp_path / "run", config, callbacks=[FailInEvaluation(**failure)]).fit()
+    start(tiny_spec, tiny_data, tmp_path / "run", config).fit()
+    assert weights_of(tmp_path / "run") == weights_of(tmp_path / "whole")
+    results = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "run")]
+    assert results[0]["evaluations"] == results[1]["evaluations"] and results[0]["epochs"] == results[1]["epochs"]
+
+
+def fork_and_die(folder: Path) -> None:
+    """Locks a folder, starts a process as torch's DataLoader does, and dies."""
+    with FolderLock(folder, "train"):
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        process.start()
+        (folder / "child").write_text(str(process.pid))
+        die()
+
+
+def test_a_process_that_outlives_a_killed_one_does_not_hold_the_lock(tmp_path: Path) -> None:
+    outcome = run_together(fork_and_die, [(tmp_path,)])[0]
+    child = int((tmp_path / "child").read_text())
+    try:
+        assert outcome.code == -signal.SIGKILL, outcome.stderr
+        os.kill(child, 0)  # it lives
+        with FolderLock(tmp_path, "train"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_another_run_in_the_folder(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
@@ -336,6 +432,13 @@ def test_a_finished_run_is_trained_longer(tmp_path: Path, tiny_spec: cnnzoo.Spec
     run = longer.fit()
     assert weights_of(out) == weights_of(tmp_path / "whole") and run.metrics["test_acc"] == whole.metrics["test_acc"]
     assert [entry["val_acc"] for entry in run.history] == [entry["val_acc"] for entry in whole.history]
+
+    out = tmp_path / "killed"
+    start(tiny_spec, tiny_data, out, config.replace(epochs=3)).fit()
+    outcome = run_together(extend_and_die, [(tiny_spec, tiny_data, out, config.replace(epochs=4), 13)])[0]
+    assert outcome.code == -signal.SIGKILL, outcome.stderr  # before the first checkpoint with the new config
+    start(tiny_spec, tiny_data, out, config.replace(epochs=4)).fit()
+    assert weights_of(out) == weights_of(tmp_path / "whole")
     for other in (
         config.replace(epochs=2),  # shorter
         config.replace(epochs=5, schedule="cosine", milestones=()),

@@ -40,7 +40,7 @@ class TrainState:
         """Returns the state.
 
         Args:
-            sums: The sums of ``metrics`` over all processes.
+            sums: The sums of ``metrics`` of each process.
 
         Returns:
             The tensors, named ``model.NAME``, ``sums.NAME``, ``ema.NAME`` and ``optimizer.state.INDEX.NAME``; and the
@@ -62,13 +62,12 @@ class TrainState:
             "optimizer": optimizer,
         }
 
-    def restore(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any], *, rank: int) -> None:
+    def restore(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Sets the state to one that ``collect`` returned.
 
         Args:
             tensors: The tensors.
             values: The plain values.
-            rank: Number of this process; the sums, which are those of all processes, go to rank 0.
         """
         parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "sums": {}, "ema": {}, "optimizer": {}}
         for name, tensor in tensors.items():
@@ -76,9 +75,7 @@ class TrainState:
             parts[part][rest] = tensor
         self.model.load_state_dict(parts["model"])
         self.metrics.seconds, self.metrics.samples_seen = tuple(values["seconds"]), values["samples_seen"]
-        if rank == 0:
-            for name, tensor in parts["sums"].items():
-                self.metrics.sums[name].copy_(tensor)
+        self.metrics.load_sums(parts["sums"])
         if self.ema is not None:
             self.ema.load(parts["ema"])
         if values["scaler"]:

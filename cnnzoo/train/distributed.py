@@ -82,6 +82,12 @@ class DistributedContext:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
+    def copy_from_rank_0(self, *tensors: torch.Tensor) -> None:
+        """Replaces the values of each tensor by those that it has in rank 0."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """Returns whether the flag is True in any process."""
         if self.size == 1:

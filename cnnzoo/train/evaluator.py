@@ -75,6 +75,8 @@ class Evaluator:
         return {f"{name}_acc": evaluation.top1, **compute_metrics(self._metrics, evaluation, name)}
 
     def _evaluate(self, name: str, data: Data, precision: str, views: str = "single") -> Evaluation:
+        # each process has statistics of batch normalization of its own; those of rank 0 are saved
+        self._distributed.copy_from_rank_0(*self._model.buffers())
         evaluation = evaluate(
             self._model,
             data.test,

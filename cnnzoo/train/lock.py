@@ -43,6 +43,8 @@ class FolderLock:
             self._file.truncate(0)
             self._file.write(f"process {os.getpid()} on {socket.gethostname()} ({self._command})")
             self._file.flush()
+        except FileError:  # an OSError too
+            raise
         except OSError as error:
             raise FileError(f"{path} cannot be written: {os_reason(error)}") from None
         return self

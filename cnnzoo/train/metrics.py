@@ -141,6 +141,22 @@ class EpochMetrics:
         self._distributed.sum(*totals.values())
         return totals
 
+    def gather_sums(self) -> dict[str, torch.Tensor]:
+        """Returns the sums of each process, (processes,)."""
+        gathered = {}
+        for name, value in self.sums.items():
+            gathered[name] = torch.zeros(self._distributed.size, dtype=value.dtype, device=value.device)
+            gathered[name][self._distributed.rank] = value
+        self._distributed.sum(*gathered.values())
+        return gathered
+
+    def load_sums(self, gathered: Mapping[str, torch.Tensor]) -> None:
+        """Sets the sums to what ``gather_sums`` returned; with another number of processes, rank 0 gets the totals."""
+        rank, size = self._distributed.rank, self._distributed.size
+        for name, values in gathered.items():
+            values = values if len(values) == size else torch.cat([values.sum()[None], values.new_zeros(size - 1)])
+            self.sums[name].copy_(values[rank])
+
     def total_loss(self) -> float:
         """Returns the sum of the losses over all processes; waits for the device."""
         loss = self.sums["loss"].clone()

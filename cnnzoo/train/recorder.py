@@ -103,7 +103,7 @@ class RunRecorder:
         """
         if self._run_dir is None:
             return
-        sums = state.metrics.total()
+        sums = state.metrics.gather_sums()
         if (run_dir := self._writable) is None:
             return
         checks.require_finite_weights(self._model, self._setup.name, step, lr)

@@ -442,7 +442,7 @@ class Trainer:
         )
         if self._checkpoint is not None:
             assert self.run_dir is not None
-            self._state.restore(self.run_dir.load_checkpoint(), self._checkpoint, rank=self.distributed.rank)
+            self._state.restore(self.run_dir.load_checkpoint(), self._checkpoint)
             self._checkpoint = None
         self._network = self.distributed.wrap(
             self.model,

@@ -1,7 +1,7 @@
 """Does a training run resume exactly? cnnzoo, Lightning, Accelerate, Hugging Face Trainer and Keras, killed in epoch 2.
 
     pip install -e ".[loops]"
-    python tests/benchmarks/resuming.py             # everything: minutes; writes docs/records/resuming.json
+    python tests/benchmarks/resuming.py --write     # everything: minutes; writes docs/records/resuming.json
     python tests/benchmarks/resuming.py cnnzoo keras-batch
 
 Each library trains LeNet with dropout for three epochs of 100 steps on the sample of Fashion-MNIST, and writes a
@@ -148,7 +148,7 @@ def train_lightning(run: Run, *, stateful_loader: bool, keep_random_state: bool 
     return run.result(module.model)
 
 
-def train_accelerate(run: Run, *, stateful_loader: bool) -> Result:
+def train_accelerate(run: Run, *, stateful_loader: bool, own_generator: bool = False) -> Result:
     from accelerate import Accelerator
     from accelerate.utils import DataLoaderConfiguration, set_seed
 
@@ -157,7 +157,8 @@ def train_accelerate(run: Run, *, stateful_loader: bool) -> Result:
     accelerator = Accelerator(cpu=True, dataloader_config=loading)
     model = run.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
-    loader = DataLoader(run.dataset(), BATCH_SIZE, shuffle=True)
+    generator = torch.Generator().manual_seed(SEED) if own_generator else None
+    loader = DataLoader(run.dataset(), BATCH_SIZE, shuffle=True, generator=generator)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     checkpoints = sorted(run.folder.glob("step_*"), key=lambda path: path.stat().st_mtime)
     if checkpoints:
@@ -191,7 +192,7 @@ def train_transformers(run: Run) -> Result:
 
     arguments = TrainingArguments(
         run.folder, num_train_epochs=EPOCHS, per_device_train_batch_size=BATCH_SIZE, seed=SEED, use_cpu=True,
-        optim="sgd", optim_args=f"momentum={MOMENTUM}", learning_rate=LR, lr_scheduler_type="constant",
+        optim="sgd", optim_args=f"momentum={MOMENTUM}", learning_rate=LR, lr_scheduler_type="constant", max_grad_norm=0,
         save_strategy="steps", save_steps=CHECKPOINT_EVERY, report_to="none", disable_tqdm=True,
     )  # fmt: skip
     samples = [{"images": x, "labels": y} for x, y in zip(run.images, run.labels, strict=True)]
@@ -202,7 +203,7 @@ def train_transformers(run: Run) -> Result:
     return run.result(network.model)
 
 
-def train_keras(run: Run, *, save_freq: int | str) -> Result:
+def train_keras(run: Run, *, save_freq: int | str, seed_epochs: bool = False) -> Result:
     import keras
     from keras import layers
 
@@ -211,6 +212,10 @@ def train_keras(run: Run, *, save_freq: int | str) -> Result:
             run.start = run.start or int(self.optimizer.iterations)
             run.watch(data[0].permute(0, 3, 1, 2))
             return super().train_step(data)
+
+    class SeedEpochs(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            keras.utils.set_random_seed(SEED + epoch)
 
     keras.utils.set_random_seed(SEED)
     x = image = keras.Input((28, 28, 1))
@@ -221,9 +226,10 @@ def train_keras(run: Run, *, save_freq: int | str) -> Result:
     model = Network(image, layers.Dense(10)(layers.Dense(84, activation="relu")(x)))
     optimizer = keras.optimizers.SGD(LR, momentum=MOMENTUM)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    backup = keras.callbacks.BackupAndRestore(run.folder / "backup", save_freq=save_freq)
+    callbacks = [keras.callbacks.BackupAndRestore(run.folder / "backup", save_freq=save_freq)]
+    callbacks += [SeedEpochs()] if seed_epochs else []
     images = run.images.permute(0, 2, 3, 1).numpy()
-    model.fit(images, run.labels.numpy(), BATCH_SIZE, EPOCHS, shuffle=True, callbacks=[backup], verbose=0)
+    model.fit(images, run.labels.numpy(), BATCH_SIZE, EPOCHS, shuffle=True, callbacks=callbacks, verbose=0)
     weights = {str(i): torch.from_numpy(array) for i, array in enumerate(model.get_weights())}
     test_images = run.preprocessing.apply(run.data.test.images).permute(0, 2, 3, 1)
     return weights, torch.from_numpy(model.predict(test_images.numpy(), verbose=0))
@@ -248,6 +254,10 @@ CASES = {
         "Accelerate", "`skip_first_batches`, `use_seedable_sampler`", ("accelerate",),
         partial(train_accelerate, stateful_loader=False),
     ),
+    "accelerate-generator": Case(
+        "Accelerate", "the same; `DataLoader(generator=...)`", ("accelerate",),
+        partial(train_accelerate, stateful_loader=False, own_generator=True),
+    ),
     "accelerate-stateful": Case(
         "Accelerate", "`use_stateful_dataloader`, `use_seedable_sampler`", ("accelerate", "torchdata"),
         partial(train_accelerate, stateful_loader=True),
@@ -269,6 +279,10 @@ CASES = {
     ),
     "keras-epoch": Case(
         "Keras", '`BackupAndRestore(save_freq="epoch")`', ("keras",), partial(train_keras, save_freq="epoch")
+    ),
+    "keras-seeded": Case(
+        "Keras", "the same; a seed for each epoch, in a callback", ("keras",),
+        partial(train_keras, save_freq="epoch", seed_epochs=True),
     ),
 }  # fmt: skip
 
