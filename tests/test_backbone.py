@@ -325,7 +325,7 @@ def test_network_stays_as_it_is(alexnet: cnnzoo.CNN) -> None:
     assert backbone.features[0] is alexnet.features[0] and len(backbone.features) == 8
     assert not backbone.features.training
     assert "labels=['conv3']" in repr(backbone)
-    alexnet._require_unchanged()
+    assert not alexnet.changed_modules()
 
 
 def test_deep_copies_are_independent(alexnet: cnnzoo.CNN) -> None:
