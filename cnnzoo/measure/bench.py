@@ -214,10 +214,12 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _time_calls(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
+def _time_calls(
+    call: Callable[[], object], device: torch.device, seconds: float, warm_up: float = WARM_UP
+) -> list[float]:
     """Returns the seconds of each call after a warm-up; the calls take about ``seconds`` in all."""
     begin = time.perf_counter()
-    while time.perf_counter() - begin < WARM_UP:
+    while time.perf_counter() - begin < warm_up:
         call()
         _synchronize(device)
     times: list[float] = []
@@ -242,7 +244,7 @@ def peak_flops_per_sec(
     """
     n = n or MATRIX_SIZE["cuda" if device.type == "cuda" else "cpu"]
     a, b = (torch.full((n, n), 0.5, device=device, dtype=dtype) for _ in range(2))
-    return 2 * n**3 / min(_time_calls(lambda: a @ b, device, seconds))
+    return 2 * n**3 / min(_time_calls(lambda: a @ b, device, seconds, min(WARM_UP, seconds)))
 
 
 def measure_peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:

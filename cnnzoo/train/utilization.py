@@ -16,7 +16,7 @@ from cnnzoo.measure.bench import peak_flops_per_sec
 from cnnzoo.measure.counter import count_image
 from cnnzoo.modules import eval_mode
 
-_SECONDS = 0.3  # about how long the matrix product is timed
+_SECONDS = 0.1  # about how long the matrix product is timed, after as long a warm-up
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MACHINE = ("cpu", "cores", "threads", "torch")  # properties that the peak depends on, besides the device
 
@@ -72,7 +72,7 @@ def _peak(device: torch.device, precision: str) -> float:
     value = known.get(key)
     if isinstance(value, float) and value > 0:
         return value
-    n = None if device.type == "cuda" else 1024  # large enough on a CPU, where it takes a second at most
+    n = None if device.type == "cuda" else 512 if precision == "fp32" else 256  # other types may be emulated
     peak = peak_flops_per_sec(device, _DTYPES[precision], _SECONDS, n)
     with suppress(CnnzooError):
         write_json(file, {**known, key: peak})
