@@ -180,7 +180,9 @@ def compare(
     if as_json:
         click.echo(comparison.to_json())
     if any(result.get("interrupted") for result in comparison.results):
-        click.echo(f"interrupted; the finished runs are in {out}", err=True)
+        click.echo(
+            f"interrupted; the finished runs are in {out}, and the same command again trains the others", err=True
+        )
         sys.exit(130)
 
 
@@ -351,6 +353,7 @@ def _next_commands(run: Path) -> str:
     folder, name = shlex.quote(str(run)), shlex.quote(data["name"])
     columns = {key: value for key, value in (data["options"] or {}).items() if key.endswith("_column") and value}
     options = "".join(f" --{key.replace('_', '-')} {shlex.quote(value)}" for key, value in columns.items())
+    options += " --skip-bad" if data["skipped"] else ""
     lines = [
         f"{run}/: {', '.join(file for file in _RUN_FILES if (run / file).exists())}",
         f"  cnnzoo report {folder}",
@@ -387,7 +390,7 @@ def _print_sweep(sweep: SeedSweep, folder: str, as_json: bool, record: str | Non
         return
     click.echo(sweep.to_json() if as_json else str(sweep))
     if any(run.interrupted for run in sweep.runs):
-        click.echo(_resume_hint(sweep.runs[-1]), err=True)
+        click.echo("interrupted; the same command again completes the seeds", err=True)
         sys.exit(130)
     if not as_json:
         click.echo(f"{folder}/: a run per seed, sweep.json\n  cnnzoo report {shlex.quote(folder)}  # a page about them")

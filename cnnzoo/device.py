@@ -30,7 +30,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = next(iter(str(error).splitlines()), "")
+        reason = next(iter(str(error).splitlines()), "").split(". ")[0].rstrip(".")
         raise InputError(f"no device {name!r} on this machine ({reason}); use 'auto' or 'cpu'") from None
     return device
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -61,6 +62,23 @@ def require_weights(model: nn.Module, name: str) -> None:
     """
     if any(parameter.is_meta for parameter in model.parameters()):
         raise InputError(f"{name} is on the meta device and has no weights; create it on another device")
+
+
+@contextmanager
+def explain_forward_error(name: str, x: torch.Tensor) -> Iterator[None]:
+    """Turns a RuntimeError of a forward pass, such as that of another number of channels, into an InputError.
+
+    Args:
+        name: Name of the module in the error.
+        x: Its input, (N, C, H, W).
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # such as out of memory
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "")[:500]
+        raise InputError(f"{name} cannot run on images (C, H, W) = {tuple(x.shape[1:])}: {reason}") from error
 
 
 @contextmanager

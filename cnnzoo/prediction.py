@@ -13,7 +13,7 @@ from torch import nn
 from cnnzoo.data.folder import list_image_files
 from cnnzoo.errors import InputError
 from cnnzoo.metadata import get_metadata, require_preprocessing
-from cnnzoo.modules import eval_mode, for_inference, require_weights, unwrap
+from cnnzoo.modules import eval_mode, explain_forward_error, for_inference, require_weights, unwrap
 from cnnzoo.preprocessing import Image, Preprocessing
 
 
@@ -69,7 +69,7 @@ def predict(
     names = get_metadata(unwrap(model)).label_names
     for image in images:
         x = preprocessing.apply([image]).to(parameter)
-        with eval_mode(model), torch.inference_mode():
+        with eval_mode(model), torch.inference_mode(), explain_forward_error(name, x):
             scores = model(x)
         if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
             raise InputError(f"{name} must return class scores (N, classes), not {_text(scores)}")

@@ -649,3 +649,24 @@ def test_iterations_of_one_loader_do_not_disturb_each_other(tiny_data: ImageData
     assert labels(loader.batches(order.split(30), 0)) == tiny_data.train.labels.tolist()
     loader.close()
     assert not multiprocessing.active_children()
+
+
+def test_a_module_that_cannot_run_on_the_images_is_refused_by_its_shapes(tiny_data: ImageData) -> None:
+    data = tiny_data
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    gray = cnnzoo.Preprocessing(8, mean=[0.5], std=[0.5])
+    message = r"Sequential cannot run on images \(C, H, W\) = \(1, 8, 8\): .* to have 3 channels"
+    for use in (
+        lambda: trained(model, data),
+        lambda: cnnzoo.evaluate(model, data, preprocessing=gray),
+        lambda: cnnzoo.predict(model, data.test.images[0], preprocessing=gray),
+    ):
+        with pytest.raises(InputError, match=message):
+            use()
+
+
+def test_bench_refuses_a_module_without_weights() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    with pytest.raises(InputError, match="Sequential is on the meta device and has no weights"):
+        cnnzoo.bench(model, preprocessing=cnnzoo.Preprocessing(8, mean=[0.5], std=[0.5]), seconds=0.1)

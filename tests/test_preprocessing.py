@@ -300,13 +300,11 @@ def test_any_module(tmp_path: Path, tiny_data: ImageData) -> None:
         lambda: cnnzoo.predict(model, image),
         lambda: cnnzoo.bench(model, seconds=0.01),
         lambda: cnnzoo.compare(model, "lenet"),
+        lambda: cnnzoo.transforms(model),
     ):
         with pytest.raises(InputError, match="Sequential has no preprocessing: how an image becomes its input is not"):
             function()
-    with pytest.raises(
-        InputError, match="Sequential has no preprocessing; train it, .* or set model.metadata = cnnzoo.M"
-    ):
-        cnnzoo.transforms(model)
+    assert cnnzoo.transforms(model, preprocessing=preprocessing) == preprocessing
     assert cnnzoo.evaluate(model, tiny_data, preprocessing=preprocessing).n == 30
     prediction = cnnzoo.predict(model, image, preprocessing=preprocessing)
     assert prediction.classes == ["0", "1", "2"] and prediction.file is None

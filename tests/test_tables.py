@@ -57,6 +57,7 @@ def test_a_table_with_columns_of_other_names_and_splits(table) -> None:
         ("", "t.csv has no column 'file': it is empty"),
         ("file,label\n", "t.csv has a header, but no rows"),
         ("images/00.png,cat\nimages/01.png,dog\n", "has no column 'file': its columns are 'images/00.png', 'cat'. The"),
+        ("file;label\na.png;b\n", r"columns are 'file;label' \(separated by ';'; save the file with commas\)"),
         ("file,kind\na.png,b\n", r"has no column 'label': .*choose one with label_column= \(--label-column\)"),
         ("file,label,label\na.png,b,c\n", "has several columns called 'label'"),
         ("file,label\nimages/00.png,\n", "line 2: the column 'label' is empty"),

@@ -20,7 +20,7 @@ from cnnzoo.fields import check_positive_int
 from cnnzoo.files import atomic_write
 from cnnzoo.measure import Bench, Comparison, CountReport
 from cnnzoo.metadata import require_preprocessing
-from cnnzoo.modules import unwrap
+from cnnzoo.modules import require_weights, unwrap
 from cnnzoo.network import CNN
 from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.spec import Spec
@@ -145,6 +145,8 @@ def bench(
         InputError: If the device does not exist, no network is given, or the images of a module are not known.
     """
     models = [source if isinstance(source, nn.Module) else create(source, seed=0) for source in sources]
+    for model in models:
+        require_weights(model, name_of(model))
     size = check_positive_int("batch_size", batch_size)
     return measure.bench(
         [

@@ -115,7 +115,8 @@ def load_test_data(name: str, network: nn.Module, **options: Any) -> Data:
     if (image_size := metadata.preprocessing.decoding.image_size) is not None:
         options["image_size"] = image_size  # the checksum is that of decoded images
     try:
-        divided = load_data(name, **options)
+        with warnings.catch_warnings(action="ignore"):  # as when it was loaded whole
+            divided = load_data(name, **options)
     except DataError:  # too few images to divide
         return whole
     return divided if divided.sha256 in checksums else whole
@@ -168,24 +169,19 @@ def predict(
     return predictions if isinstance(images, list) or prediction.is_folder(images) else predictions[0]
 
 
-def transforms(model: nn.Module | str | PathLike[str]) -> Preprocessing:
+def transforms(model: nn.Module | str | PathLike[str], *, preprocessing: Preprocessing | None = None) -> Preprocessing:
     """Returns the preprocessing of a network: called with an image, it returns the network's input.
 
     Args:
         model: A network with a preprocessing in its metadata, the path of a saved one, ``hf://user/repo``, or a name
             whose weights ship.
+        preprocessing: The preprocessing of a module whose metadata have none, as for ``predict``.
 
     Raises:
         InputError: If the network has no preprocessing.
     """
     network = load_network(model)
-    preprocessing = get_metadata(unwrap(network)).preprocessing
-    if preprocessing is None:
-        raise InputError(
-            f"{name_of(network)} has no preprocessing; train it, load trained weights, or set model.metadata = "
-            "cnnzoo.Metadata(preprocessing=cnnzoo.Preprocessing(size, mean, std))"
-        )
-    return preprocessing
+    return require_preprocessing(unwrap(network), name_of(network), preprocessing)
 
 
 def export(model: nn.Module | str | PathLike[str], path: str | PathLike[str], *, overwrite: bool = False) -> Path:

@@ -103,6 +103,9 @@ def _find_columns(path: str, header: Sequence[str], image_column: str, label_col
     for option, column in (("image_column", image_column), ("label_column", label_column)):
         if column not in names:
             has = f"its columns are {', '.join(map(repr, names[:20]))[:500]}" if names else "it is empty"
+            separator = next((mark for mark in ";\t|" if any(mark in name for name in names)), "")
+            if separator:
+                has += f" (separated by {separator!r}; save the file with commas)"
             raise DataError(
                 f"{path} has no column {column!r}: {has}. The first line of the file must name the columns; choose one "
                 f"with {option}= (--{option.replace('_', '-')})"

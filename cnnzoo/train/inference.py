@@ -13,7 +13,7 @@ from torch import nn
 from cnnzoo.data import ImageFiles, Split, has_samples, make_loader
 from cnnzoo.data.loaders import LoaderCache
 from cnnzoo.errors import InputError, unknown
-from cnnzoo.modules import eval_mode, for_inference, unwrap
+from cnnzoo.modules import eval_mode, explain_forward_error, for_inference, unwrap
 from cnnzoo.preprocessing import VIEWS, Preprocessing
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
@@ -116,7 +116,9 @@ def evaluate(
         loader = kept.get(data, (preprocessing, views), make)
         for images, labels in loader.batches(indices, 0):
             y = labels if label_map is None else label_map[labels]
-            logits = compute_logits(model, make_input(images), precision, n_classes)
+            x = make_input(images)
+            with explain_forward_error(type(unwrap(model)).__name__, x):
+                logits = compute_logits(model, x, precision, n_classes)
             if n_views > 1:
                 p = logits.softmax(dim=1).reshape(len(y), n_views, n_classes).mean(dim=1)
                 logits = p.clamp(min=1e-30).log()

@@ -21,7 +21,7 @@ from cnnzoo.device import deterministic_algorithms, device_name, forked_rng, reu
 from cnnzoo.errors import CnnzooError, FileError, InputError, TrainingError
 from cnnzoo.initializers import initialize
 from cnnzoo.metadata import describe
-from cnnzoo.modules import eval_mode
+from cnnzoo.modules import eval_mode, explain_forward_error
 from cnnzoo.train import checks, provenance
 from cnnzoo.train.batches import PreparedBatch, TrainBatches
 from cnnzoo.train.best import BestWeights
@@ -403,7 +403,8 @@ class Trainer:
             self.config, self.device, function=self._functions.get("loss"), class_weights=self._setup.class_weights
         )
         with eval_mode(self.model), torch.no_grad():
-            logits = compute_logits(self.model, image, "fp32", len(self.data.classes))
+            with explain_forward_error(self.name, image):
+                logits = compute_logits(self.model, image, "fp32", len(self.data.classes))
             self._loss(logits, torch.zeros(1, dtype=torch.int64, device=self.device))
         make_optimizer(self.model, self.config, self._functions.get("optimizer"))
         if has_samples(train := self._setup.train_data.train):
