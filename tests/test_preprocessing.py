@@ -74,7 +74,7 @@ class Recorder:
         handle = self._model.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().clone()))
         function()
         handle.remove()
-        return torch.cat(inputs)
+        return torch.cat([x for x in inputs if not x.is_meta])  # those of a count
 
 
 def files_of(split: object) -> list[str]:

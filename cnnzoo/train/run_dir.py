@@ -71,8 +71,9 @@ class RunDir:
         path: The folder.
         info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``, ``options``,
             ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each
-            resume), ``initial_provenance`` if the initial weights were not random, ``recipe`` (``name``, ``reason``)
-            if the config comes from one, and ``functions`` if the run needs some that its config does not name (see
+            resume), ``extended_from`` (the number of epochs before it was trained longer), ``initial_provenance`` if the
+            initial weights were not random, ``recipe`` (``name``, ``reason``) if the config comes from one, and
+            ``functions`` if the run needs some that its config does not name (see
             ``cnnzoo.train.functions``).
     """
 
@@ -174,6 +175,8 @@ class RunDir:
             step: Number of steps done.
             config: The config, which may have more epochs than before.
         """
+        if config.epochs != (epochs := self.read_config().epochs):
+            self.info["extended_from"] = epochs
         self.info["config"] = config.to_dict()
         remove_file(self.path / METRICS_FILE)
         self.info.setdefault("sessions", []).append(_session(step))
@@ -330,14 +333,16 @@ class RunDir:
 
         Raises:
             FileError: If the file is not a checkpoint.
-            InputError: If its config is not that of train.json, which may have more epochs.
+            InputError: If its config is not that of train.json, or that before the run was extended.
         """
         file = self.path / CHECKPOINT_FILE
         _, values = read_header(file)
         if not {"step", "history", "seconds", "config"} <= set(values):
             raise FileError(f"{file} is not the checkpoint of a run")
         config, own = TrainConfig.from_dict(values["config"]), self.read_config()
-        self._require_same_config(config.replace(epochs=max(config.epochs, own.epochs)), own, "its train.json")
+        if config.epochs == self.info.get("extended_from"):  # killed before the next checkpoint
+            config = config.replace(epochs=own.epochs)
+        self._require_same_config(config, own, "its train.json")
         return values
 
     def load_checkpoint(self) -> dict[str, torch.Tensor]:
