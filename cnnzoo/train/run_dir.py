@@ -71,10 +71,9 @@ class RunDir:
         path: The folder.
         info: The content of train.json: ``config``, ``data`` (``name``, ``sha256``, ``classes``, ``options``,
             ``skipped``), ``sessions`` (``step``, ``command`` and ``machine`` of the start, at step 0, and of each
-            resume), ``extended_from`` (the number of epochs before it was trained longer), ``initial_provenance`` if the
-            initial weights were not random, ``recipe`` (``name``, ``reason``) if the config comes from one, and
-            ``functions`` if the run needs some that its config does not name (see
-            ``cnnzoo.train.functions``).
+            resume), ``extended_from`` (the number of epochs before the run was trained longer), ``initial_provenance``
+            if the initial weights were not random, ``recipe`` (``name``, ``reason``) if the config comes from one, and
+            ``functions`` if the run needs some that its config does not name (see ``cnnzoo.train.functions``).
     """
 
     def __init__(self, path: Path) -> None:
