@@ -7,7 +7,6 @@ import html
 import io
 import re
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,13 +34,6 @@ def ratio_text(ratio: float) -> str:
     if ratio != ratio:
         return "-"
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
-
-
-def printable(text: str) -> str:
-    """Returns a text with escape sequences in place of line breaks and other control characters."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
-    )
 
 
 def escape_markdown(text: str) -> str:

@@ -1,0 +1,45 @@
+"""What a file may cost: the limits on everything that is read from others, in one place.
+
+A description of a network is checked in this order, each step before the next does work or takes memory:
+
+1. Its JSON: bytes, depth (``cnnzoo.text.parse_json``).
+2. Its blocks: number, depth, the values of their fields (``Spec.from_dict``).
+3. Its shapes, which are inferred without memory: number of values of each output, number of weights
+   (``cnnzoo.blocks.build``).
+4. Its tensors: names, shapes and offsets in the header of the weights file, before any is read
+   (``cnnzoo.serialization``, ``cnnzoo.weights.files``).
+"""
+
+from __future__ import annotations
+
+# --- JSON ---
+
+# JSON is parsed before it can be checked, so its size is limited. The description of a thousand convolutions has
+# 200 kB; JSON that is all brackets takes thirty times its size in memory.
+MAX_DESCRIPTION_BYTES = 3 * 2**19  # of config.json, and of the JSON in the metadata of a weights file
+MAX_HEADER_BYTES = 4 * 2**20  # of the JSON before the tensors of a safetensors file
+MAX_JSON_DEPTH = 100  # of nested lists and objects
+MAX_NAME_LENGTH = 1000  # of a label name; of ImageNet's, the longest has 121 characters
+
+# --- networks ---
+
+MAX_BLOCKS = 2500  # in a Spec from a file, paths and rows of tables included: 0.4 ms each; a ResNet-1001 has 2,331
+MAX_DEPTH = 16  # of nested blocks in a Spec from a file
+MAX_VALUE = 2**24  # of an integer in a block; no classic CNN needs a larger one
+MAX_LABEL_LENGTH = 200  # of a block's label and a Spec's name, in bytes: a file name has at most 255
+MAX_OUTPUT = 2**31  # values of one block's output for one image: twice those of a VGG on images of 4096 px
+MAX_WEIGHTS = 2**31  # values of parameters and buffers of one section of a network that is built with memory
+
+# --- preprocessing ---
+
+MAX_IMAGE_SIDE = 2**14  # px of a stored or preprocessed image
+MAX_IMAGE_PIXELS = 2**24  # px of a preprocessed image, before it is cropped
+
+# --- data ---
+
+MAX_IDX_BYTES = 2**31  # of a decompressed IDX file
+MAX_COMPRESSION = 100  # how many times a gzipped IDX file may grow, if it is not small
+
+# --- messages ---
+
+MAX_MESSAGE_LENGTH = 2000  # characters of an error or warning
