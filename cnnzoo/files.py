@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnnzoo.errors import FileError
+from cnnzoo.limits import MAX_DESCRIPTION_BYTES
+from cnnzoo.text import parse_json
 
 # The files of a model folder, and those that a training run adds.
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE = "train.json", "history.jsonl", "metrics.json", "curves.png"
 CHECKPOINT_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
-
-# JSON is parsed before it can be checked, so its size is limited. The description of a thousand convolutions has
-# 200 kB; JSON that is all brackets takes thirty times its size in memory.
-MAX_DESCRIPTION_BYTES = 3 * 2**19  # of config.json, and of the JSON in the metadata of a weights file
 
 
 @contextmanager
@@ -114,15 +112,13 @@ def read_json(path: Path, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, A
     try:
         with path.open("rb") as file:
             text = file.read(max_bytes + 1)
-        if len(text) > max_bytes:
-            raise FileError(f"{path} has more than {max_bytes:,} bytes; cnnzoo does not write files of this size")
-        value = json.loads(text)
+        value = parse_json(text, max_bytes)
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path} cannot be read: {os_reason(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is not valid JSON: {error}") from None
+    except ValueError as error:
+        raise FileError(f"{path} {error}") from None
     if not isinstance(value, dict):
         raise FileError(f"{path} must hold a JSON object, not a {type(value).__name__}")
     return value

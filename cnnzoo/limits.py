@@ -18,17 +18,22 @@ from __future__ import annotations
 # 200 kB; JSON that is all brackets takes thirty times its size in memory.
 MAX_DESCRIPTION_BYTES = 3 * 2**19  # of config.json, and of the JSON in the metadata of a weights file
 MAX_HEADER_BYTES = 4 * 2**20  # of the JSON before the tensors of a safetensors file
+MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
 MAX_JSON_DEPTH = 100  # of nested lists and objects
 MAX_NAME_LENGTH = 1000  # of a label name; of ImageNet's, the longest has 121 characters
 
 # --- networks ---
 
-MAX_BLOCKS = 2500  # in a Spec from a file, paths and rows of tables included: 0.4 ms each; a ResNet-1001 has 2,331
+MAX_BLOCKS = 2500  # in a Spec from a file; a ResNet-1001 has 2,331
+MAX_PATHS = 2500  # in a Spec from a file, and rows of tables
 MAX_DEPTH = 16  # of nested blocks in a Spec from a file
 MAX_VALUE = 2**24  # of an integer in a block; no classic CNN needs a larger one
 MAX_LABEL_LENGTH = 200  # of a block's label and a Spec's name, in bytes: a file name has at most 255
+MAX_DISTINCT_BLOCKS = 1000  # that differ in their values or the shape of their input: about 0.5 ms each
+MAX_SIZE_TRIALS = 400  # blocks that are tried to find the image size that a network needs
 MAX_OUTPUT = 2**31  # values of one block's output for one image: twice those of a VGG on images of 4096 px
-MAX_WEIGHTS = 2**31  # values of parameters and buffers of one section of a network that is built with memory
+MAX_WEIGHTS = 2**31  # values of parameters and buffers of a section of a network that is built in memory
+MAX_SHAPES_BYTES = 10_000_000  # of the keys of memoized shapes
 
 # --- preprocessing ---
 

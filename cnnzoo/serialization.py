@@ -15,12 +15,13 @@ from typing import Any
 import torch
 
 from cnnzoo.errors import CnnzooError, FileError, WeightsError
-from cnnzoo.files import CONFIG_FILE, MAX_DESCRIPTION_BYTES, WEIGHTS_FILE, atomic_write, os_reason, write_json
+from cnnzoo.files import CONFIG_FILE, WEIGHTS_FILE, atomic_write, os_reason, write_json
+from cnnzoo.limits import MAX_DESCRIPTION_BYTES, MAX_HEADER_BYTES
+from cnnzoo.text import parse_json
 from cnnzoo.version import __version__
 
 METADATA_KEY = "cnnzoo"  # our one key in the metadata of a safetensors file
 
-MAX_HEADER_BYTES = 4 * 2**20  # of the JSON before the tensors of a safetensors file
 _CHUNK_BYTES = 8 * 2**20  # of one chunk of a tensor, which is hashed on its own
 
 DTYPES = {  # the names of torch's dtypes in safetensors
@@ -219,14 +220,11 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, Any]]:
         infos = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices}
         text = (file.metadata() or {}).get(METADATA_KEY, "{}")
     try:
-        metadata = json.loads(text) if len(text) <= MAX_DESCRIPTION_BYTES else None
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its metadata under {METADATA_KEY!r} is not valid JSON: {error}") from None
+        metadata = parse_json(text, MAX_DESCRIPTION_BYTES)
+    except ValueError as error:
+        raise WeightsError(f"{path}: its metadata under {METADATA_KEY!r} {error}") from None
     if not isinstance(metadata, dict):
-        raise WeightsError(
-            f"{path}: its metadata under {METADATA_KEY!r} must be a JSON object of at most {MAX_DESCRIPTION_BYTES:,} "
-            "bytes"
-        )
+        raise WeightsError(f"{path}: its metadata under {METADATA_KEY!r} must be a JSON object")
     return infos, metadata
 
 

@@ -50,29 +50,22 @@ def parse_json(text: str | bytes, max_bytes: int) -> Any:
         max_bytes: Maximum length.
 
     Raises:
-        ValueError: If the text is longer, is not JSON, is nested more than 100 deep, or has lone surrogates.
+        ValueError: If the text is longer, is not JSON, or is nested more than 100 deep; the message is what follows the
+            name of the file.
     """
     if len(text) > max_bytes:
-        raise ValueError(f"it has more than {max_bytes:,} bytes; cnnzoo does not write descriptions of this size")
+        raise ValueError(f"has more than {max_bytes:,} bytes; cnnzoo does not write JSON of this size")
+    too_deep = f"is not valid JSON: it is nested more than {MAX_JSON_DEPTH} deep"
     try:
         value = json.loads(text)
     except RecursionError:
-        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep") from None
+        raise ValueError(too_deep) from None
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON: {error}") from None
     level = [value]
     for _ in range(MAX_JSON_DEPTH + 1):  # level by level: no recursion
-        following: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                following += item
-                following += item.values()
-            elif isinstance(item, list):
-                following += item
-            elif isinstance(item, str) and not item.isascii():
-                try:
-                    item.encode()
-                except UnicodeEncodeError:
-                    raise ValueError(f"the string {shorten(item, 100)!r} is not valid Unicode") from None
-        level = following
+        level = [item for item in level if isinstance(item, (dict, list))]
         if not level:
             return value
-    raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep")
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    raise ValueError(too_deep)

@@ -1,8 +1,9 @@
 """Blocks: the lines of a paper's table, as frozen values that build their torch modules."""
 
 from cnnzoo.blocks.activation import ACTIVATIONS, Activation, ScaledTanh, register_activation
-from cnnzoo.blocks.base import BLOCKS, MAX_VALUE, Block, Shape, register_block
-from cnnzoo.blocks.branch import Branches, Parallel
+from cnnzoo.blocks.base import BLOCKS, Block, Shape, register_block
+from cnnzoo.blocks.branch import Parallel
+from cnnzoo.blocks.branches import Branches
 from cnnzoo.blocks.build import BlockError, BuiltBlock, build_blocks
 from cnnzoo.blocks.conv import Conv
 from cnnzoo.blocks.dense import Dense, Dropout, Flatten, Logits
@@ -14,7 +15,6 @@ __all__ = [
     "ACTIVATIONS",
     "BLOCKS",
     "LRN",
-    "MAX_VALUE",
     "NORMS",
     "RBF",
     "Activation",

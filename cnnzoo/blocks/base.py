@@ -14,11 +14,11 @@ from torch import nn
 
 from cnnzoo import fields
 from cnnzoo.errors import SpecError
+from cnnzoo.limits import MAX_LABEL_LENGTH, MAX_VALUE
 from cnnzoo.plugins import Registry
+from cnnzoo.text import is_printable, shorten
 
 Shape = tuple[int, ...]  # of one sample, without the batch dimension: (C, H, W) or (C,)
-
-MAX_VALUE = 2**24  # no classic CNN needs a larger integer in a block; a file with one is broken or hostile
 
 
 def int_field(default: Any = fields.MISSING, **limits: Any) -> Any:
@@ -43,9 +43,11 @@ class Block:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        if not (isinstance(self.label, str) and "/" not in self.label and is_printable(self.label)):
+            raise SpecError(f"{name}: label must be a printable string without '/', not {self.label!r}")
+        if len(self.label.encode()) > MAX_LABEL_LENGTH:
+            raise SpecError(f"{name}: label has at most {MAX_LABEL_LENGTH} bytes, not {shorten(self.label, 300)!r}")
         fields.check_fields(self, SpecError, f"{name} (block {self.label!r}): " if self.label else f"{name}: ")
-        if not isinstance(self.label, str) or "/" in self.label:
-            raise SpecError(f"{name}: label must be a string without '/', not {self.label!r}")
 
     def __repr__(self) -> str:
         arguments = []

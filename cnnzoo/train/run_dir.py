@@ -35,6 +35,7 @@ from cnnzoo.files import (
     remove_partial_files,
     write_json,
 )
+from cnnzoo.limits import MAX_METRICS_BYTES
 from cnnzoo.metadata import describe, get_metadata, set_metadata
 from cnnzoo.serialization import (
     METADATA_KEY,
@@ -50,7 +51,6 @@ from cnnzoo.train.lock import FolderLock
 from cnnzoo.train.run import Run
 from cnnzoo.train.setup import RunSetup
 
-MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
 RUN_DIR_FILES = (
     CONFIG_FILE,
     WEIGHTS_FILE,
