@@ -19,7 +19,7 @@ from __future__ import annotations
 MAX_DESCRIPTION_BYTES = 3 * 2**19  # of config.json, and of the JSON in the metadata of a weights file
 MAX_HEADER_BYTES = 4 * 2**20  # of the JSON before the tensors of a safetensors file
 MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
-MAX_JSON_DEPTH = 100  # of nested lists and objects
+MAX_JSON_DEPTH = 200  # of nested lists and objects; each provenance holds the one before
 MAX_NAME_LENGTH = 1000  # of a label name; of ImageNet's, the longest has 121 characters
 
 # --- networks ---
@@ -37,13 +37,15 @@ MAX_SHAPES_BYTES = 10_000_000  # of the keys of memoized shapes
 
 # --- preprocessing ---
 
-MAX_IMAGE_SIDE = 2**14  # px of a stored or preprocessed image
+MAX_IMAGE_SIDE = 2**12  # px of a stored or preprocessed image
 MAX_IMAGE_PIXELS = 2**24  # px of a preprocessed image, before it is cropped
 
 # --- data ---
 
-MAX_IDX_BYTES = 2**31  # of a decompressed IDX file
-MAX_COMPRESSION = 100  # how many times a gzipped IDX file may grow, if it is not small
+MIN_PIXELS_REFUSED = 2**22  # px of an image file of few bytes: fewer px are always decoded
+MAX_PIXELS_PER_BYTE = 1000  # of larger image files: a blank page of 8 bits per px has as many
+MIN_IDX_BYTES_REFUSED = 2**25  # of a decompressed IDX file
+MAX_IDX_COMPRESSION = 100  # how many times a larger IDX file may grow: MNIST's grow to five times their size
 
 # --- messages ---
 

@@ -17,7 +17,7 @@ import torch
 from cnnzoo.errors import CnnzooError, FileError, WeightsError
 from cnnzoo.files import CONFIG_FILE, WEIGHTS_FILE, atomic_write, os_reason, write_json
 from cnnzoo.limits import MAX_DESCRIPTION_BYTES, MAX_HEADER_BYTES
-from cnnzoo.text import parse_json
+from cnnzoo.text import check_depth, parse_json
 from cnnzoo.version import __version__
 
 METADATA_KEY = "cnnzoo"  # our one key in the metadata of a safetensors file
@@ -151,6 +151,7 @@ def _make_header(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     """Returns what precedes the tensors of a safetensors file: the length of the header, and the header."""
     try:
         metadata_text = json.dumps(metadata, sort_keys=True)
+        check_depth(metadata)
     except (TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: the metadata cannot be stored as JSON ({error}); the provenance may hold numbers, strings, lists "

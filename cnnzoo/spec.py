@@ -149,7 +149,7 @@ class Spec:
         try:
             data = parse_json(text, MAX_DESCRIPTION_BYTES)
         except ValueError as error:
-            raise SpecError(f"the text is not the JSON of a Spec: it {error}") from None
+            raise SpecError(f"this is not the JSON of a Spec: it {error}") from None
         return cls.from_dict(data)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnnzoo.limits import MAX_JSON_DEPTH, MAX_MESSAGE_LENGTH
 
+_TOO_DEEP = f"is nested more than {MAX_JSON_DEPTH} deep"
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
 _DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # reorder the text around them
 
@@ -50,22 +51,27 @@ def parse_json(text: str | bytes, max_bytes: int) -> Any:
         max_bytes: Maximum length.
 
     Raises:
-        ValueError: If the text is longer, is not JSON, or is nested more than 100 deep; the message is what follows the
+        ValueError: If the text is longer, is not JSON, or is nested too deep; the message is what follows the
             name of the file.
     """
     if len(text) > max_bytes:
         raise ValueError(f"has more than {max_bytes:,} bytes; cnnzoo does not write JSON of this size")
-    too_deep = f"is not valid JSON: it is nested more than {MAX_JSON_DEPTH} deep"
     try:
         value = json.loads(text)
     except RecursionError:
-        raise ValueError(too_deep) from None
+        raise ValueError(_TOO_DEEP) from None
     except ValueError as error:
         raise ValueError(f"is not valid JSON: {error}") from None
+    check_depth(value)
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Raises ValueError if a JSON value is nested deeper than files may be."""
     level = [value]
     for _ in range(MAX_JSON_DEPTH + 1):  # level by level: no recursion
         level = [item for item in level if isinstance(item, (dict, list))]
         if not level:
-            return value
+            return
         level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-    raise ValueError(too_deep)
+    raise ValueError(_TOO_DEEP)

@@ -126,4 +126,7 @@ def require_maps(shape: Shape) -> None:
 
 def round_width(width: int, factor: float, multiple: int) -> int:
     """Returns a width scaled and rounded to a multiple of at least one."""
-    return max(multiple, round(width * factor / multiple) * multiple)
+    scaled = width * factor / multiple
+    if not scaled < MAX_VALUE:
+        raise SpecError(f"a width of {width} times {factor:g} is more than the maximum of {MAX_VALUE}")
+    return max(multiple, round(scaled) * multiple)

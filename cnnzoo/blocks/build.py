@@ -229,9 +229,9 @@ def _run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return module.merge_outputs([_run(path, x) for path in module])
     if type(module) in _ELEMENTWISE or (type(module) is nn.LocalResponseNorm and x.dim() == 4):
         return x
-    if type(module) in _NORMS and x.dim() == 4 and x.shape[2:].numel() > 1:  # instance norm refuses 1x1 maps
-        if len(module.get_parameter("weight")) == x.shape[1]:
-            return x
+    is_norm = type(module) in _NORMS and x.dim() == 4 and x.shape[2:].numel() > 1  # instance norm refuses 1x1 maps
+    if is_norm and len(module.get_parameter("weight")) == x.shape[1]:
+        return x
     if type(module) is nn.Linear and x.dim() == 2 and x.shape[1] == module.in_features:
         return x.new_empty(x.shape[0], module.out_features)
     x = module.eval()(x)

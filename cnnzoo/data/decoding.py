@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ import torch
 from cnnzoo.errors import DataError, InputError
 from cnnzoo.fields import bool_field, check_fields, int_field
 from cnnzoo.files import os_reason
+from cnnzoo.limits import MAX_IMAGE_SIDE, MAX_PIXELS_PER_BYTE, MIN_PIXELS_REFUSED
 
 _MODES = {1: "L", 3: "RGB"}  # number of channels -> PIL mode
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -42,7 +44,7 @@ class Decoding:
     """
 
     image_size: int | None = int_field(
-        None, maximum=2**14, optional=True, help="shorter side in px, of which the central square is kept"
+        None, maximum=MAX_IMAGE_SIDE, optional=True, help="shorter side in px, of which the central square is kept"
     )
     background: int = int_field(255, minimum=0, maximum=255, help="gray level behind transparent images: 255 is white")
     scaled: bool = bool_field(True, help="whether images are resized fast, large JPEGs while they are decoded")
@@ -119,10 +121,15 @@ def open_image(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
 
     name = "an image" if isinstance(file, bytes) else os.fspath(file)
     try:
+        if not isinstance(file, bytes) and not stat.S_ISREG(os.stat(name).st_mode):  # reading a pipe would wait forever
+            raise ValueError("it is not a regular file")
         with Image.open(BytesIO(file) if isinstance(file, bytes) else name) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
+            pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+            if limit is not None and pixels > limit:
                 raise Image.DecompressionBombError
+            size = len(file) if isinstance(file, bytes) else os.stat(name).st_size
+            if pixels > max(MIN_PIXELS_REFUSED, MAX_PIXELS_PER_BYTE * size):
+                raise ValueError(f"it has {pixels:,} px in {size:,} bytes, more than a photograph could")
             yield image
     except Exception as error:  # Pillow's readers raise many types
         raise DataError(f"{name} cannot be read as an image: {_reason(error)}") from error

@@ -55,6 +55,13 @@ def _text(value: Value) -> str:
     return value
 
 
+def _csv_cell(value: Value) -> Value:
+    if value is None:
+        return ""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula and not re.fullmatch(r"[+-]?[\d.,]+[x%]?", str(value)) else value
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with a title, an optional total and notes below.
@@ -156,12 +163,15 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """Returns the rows as CSV (RFC 4180): numbers without separators, no total, no notes."""
+        """Returns the rows as CSV (RFC 4180): numbers without separators, no total, no notes.
+
+        Text that a spreadsheet would compute as a formula is preceded by an apostrophe.
+        """
         file = io.StringIO()
         writer = csv.writer(file)
         writer.writerow(self.headers)
         for row in self.rows:
-            writer.writerow([shape_text(v) if isinstance(v, tuple) else "" if v is None else v for v in row])
+            writer.writerow([shape_text(v) if isinstance(v, tuple) else _csv_cell(v) for v in row])
         return file.getvalue()
 
     def html(self) -> str:

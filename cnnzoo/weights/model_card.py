@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from cnnzoo.measure.counter import count_image
-from cnnzoo.measure.tables import shape_text
+from cnnzoo.measure.tables import escape_markdown, shape_text
 from cnnzoo.metadata import Metadata
 from cnnzoo.network import CNN
 from cnnzoo.registry import Entry, get_entry, is_model
+from cnnzoo.text import printable
 
 
 def make_card(model: CNN, checksum: str, *, source: str = "", curves: bool = False, license: str | None = None) -> str:
@@ -114,11 +115,11 @@ def _results(model: CNN) -> Iterator[tuple[str, str]]:
     seed = config.get("seed") if isinstance(config, dict) else None
     for key, name in (("test_acc", "test accuracy"), ("train_acc", "training accuracy")):
         if isinstance(value := training.get(key), float):
-            yield name, f"{value:.4f} ({training.get('data')}, one run, seed {seed})"
+            yield name, f"{value:.4f} ({_plain(training.get('data'))}, one run, seed {_plain(seed)})"
 
 
 def _preprocessing(metadata: Metadata) -> str:
-    names = f"\n\nClasses: {', '.join(metadata.label_names)}." if metadata.label_names else ""
+    names = f"\n\nClasses: {', '.join(map(_plain, metadata.label_names))}." if metadata.label_names else ""
     if metadata.preprocessing is None:
         return f"Unknown: no mean and standard deviation of the images are stored.{names}"
     return f"{metadata.preprocessing}. `cnnzoo.transforms(model)` does this.{names}"
@@ -135,12 +136,12 @@ def _provenance(provenance: Any) -> str:
         initial = provenance.get("from")
         initial_text = f"\n\nInitial weights: {_provenance(initial)}" if initial else ""
         return (
-            f"Trained with cnnzoo on {provenance.get('data')} (SHA-256 of images and labels "
-            f"`{provenance.get('data_sha256')}`), {provenance.get('steps')} steps, with this config:\n\n"
+            f"Trained with cnnzoo on {_plain(provenance.get('data'))} (SHA-256 of images and labels "
+            f"{_code(provenance.get('data_sha256'))}), {_plain(provenance.get('steps'))} steps, with this config:\n\n"
             f"```json\n{config}\n```{initial_text}"
         )
     if kind == "adapted":
-        return f"Adapted ({provenance.get('how')}). Before that: {_provenance(provenance.get('from'))}"
+        return f"Adapted ({_plain(provenance.get('how'))}). Before that: {_provenance(provenance.get('from'))}"
     if kind == "changed":
         return (
             "The weights have changed since their provenance was recorded, for example in a training loop outside of "
@@ -148,7 +149,16 @@ def _provenance(provenance: Any) -> str:
         )
     if kind == "state_dict":
         return "Loaded from a state dict; how these weights were trained is not known."
-    return "; ".join(f"{key}: {value}" for key, value in provenance.items())
+    return "; ".join(f"{_plain(key)}: {_plain(value)}" for key, value in provenance.items())
+
+
+def _plain(value: object) -> str:
+    """Returns a value from a file as text without markup, on one line."""
+    return escape_markdown(printable(str(value)))
+
+
+def _code(value: object) -> str:
+    return f"`{printable(str(value)).replace('`', '')}`"
 
 
 def _sources(entry: Entry) -> Iterator[str]:
