@@ -29,8 +29,8 @@ MAX_PATHS = 2500  # in a Spec from a file, and rows of tables
 MAX_DEPTH = 16  # of nested blocks in a Spec from a file
 MAX_VALUE = 2**24  # of an integer in a block; no classic CNN needs a larger one
 MAX_LABEL_LENGTH = 200  # of a block's label and a Spec's name, in bytes: a file name has at most 255
-MAX_DISTINCT_BLOCKS = 1000  # that differ in their values or the shape of their input: about 0.5 ms each
-MAX_SIZE_TRIALS = 400  # blocks that are tried to find the image size that a network needs
+MAX_DISTINCT_BLOCKS = 600  # that differ in their values or the shape of their input: about 0.5 ms each
+MAX_SIZE_TRIALS = 200  # blocks that are tried to find the image size that a network needs
 MAX_OUTPUT = 2**31  # values of one block's output for one image: twice those of a VGG on images of 4096 px
 MAX_WEIGHTS = 2**31  # values of parameters and buffers of a section of a network that is built in memory
 MAX_SHAPES_BYTES = 10_000_000  # of the keys of memoized shapes
@@ -42,8 +42,8 @@ MAX_IMAGE_PIXELS = 2**24  # px of a preprocessed image, before it is cropped
 
 # --- data ---
 
-MIN_PIXELS_REFUSED = 2**22  # px of an image file of few bytes: fewer px are always decoded
-MAX_PIXELS_PER_BYTE = 1000  # of larger image files: a blank page of 8 bits per px has as many
+MIN_IMAGE_BYTES_REFUSED = 2**24  # of a decoded image: smaller ones are decoded from a file of any size
+MAX_IMAGE_COMPRESSION = 500  # how many times a larger image may grow; blank paper as JPEG grows to 200 times its size
 MIN_IDX_BYTES_REFUSED = 2**25  # of a decompressed IDX file
 MAX_IDX_COMPRESSION = 100  # how many times a larger IDX file may grow: MNIST's grow to five times their size
 

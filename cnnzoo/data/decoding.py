@@ -15,9 +15,10 @@ import torch
 from cnnzoo.errors import DataError, InputError
 from cnnzoo.fields import bool_field, check_fields, int_field
 from cnnzoo.files import os_reason
-from cnnzoo.limits import MAX_IMAGE_SIDE, MAX_PIXELS_PER_BYTE, MIN_PIXELS_REFUSED
+from cnnzoo.limits import MAX_IMAGE_COMPRESSION, MAX_IMAGE_SIDE, MIN_IMAGE_BYTES_REFUSED
 
 _MODES = {1: "L", 3: "RGB"}  # number of channels -> PIL mode
+_BANDS = {"1": 1, "L": 1, "RGB": 3}  # bytes per px of modes; others are converted to RGBA or CMYK
 _ORIENTATION = 0x0112  # the EXIF tag
 _LARGE = 4  # Pillow is faster where the shorter side shrinks by this factor or more
 _MAX_ASPECT = 32  # an image that is longer than this many times its width is cropped before it is resized
@@ -128,8 +129,11 @@ def open_image(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
             if limit is not None and pixels > limit:
                 raise Image.DecompressionBombError
             size = len(file) if isinstance(file, bytes) else os.stat(name).st_size
-            if pixels > max(MIN_PIXELS_REFUSED, MAX_PIXELS_PER_BYTE * size):
-                raise ValueError(f"it has {pixels:,} px in {size:,} bytes, more than a photograph could")
+            decoded = pixels * _BANDS.get(image.mode, 4)
+            if decoded > max(MIN_IMAGE_BYTES_REFUSED, MAX_IMAGE_COMPRESSION * size):
+                raise ValueError(
+                    f"its {size:,} bytes hold {pixels:,} px, more than {MAX_IMAGE_COMPRESSION} times as many"
+                )
             yield image
     except Exception as error:  # Pillow's readers raise many types
         raise DataError(f"{name} cannot be read as an image: {_reason(error)}") from error
