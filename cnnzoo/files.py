@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,6 +100,18 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
+def open_regular(path: Path) -> IO[bytes]:
+    """Opens a regular file for reading; reading a pipe or a device could wait forever.
+
+    Raises:
+        OSError: If it cannot be opened, or is something else.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open has an error for folders
+        raise OSError("it is not a regular file")
+    return path.open("rb")
+
+
 def read_json(path: Path, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, Any]:
     """Returns the object in a JSON file.
 
@@ -110,7 +123,7 @@ def read_json(path: Path, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, A
         FileError: If the file cannot be read, is too large, or does not hold a JSON object.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(max_bytes + 1)
         value = parse_json(text, max_bytes)
     except FileError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import re
+import string
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -263,8 +263,9 @@ def _fill_labels(sections: tuple[tuple[Block, ...], ...], name: str) -> tuple[tu
                 block = dataclasses.replace(block, label=next_label(block))
                 used.add(block.label)
             if block.has_weights:
-                number = re.search(r"(\d+)[a-z]*$", block.label)
-                depth = int(number[1]) if number else depth + 1
+                stem = block.label.rstrip(string.ascii_lowercase)  # conv12 of conv12b
+                digits = stem[len(stem.rstrip(string.digits)) :]
+                depth = int(digits) if digits else depth + 1
             labeled.append(block)
         filled.append(tuple(labeled))
     return tuple(filled)

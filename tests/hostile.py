@@ -26,8 +26,9 @@ NUMBERS: tuple[Any, ...] = (
     -1e308, float("nan"), float("inf"), True, False, None,
 )  # fmt: skip
 TEXTS = (
-    "", " ", ".", "..", "../../x", "a/b", "\\", "\0", "\n", "\u2028", ANSI, "\ud800", "\u202egpj", "relu", "batch:1e-5", "F64", "=1+1",
-    "<b>|*_`", "x" * 1000, "1" * 5000, "1" * 100_000 + "!", "x" * 1_000_000, "batch:" + "0" * 100_000 + "1", "é" * 300_000,
+    "", " ", ".", "..", "../../x", "a/b", "\\", "\0", "\n", "\u2028", ANSI, "\ud800", "\u202egpj", "relu", "batch:1e-5",
+    "F64", "=1+1", "<b>|*_`", "x" * 1000, "1" * 5000, "1" * 100_000 + "!", "x" * 1_000_000,
+    "batch:" + "0" * 100_000 + "1", "é" * 300_000,
 )  # fmt: skip
 STRUCTURES: tuple[Any, ...] = (
     [],
@@ -115,9 +116,13 @@ SPECS: dict[str, Callable[[], Json]] = {
                              block("RBF", codes=["+-", "-+"])), input=(1, 4096, 4096),
     ),
     "a huge map in a table": lambda: spec_of(block("TableConv", table=[[BIG]], kernel_size=1)),
-    "a huge map that exists": lambda: spec_of(block("TableConv", table=[[BIG - 1]], kernel_size=1), input=(BIG, 1, 1)),
+    "a huge map that exists": lambda: spec_of(
+        block("TableConv", table=[[BIG - 1]], kernel_size=1), input=(BIG, 1, 1)
+    ),
     "a long table": lambda: spec_of(block("TableConv", table=[[0]] * 200_000, kernel_size=1)),
-    "a wide table": lambda: spec_of(block("TableConv", table=[list(range(100_000))], kernel_size=1), input=(10**5, 1, 1)),
+    "a wide table": lambda: spec_of(
+        block("TableConv", table=[list(range(100_000))], kernel_size=1), input=(10**5, 1, 1)
+    ),
     "a table of all lengths": lambda: spec_of(
         block("TableConv", table=[list(range(n)) for n in range(1, 700)], kernel_size=1), input=(700, 1, 1)
     ),
@@ -152,7 +157,9 @@ SPECS: dict[str, Callable[[], Json]] = {
     "2,000 different layers": lambda: spec_of(
         FLATTEN, classifier=tuple(block("Dense", out_features=i + 1, activation="gelu") for i in range(1990))
     ),
-    "2,000 LRN": lambda: spec_of(*[block("LRN", size=i % 60 + 1, alpha=i + 1.0) for i in range(1990)], input=(64, 8, 8)),
+    "2,000 LRN": lambda: spec_of(
+        *[block("LRN", size=i % 60 + 1, alpha=i + 1.0) for i in range(1990)], input=(64, 8, 8)
+    ),
     "9,999 blocks": lambda: spec_of(*_distinct(9_990, "batch")),
     "9,999 equal blocks": lambda: spec_of(*[CONV] * 9_990),
     "40,000 blocks": lambda: spec_of(*[block("Activation")] * 40_000),

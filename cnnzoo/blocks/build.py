@@ -54,6 +54,10 @@ class Inference:
     weights: int
     modules: list[nn.Module] | None = None
 
+    def without_modules(self) -> Inference:
+        """Returns what can be remembered."""
+        return Inference(self.shape, self.weights)
+
 
 class _Memo:
     """Inferences that are remembered; all are forgotten when their keys take too much memory."""
@@ -148,16 +152,13 @@ def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[Buil
         BlockError: If a block cannot take the shape of its input, or the blocks have too many weights; the message
             names the block and the shape.
     """
-    built = []
-    weights = 0
-    distinct = _DistinctBlocks()
     on_meta = torch.empty(0).device.type == "meta"
+    built: list[tuple[Block, Shape, Inference]] = []  # with the shapes of inputs
+    distinct, weights = _DistinctBlocks(), 0
     for number, block in enumerate(blocks, start=1):
-        in_shape = shape
         try:
-            distinct.add(block, in_shape)
-            inference = infer_shape(block, in_shape)
-            shape, modules = inference.shape, inference.modules
+            distinct.add(block, shape)
+            inference = infer_shape(block, shape)
             weights += inference.weights
             if weights > MAX_WEIGHTS and not on_meta:
                 raise SpecError(f"{place} would have more than {MAX_WEIGHTS:,} weights, for which memory is reserved")
@@ -168,13 +169,18 @@ def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[Buil
             if not isinstance(error, (RuntimeError, ValueError)) or not reason:
                 reason = f"{type(error).__name__}: {reason}"
             where = f"{block.label!r} ({_ordinal(number)} of {place})" if block.label else f"{number} of {place}"
-            raise BlockError(f"block {where}, {block!r}, cannot take {in_shape}", reason) from error
-        if modules is None or not on_meta:
-            modules = block.build(in_shape)  # on the default device
-        for module in modules:
-            object.__setattr__(module, "label", block.label)  # plain text: nn.Module need not track it
-        built.append(BuiltBlock(block, modules, shape))
-    return built
+            raise BlockError(f"block {where}, {block!r}, cannot take {shape}", reason) from error
+        built.append((block, shape, inference if on_meta else inference.without_modules()))
+        shape = inference.shape
+    return [_build(*one) for one in built]
+
+
+def _build(block: Block, shape: Shape, inference: Inference) -> BuiltBlock:
+    """Builds the modules of a block on the default device; those of the inference are used if it has some."""
+    modules = block.build(shape) if inference.modules is None else inference.modules
+    for module in modules:
+        object.__setattr__(module, "label", block.label)  # plain text: nn.Module need not track it
+    return BuiltBlock(block, modules, inference.shape)
 
 
 def infer_shape(block: Block, shape: Shape, on_miss: Callable[[Block], None] = lambda block: None) -> Inference:
@@ -208,8 +214,9 @@ def infer_shape(block: Block, shape: Shape, on_miss: Callable[[Block], None] = l
         )
     tensors = {id(t): t for m in modules for t in (*m.parameters(), *m.buffers())}
     weights = sum(tensor.numel() for tensor in tensors.values())
-    _memo.put(key, Inference(out_shape, weights))
-    return Inference(out_shape, weights, modules)
+    inference = Inference(out_shape, weights, modules)
+    _memo.put(key, inference.without_modules())
+    return inference
 
 
 # torch computes their outputs on meta in Python, in about 1 ms each

@@ -131,9 +131,7 @@ def open_image(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
             size = len(file) if isinstance(file, bytes) else os.stat(name).st_size
             decoded = pixels * _BANDS.get(image.mode, 4)
             if decoded > max(MIN_IMAGE_BYTES_REFUSED, MAX_IMAGE_COMPRESSION * size):
-                raise ValueError(
-                    f"its {size:,} bytes hold {pixels:,} px, more than {MAX_IMAGE_COMPRESSION} times as many"
-                )
+                raise ValueError(f"it has {pixels:,} px in {size:,} bytes; no photograph is compressed as far")
             yield image
     except Exception as error:  # Pillow's readers raise many types
         raise DataError(f"{name} cannot be read as an image: {_reason(error)}") from error
