@@ -7,6 +7,7 @@ most ``MAX_SECONDS`` of CPU time and ``MAX_BYTES`` of memory.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -200,10 +201,15 @@ SPECS: dict[str, Callable[[], Json]] = {
 }  # fmt: skip
 
 
+@functools.cache
+def _good_text() -> str:
+    net = cnnzoo.create(cnnzoo.Spec.from_dict(spec_of(CONV, FLATTEN, classifier=(LOGITS,), name="small")), seed=0)
+    return json.dumps(net.describe())
+
+
 def good_description() -> Json:
     """The description of a small network."""
-    net = cnnzoo.create(cnnzoo.Spec.from_dict(spec_of(CONV, FLATTEN, classifier=(LOGITS,), name="small")), seed=0)
-    return net.describe()
+    return json.loads(_good_text())
 
 
 def _changed(change: Callable[[Json], Any]) -> Callable[[], Json]:
@@ -287,12 +293,17 @@ def corpus() -> Iterator[tuple[str, Json]]:
         yield name, make()
 
 
+@functools.cache
+def _spec_texts() -> list[str]:
+    names = ("lenet", "lenet5_1998", "alexnet", "googlenet", "resnet18")
+    texts = [json.dumps(cnnzoo.get_spec(name).to_dict()) for name in names]
+    return texts + [text for make in SPECS.values() if len(text := json.dumps(make())) < 10_000]
+
+
 def generate(number: int, seed: int = 0) -> Iterator[tuple[str, Json]]:
     """Yields (name, description) of descriptions that are hostile at random, from a seed."""
     rng = random.Random(seed)
-    names = ("lenet", "lenet5_1998", "alexnet", "googlenet", "resnet18")
-    specs = [json.dumps(cnnzoo.get_spec(name).to_dict()) for name in names]
-    specs += [text for make in SPECS.values() if len(text := json.dumps(make())) < 10_000]
+    specs = _spec_texts()
     for i in range(number):
         description = good_description()
         spec = description["cnnzoo"]["spec"] = json.loads(rng.choice(specs))

@@ -55,7 +55,7 @@ def check(name: str, description: Any) -> None:
 def test_small_hostile_descriptions_cost_little() -> None:
     cases = [(name, value) for name, value in corpus() if len(json.dumps(value)) < 20_000]
     assert len(cases) > 70
-    for name, description in [*cases, *generate(60, seed=3)]:
+    for name, description in [*cases, *generate(20, seed=3)]:
         check(name, description)
 
 
