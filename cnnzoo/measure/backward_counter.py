@@ -22,7 +22,7 @@ from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter, save_h
 aten = torch.ops.aten
 
 
-class BackwardCounter(OperatorCounter):
+class BackwardCounter(OperatorCounter):  # type: ignore[no-untyped-call]
     """Counts the operators of a forward and of its backward.
 
     Args:
@@ -97,13 +97,13 @@ def differentiable(out: Any) -> list[torch.Tensor]:
 
 def has_custom_backward(out: Any) -> bool:
     """Returns whether a ``torch.autograd.Function`` written in Python is part of the graph of a result."""
-    nodes = [x.grad_fn for x in differentiable(out)]
+    nodes: list[Any] = [x.grad_fn for x in differentiable(out) if x.grad_fn is not None]
     seen = set(nodes)
     while nodes:
         node = nodes.pop()
-        if isinstance(node, BackwardCFunction) and node._forward_cls is not BackwardHookFunction:  # type: ignore[attr-defined]
+        if isinstance(node, BackwardCFunction) and getattr(node, "_forward_cls", None) is not BackwardHookFunction:
             return True
-        for following, _ in node.next_functions if node is not None else ():
+        for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 nodes.append(following)

@@ -147,7 +147,9 @@ def _arguments(
 def _copy(x: Any, meta: bool) -> Any:
     if isinstance(x, PackedSequence):  # its sizes stay: they are values
         data, sizes, *indices = x
-        return PackedSequence(substitute(data, meta), sizes, *[i if i is None else substitute(i, meta) for i in indices])
+        return PackedSequence(
+            substitute(data, meta), sizes, *[i if i is None else substitute(i, meta) for i in indices]
+        )
     return substitute(x, meta) if isinstance(x, torch.Tensor) else x
 
 

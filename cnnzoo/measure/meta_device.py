@@ -17,7 +17,7 @@ from cnnzoo.measure.meta_cache import UncacheableError, from_signature, signatur
 _FLASH = 1  # torch.nn.attention.SDPBackend.FLASH_ATTENTION
 
 
-class MetaDevice(DeviceContext):  # type: ignore[misc]
+class MetaDevice(DeviceContext):
     """``torch.device("meta")`` with the attention of the CPU.
 
     On meta, torch runs ``scaled_dot_product_attention`` as two products and a softmax, which save all scores for the
@@ -32,7 +32,7 @@ class MetaDevice(DeviceContext):  # type: ignore[misc]
             return _attention(*args, **(kwargs or {}))
         if func is functional.multi_head_attention_forward:
             return _multi_head_attention()(*args, **(kwargs or {}))
-        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 def _attention(
@@ -84,6 +84,4 @@ def _cpu_backend(
         query, key, value, mask = [from_signature(x, "cpu") for x in signatures]
         if needs_gradient:
             mask.requires_grad_()
-        return int(
-            torch._fused_sdp_choice(query, key, value, mask, dropout_p, is_causal, enable_gqa=enable_gqa)
-        )
+        return int(torch._fused_sdp_choice(query, key, value, mask, dropout_p, is_causal, enable_gqa=enable_gqa))

@@ -409,9 +409,9 @@ def save_hook() -> Any:
 
 
 def _nbytes(tensor: torch.Tensor) -> int:
-    if type(tensor) is torch.Tensor or type(tensor) is nn.Parameter:
-        if tensor.layout is torch.strided:
-            return tensor.numel() * tensor.element_size()
+    is_plain = type(tensor) is torch.Tensor or type(tensor) is nn.Parameter
+    if is_plain and tensor.layout is torch.strided:  # the most frequent case, several times per operator
+        return tensor.numel() * tensor.element_size()
     return nbytes(tensor)
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)  # layouts
 
 
@@ -30,10 +29,11 @@ def is_quantized(model: nn.Module) -> bool:
 
 def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Returns the plain tensors of which a tensor consists: itself, or those of torchao's int8 and int4 weights."""
-    if not is_traceable_wrapper_subclass(tensor):
+    subclass: Any = tensor
+    if not is_traceable_wrapper_subclass(subclass):
         return [tensor]
-    names, _ = tensor.__tensor_flatten__()
-    return [inner for name in names for inner in inner_tensors(getattr(tensor, name))]
+    names, _ = subclass.__tensor_flatten__()
+    return [inner for name in names for inner in inner_tensors(getattr(subclass, name))]
 
 
 def nbytes(tensor: torch.Tensor) -> int:
