@@ -7,6 +7,7 @@ own. Both are run and counted, for the layers whose forward they belong to.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,13 +27,13 @@ class BackwardCounter(OperatorCounter):  # type: ignore[no-untyped-call]
     """Counts the operators of a forward and of its backward.
 
     Args:
-        model: The module whose forward will run.
+        modules: As for ``OperatorCounter``.
         weights: As for ``OperatorCounter``.
         on_meta: As for ``OperatorCounter``.
     """
 
-    def __init__(self, model: nn.Module, weights: set[int], on_meta: bool) -> None:
-        super().__init__(model, weights, on_meta)
+    def __init__(self, modules: Mapping[nn.Module, str], weights: set[int], on_meta: bool) -> None:
+        super().__init__(modules, weights, on_meta)
         self.is_forward = True
         self.first_records: dict[str, int] = {}
         # autograd numbers the nodes of its graph: the number before each operator of the forward, and its record

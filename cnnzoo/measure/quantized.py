@@ -11,20 +11,19 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)  # layouts
 
 
+def is_packed(module: nn.Module) -> bool:
+    """Returns whether a module (of ``torch.ao.nn.quantized``) holds weights packed for a kernel of the CPU."""
+    return isinstance(module.__dict__.get("_packed_params"), torch.ScriptObject)
+
+
 def packed_weights(module: nn.Module) -> list[torch.Tensor]:
-    """Returns weight and bias that a module of ``torch.ao.nn.quantized`` holds packed, not those of its children."""
-    packed = vars(module).get("_packed_params")
-    return unpack(packed) if isinstance(packed, torch.ScriptObject) else []
+    """Returns weight and bias of a module that holds them packed."""
+    return unpack(module.__dict__["_packed_params"])
 
 
 def unpack(packed: Any) -> list[torch.Tensor]:
     """Returns the weight, and the bias if there is one, of packed parameters."""
     return [x for x in packed.unpack() if x is not None]
-
-
-def is_quantized(model: nn.Module) -> bool:
-    """Returns whether a module has packed weights, whose kernels run on the CPU only."""
-    return any(isinstance(vars(module).get("_packed_params"), torch.ScriptObject) for module in model.modules())
 
 
 def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:

@@ -138,8 +138,8 @@ ELEMENTWISE = _packets(
 REDUCTIONS = _packets(
     """mean sum nansum amax amin aminmax max min argmax argmin var std var_mean std_mean norm linalg_vector_norm prod
     any all logsumexp median nanmedian mode kthvalue count_nonzero histc bincount col2im mse_loss huber_loss
-    smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits multi_margin_loss multilabel_margin_loss_forward
-    soft_margin_loss"""
+    smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits multi_margin_loss
+    multilabel_margin_loss_forward soft_margin_loss"""
 )
 # Count nothing: they create, copy or look up values.
 MOVES = _packets(
@@ -330,7 +330,7 @@ def pool_reads(op: Any, args: tuple[Any, ...], out: torch.Tensor) -> int:
     """Returns how many values the windows of a pool read; padding counts."""
     n = _pool_axes(op, args)
     if op not in ADAPTIVE_POOLS:
-        return out.numel() * math.prod(per_axis(args[1], n))
+        return out.numel() * int(math.prod(per_axis(args[1], n)))
     reads: int = math.prod(out.shape[:-n])
     for before, after in zip(args[0].shape[-n:], out.shape[-n:], strict=True):  # windows may overlap
         reads *= sum(-(-(i + 1) * before // after) - i * before // after for i in range(after))
