@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -53,11 +54,22 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None and self._folder is not None:
-            if os.name == "posix":  # elsewhere an open file cannot be removed
-                (self._folder / LOCK_FILE).unlink(missing_ok=True)
+            with suppress(OSError):  # the file is not needed: the lock ends when it is closed
+                # another process may have made the folder anew; on Windows an open file cannot be removed
+                if os.name == "posix" and self.is_held():
+                    (self._folder / LOCK_FILE).unlink()
             self._file.close()
             _HELD.discard(self._file)
             self._file = None
+
+    def is_held(self) -> bool:
+        """Returns whether the lock is held: False if the folder was removed, moved or made anew meanwhile."""
+        if self._file is None or self._folder is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._folder / LOCK_FILE))
+        except OSError:
+            return False
 
 
 def _lock(path: Path, folder: Path) -> IO[str] | None:
@@ -74,8 +86,9 @@ def _lock(path: Path, folder: Path) -> IO[str] | None:
         owner = file.read(500).strip() or "another process"
         file.close()
         raise FileError(f"{folder} is in use by {owner}; wait until it ends, or name another folder") from None
-    if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-        return file
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
     file.close()
     return None
 
