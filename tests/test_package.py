@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "files": set(),
     "streams": set(),
     "serialization": {"files"},
-    "measure": {"modules"},
+    "measure": {"files", "modules"},
     "data": {"device", "fields", "files", "plugins", "streams"},
     "preprocessing": {"data", "fields"},
     "metadata": {"fields", "preprocessing"},

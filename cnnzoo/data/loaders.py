@@ -281,7 +281,8 @@ class _SeededDataset(torch.utils.data.Dataset[Batch]):
             ) from error
 
     def _name(self, index: int) -> str:
-        dataset, i = self._dataset, index
+        dataset: Any = self._dataset
+        i = index
         while isinstance(dataset, torch.utils.data.Subset):
             dataset, i = dataset.dataset, int(dataset.indices[i])
         return repr(dataset.name(i)) if isinstance(dataset, ImageFiles) else f"sample {i}"

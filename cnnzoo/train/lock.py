@@ -13,7 +13,7 @@ from cnnzoo.errors import FileError
 from cnnzoo.files import os_reason
 
 LOCK_FILE = ".lock"
-_HELD: set[IO[str]] = set()  # the files that this process has locked
+_HELD: set[IO[bytes]] = set()  # the files that this process has locked
 _BUSY = (BlockingIOError, PermissionError)
 
 
@@ -30,7 +30,7 @@ class FolderLock:
 
     def __init__(self, folder: Path | None, command: str) -> None:
         self._folder, self._command = folder, command
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> FolderLock:
         if self._folder is None:
@@ -42,11 +42,11 @@ class FolderLock:
                 self._file = _lock(path, self._folder)
             _HELD.add(self._file)
             self._file.truncate(0)
-            self._file.write(f"process {os.getpid()} on {socket.gethostname()} ({self._command})")
-            self._file.flush()
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()} ({self._command})".encode())
         except FileError:  # an OSError too
             raise
         except OSError as error:
+            self.__exit__(None, None, None)
             raise FileError(f"{path} cannot be written: {os_reason(error)}") from None
         return self
 
@@ -72,18 +72,18 @@ class FolderLock:
             return False
 
 
-def _lock(path: Path, folder: Path) -> IO[str] | None:
+def _lock(path: Path, folder: Path) -> IO[bytes] | None:
     """Returns the locked file; None if the owner removed it meanwhile, so that another file may be locked.
 
     Raises:
         FileError: If another process holds the lock.
     """
-    file = path.open("a+")
+    file = path.open("ab+", buffering=0)
     try:
         _lock_file(file)
     except _BUSY:
         file.seek(0)
-        owner = file.read(500).strip() or "another process"
+        owner = file.read(500).decode(errors="replace").strip() or "another process"
         file.close()
         raise FileError(f"{folder} is in use by {owner}; wait until it ends, or name another folder") from None
     with suppress(FileNotFoundError):

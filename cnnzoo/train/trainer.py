@@ -215,7 +215,7 @@ class Trainer:
             self.history = run_dir.read_history()
             self.step = self.history[-1]["step"] if self.history else 0
         elif run_dir.has_checkpoint():
-            self._checkpoint = run_dir.read_checkpoint()
+            _, self._checkpoint = run_dir.load_checkpoint(self._setup)
             self.step, self.history = self._checkpoint["step"], self._checkpoint["history"]
             self._initial_provenance = run_dir.info.get("initial_provenance")
 
@@ -273,13 +273,16 @@ class Trainer:
                 self._state.ema.restore()  # _finish has left the average in the model
             return
         setup, checkpoint = self._setup, self._checkpoint
+        tensors: Mapping[str, torch.Tensor] = {}
+        if checkpoint is not None:  # read before anything is written
+            assert self.run_dir is not None
+            tensors, checkpoint = self.run_dir.load_checkpoint(setup)
         self._recorder.start(self.step, self.history, resumed=checkpoint is not None)
         if checkpoint is None:
             initialize_weights(setup, self._initial_provenance)
         self._state = TrainState.of(setup)
         if checkpoint is not None:
-            assert self.run_dir is not None
-            self._state.restore(self.run_dir.load_checkpoint(), checkpoint)
+            self._state.restore(tensors, checkpoint)
             self._checkpoint = None
         self._train_step = TrainStep(setup, self._state, partial(self._call, "on_backward"))
         self._batches = setup.make_batches()
