@@ -53,6 +53,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             if _IS_WINDOWS:  # an open file cannot be renamed
                 file.close()
             os.replace(temporary, target)
+            temporary = None
     except CnnzooError:
         raise
     except (OSError, ValueError) as error:

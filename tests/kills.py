@@ -274,9 +274,17 @@ class Failure(Exception):
 
 
 def run_life(
-    setting: Setting, out: Path, disturbances: Sequence[Disturbance | None], cache: Path
+    setting: Setting,
+    out: Path,
+    disturbances: Sequence[Any],
+    cache: Path,
+    function: Callable[..., dict[str, Any]] = live,
 ) -> tuple[list[Outcome], list[str | None]]:
-    """Runs the processes of a run once; returns how each ended, and where it was disturbed if it was."""
+    """Runs the processes of a run once, each with a disturbance or None.
+
+    Returns:
+        How each process ended, and where it was disturbed if it was.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -289,7 +297,7 @@ def run_life(
     reports = [out.with_name(f"{out.name}-{rank}.txt") for rank in range(n)]
     calls = [(setting, out, disturbances[rank], reports[rank]) for rank in range(n)]
     timeout = TIMEOUT if any(disturbances) else 5 * TIMEOUT  # the first one waits for imports
-    outcomes = run_together(live, calls, environments, timeout)
+    outcomes = run_together(function, calls, environments, timeout)
     places = [report.read_text() if report.exists() else None for report in reports]
     for report in reports:
         report.unlink(missing_ok=True)

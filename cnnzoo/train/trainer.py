@@ -252,13 +252,14 @@ class Trainer:
             assert self.run_dir is not None
             self._recorder.tidy()
             return self.run_dir.load_run(self.model, self.build_model)
-        self.distributed.join(self.device)
         with (
+            self.distributed.explained(),
             forked_rng(self.device),
             deterministic_algorithms(self.config.deterministic),
             reuse_memory(),
             DeferredInterrupt() as interrupt,
         ):
+            self.distributed.join(self.device)
             self._frozen = prepare_model(self._setup)
             if not self._is_prepared:
                 try_model(self._setup)
