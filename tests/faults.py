@@ -11,8 +11,8 @@ wrapped. A first run lists these moments. Then, for each moment and each fault, 
 - ENOSPC, EACCES, EIO: the call fails with this error
 
 The process must end by the signal, with one clear sentence, or with the results of an undisturbed run. A checkpoint
-that was complete must be there still. Then the same call again must end with the results of an undisturbed run: the weights,
-the history, the metrics and the names of the files.
+that was complete must be there still. Then the same call again must end with the results of an undisturbed run: the
+weights, the history, the metrics and the names of the files.
 """
 
 from __future__ import annotations

@@ -308,11 +308,13 @@ def run_life(
 def results(out: Path) -> dict[str, Any]:
     """Returns all that must be equal: weights, descriptions, history, metrics, names of the files."""
     weights = out / "model.safetensors"
+    metrics = json.loads((out / "metrics.json").read_text())
+    del metrics["sha256"]  # which depends on the times
     return {
         "weights": weights_sha256(load_tensors(weights)),
         "description": without_times(read_header(weights)[1]),
         "history": [without_times(json.loads(line)) for line in (out / "history.jsonl").read_text().splitlines()],
-        "metrics": without_times(json.loads((out / "metrics.json").read_text())),
+        "metrics": without_times(metrics),
         "config.json": without_times(json.loads((out / "config.json").read_text())),
         "files": sorted(file.name for file in out.iterdir() if file.name != ".lock"),
     }

@@ -123,7 +123,7 @@ class RunRecorder:
         checksum = run_dir.save_weights(self._model.state_dict(), describe(self._model))
         if not run.interrupted:
             values = {name: evaluation.to_dict() for name, evaluation in evaluations.items()}
-            run_dir.save_metrics({**run.metrics, "evaluations": values, "weights_sha256": checksum})
+            run_dir.save_metrics({**run.metrics, "evaluations": values, "weights_sha256": checksum}, run.history)
         run_dir.draw_curves(run.history)
         if not run.interrupted:
             run_dir.remove_checkpoint()

@@ -17,7 +17,7 @@ from torch import nn
 
 from cnnzoo.data import Data, load_data
 from cnnzoo.device import machine_info
-from cnnzoo.errors import FileError, InputError, WeightsError
+from cnnzoo.errors import CnnzooError, FileError, InputError
 from cnnzoo.files import (
     BEST_FILE,
     CHECKPOINT_FILE,
@@ -37,7 +37,7 @@ from cnnzoo.files import (
 )
 from cnnzoo.measure.figures import save_figure
 from cnnzoo.measure.learning_curves import history_figure
-from cnnzoo.metadata import describe, get_metadata, set_metadata
+from cnnzoo.metadata import describe
 from cnnzoo.serialization import (
     METADATA_KEY,
     load_verified,
@@ -46,10 +46,9 @@ from cnnzoo.serialization import (
 from cnnzoo.train.checkpoint_file import load_checkpoint, save_checkpoint
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.lock import LOCK_FILE, FolderLock
-from cnnzoo.train.run import Run
+from cnnzoo.train.results import read_history, write_metrics
 from cnnzoo.train.setup import RunSetup
 
-MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
 RUN_DIR_FILES = (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -104,8 +103,10 @@ class RunDir:
 
     def _read_train_file(self) -> bytes | None:
         file = self.path / TRAIN_FILE
+        if not exists(file) or not file.is_file():
+            return None
         try:
-            return file.read_bytes() if exists(file) and file.is_file() else None
+            return file.read_bytes()
         except OSError as error:
             raise FileError(f"{file} cannot be read: {os_reason(error)}") from None
 
@@ -242,9 +243,9 @@ class RunDir:
         """
         return save_model(self._writable(), state, description)
 
-    def save_metrics(self, metrics: Mapping[str, Any]) -> None:
+    def save_metrics(self, metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
         """Writes the final metrics, which mark the run as finished."""
-        write_json(self._writable(METRICS_FILE), metrics)
+        write_metrics(self._writable(METRICS_FILE), metrics, history)
 
     def draw_curves(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Draws the learning curves; if that fails, a warning says why."""
@@ -274,7 +275,7 @@ class RunDir:
         if self.has_checkpoint() and not (self._keeps_checkpoint and has_curves):
             with self.locked():
                 if not has_curves:
-                    self.draw_curves(self.read_history())
+                    self.draw_curves(read_history(self.path))
                 self.remove_checkpoint()
 
     # --- resuming ---
@@ -296,7 +297,10 @@ class RunDir:
         Raises:
             InputError: If the run has another one.
         """
-        config = TrainConfig.from_dict(self.info.get("config"))
+        try:
+            config = TrainConfig.from_dict(self.info.get("config"))
+        except CnnzooError as error:
+            raise type(error)(f"{self.path / TRAIN_FILE}: {error}") from None
         if expected is not None:
             self._require_same_config(config, expected, "config=")
         return config
@@ -310,7 +314,7 @@ class RunDir:
         own, config = self.read_config(), setup.config
         if own.replace(epochs=config.epochs) != config or config.epochs <= own.epochs or not self.has_checkpoint():
             return False
-        history, before = self.read_history(), dataclasses.replace(setup, config=own)
+        history, before = read_history(self.path), dataclasses.replace(setup, config=own)
         steps = range(own.epochs * setup.steps_per_epoch)
         return all(setup.lr_at(step, history) == before.lr_at(step, history) for step in steps)
 
@@ -367,49 +371,6 @@ class RunDir:
             )
         return tensors, values
 
-    def read_history(self) -> list[dict[str, Any]]:
-        """Returns one mapping per epoch.
-
-        Raises:
-            FileError: If history.jsonl cannot be read.
-        """
-        file = self.path / HISTORY_FILE
-        try:
-            entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError, RecursionError) as error:
-            raise FileError(f"{file} cannot be read: {os_reason(error)}") from None
-        for number, entry in enumerate(entries, 1):
-            if not (isinstance(entry, dict) and entry.get("epoch") == number and isinstance(entry.get("step"), int)):
-                raise FileError(f"{file} is damaged: line {number} is not epoch {number} of a run")
-        return entries
-
-    def load_run(self, model: nn.Module, build_model: Callable[[Mapping[str, Any]], nn.Module] | None) -> Run:
-        """Returns the finished run.
-
-        Args:
-            model: The module, which gets the weights, and the metadata if it has any.
-            build_model: Builds the module that config.json describes.
-
-        Raises:
-            FileError: If a file cannot be read.
-            WeightsError: If the weights are damaged, or are not those that metrics.json is about.
-        """
-        file = self.path / WEIGHTS_FILE
-        description, metrics = read_json(self.path / CONFIG_FILE), self._read_metrics()
-        state, stored = load_verified(file)
-        checksum = stored[METADATA_KEY]["weights_sha256"]
-        if checksum != metrics.get("weights_sha256"):
-            raise WeightsError(f"{file} has other weights than those that {self.path / METRICS_FILE} is about")
-        _load_state(model, state, file)
-        if build_model is not None and _network(description)[1] is not None:
-            with torch.device("meta"):
-                set_metadata(model, get_metadata(build_model(description)))
-        metrics = {key: value for key, value in metrics.items() if key not in ("evaluations", "weights_sha256")}
-        return Run(self.path, tuple(self.read_history()), metrics, False, model)
-
-    def _read_metrics(self) -> dict[str, Any]:
-        return read_json(self.path / METRICS_FILE, MAX_METRICS_BYTES)
-
     def load_model(self, build_model: Callable[[Mapping[str, Any]], nn.Module] | None) -> nn.Module:
         """Returns the model that config.json describes.
 
@@ -433,13 +394,6 @@ class RunDir:
         if not isinstance(options, dict):
             raise InputError(f"{data['name']} was loaded with options that train.json cannot hold; pass data=")
         return load_data(data["name"], **options)
-
-
-def _load_state(model: nn.Module, state: Mapping[str, torch.Tensor], file: Path) -> None:
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(f"{file} does not fit the network: {' '.join(str(error).split())[:500]}") from None
 
 
 def _network(description: Mapping[str, Any]) -> tuple[Any, Any]:

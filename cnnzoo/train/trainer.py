@@ -35,6 +35,7 @@ from cnnzoo.train.preparation import initialize_weights, prepare_model, try_mode
 from cnnzoo.train.progress import ProgressDisplay
 from cnnzoo.train.provenance import initial_provenance
 from cnnzoo.train.recorder import RunRecorder
+from cnnzoo.train.results import load_run, read_history
 from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir
 from cnnzoo.train.schedules import ScheduleFunction
@@ -212,7 +213,7 @@ class Trainer:
         is_extended = run_dir.read_config() != self.config
         self.run_dir, self.is_finished = run_dir, run_dir.is_finished() and not is_extended
         if self.is_finished:
-            self.history = run_dir.read_history()
+            self.history = read_history(run_dir.path)
             self.step = self.history[-1]["step"] if self.history else 0
         elif run_dir.has_checkpoint():
             _, self._checkpoint = run_dir.load_checkpoint(self._setup)
@@ -251,7 +252,7 @@ class Trainer:
         if self.is_finished:
             assert self.run_dir is not None
             self._recorder.tidy()
-            return self.run_dir.load_run(self.model, self.build_model)
+            return load_run(self.run_dir.path, self.model, self.build_model)
         with (
             self.distributed.explained(),
             forked_rng(self.device),
