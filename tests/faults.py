@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 import torch
 from kills import BEST, SGD, SPEC, Failure, Setting, make_data, results, run_life
-from processes import Outcome
+from processes import Outcome, run_together
 
 import cnnzoo
 from cnnzoo.errors import CnnzooError
@@ -169,6 +169,7 @@ def live(setting: Setting, out: Path, fault: Fault | None, report: Path) -> dict
 
 def live_often(setting: Setting, folder: Path, faults: Sequence[Fault | None]) -> list[list[dict[str, Any]]]:
     """Lets each fault happen to a run and starts it again, all in one process; returns what each life returned."""
+    folder.mkdir()
     lives = []
     for number, fault in enumerate(faults):
         out = folder / f"run-{number}"
@@ -238,6 +239,23 @@ class Faults:
         shutil.rmtree(out)
         self.figures[f"{self._setting.processes} process{'es' * (self._setting.processes > 1)}: runs"] += 1
         self.figures[f"{fault.kind} at a {moment.kind}"] += 1
+
+    def trials_together(self, faults: Sequence[Fault]) -> None:
+        """Lets faults happen that kill no process, all in one, which starts each run again.
+
+        Raises:
+            Failure: As for ``trial``.
+        """
+        folder = self._folder / "together"
+        environment = {"XDG_CACHE_HOME": str(self._folder / "cache")}
+        (outcome,) = run_together(live_often, [(self._setting, folder, faults)], [environment])
+        if outcome.result is None:
+            raise Failure(f"an error of its own: {outcome.stderr}")
+        for number, (fault, (first, second)) in enumerate(zip(faults, outcome.result, strict=True)):
+            self._check_end(fault, [Outcome(0, first, "")])
+            if second["error"]:
+                raise Failure(f"the same call again after {fault} ended with {second}")
+            self.check_results(fault, folder / f"run-{number}", first)
 
     def _live(self, out: Path, fault: Fault | None) -> list[Outcome]:
         faults = [fault, *[None] * (self._setting.processes - 1)]  # rank 0 writes

@@ -364,7 +364,8 @@ class RunDir:
             config = config.replace(epochs=own.epochs)
         self._require_same_config(config, own, "its train.json")
         step, epochs = values["step"], len(values["history"])
-        if not 0 <= step // setup.steps_per_epoch - epochs <= 1 or step > own.epochs * setup.steps_per_epoch:
+        missing = step - epochs * setup.steps_per_epoch  # that of the last epoch comes before its evaluation
+        if not 0 <= missing <= setup.steps_per_epoch or step > own.epochs * setup.steps_per_epoch:
             raise FileError(
                 f"{file} is not a checkpoint of the run: it says step {step} after {epochs} epochs, of {own.epochs} "
                 f"epochs of {setup.steps_per_epoch} steps"

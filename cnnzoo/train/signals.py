@@ -15,8 +15,9 @@ _REPEATED_SECONDS = 1.0  # a shell or torchrun may send a signal again to proces
 class DeferredInterrupt:
     """Defers the first SIGINT, SIGTERM or SIGHUP to the end of the step; one that comes a second later stops at once.
 
-    A context manager; it does nothing in threads other than the main one, and restores the handlers at the end. A
-    SIGHUP that is ignored, as under nohup, stays ignored.
+    A context manager; it does nothing in threads other than the main one. It replaces the handlers that Python has by
+    default, and restores them at the end: a handler of another library stays, and a signal that is ignored, as SIGHUP
+    under nohup, stays ignored.
 
     Attributes:
         requested: Whether a signal arrived.
@@ -49,6 +50,4 @@ class DeferredInterrupt:
 
 
 def _is_deferrable(number: signal.Signals) -> bool:
-    handler = signal.getsignal(number)
-    is_foreign = handler is None  # set outside of Python, which cannot restore it
-    return not is_foreign and not (number.name == "SIGHUP" and handler == signal.SIG_IGN)
+    return signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)

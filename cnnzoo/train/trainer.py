@@ -23,7 +23,7 @@ from cnnzoo.errors import CnnzooError, FileError, InputError, TrainingError
 from cnnzoo.train import checks
 from cnnzoo.train.batches import PreparedBatch, TrainBatches
 from cnnzoo.train.best import BestWeights
-from cnnzoo.train.callbacks import make_callbacks, run_callbacks
+from cnnzoo.train.callbacks import end_callbacks, make_callbacks, run_callbacks
 from cnnzoo.train.checkpoint import TrainState
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.evaluator import Evaluator
@@ -276,16 +276,15 @@ class Trainer:
             return
         setup, checkpoint = self._setup, self._checkpoint
         tensors: Mapping[str, torch.Tensor] = {}
-        if checkpoint is not None:  # read before anything is written
+        if checkpoint is not None:
             assert self.run_dir is not None
             tensors, checkpoint = self.run_dir.load_checkpoint(setup)
-        self._recorder.start(self.step, self.history, resumed=checkpoint is not None)
-        if checkpoint is None:
+        else:
+            self._recorder.start(self.step, self.history, resumed=False)
             initialize_weights(setup, self._initial_provenance)
         self._state = TrainState.of(setup)
         if checkpoint is not None:
             self._state.restore(tensors, checkpoint)
-            self._checkpoint = None
         self._train_step = TrainStep(setup, self._state, partial(self._call, "on_backward"))
         self._batches = setup.make_batches()
         keeps_best = self.config.save_best or self.config.patience
@@ -293,6 +292,9 @@ class Trainer:
         on_eval = partial(self._call, "on_eval")
         self._evaluator = Evaluator(setup, self._state.ema, best, on_eval)
         self._utilization = Utilization(setup)
+        if checkpoint is not None:  # written when all has been read
+            self._recorder.start(self.step, self.history, resumed=True)
+            self._checkpoint = None
         self._is_prepared = True
 
     # --- the loop ---
@@ -320,7 +322,7 @@ class Trainer:
         finally:
             self._batches.close()
             self._evaluator.close()
-            self._call("on_end", run)
+            end_callbacks(self.callbacks, self, run)
         return run
 
     def _run_epoch(self, interrupt: DeferredInterrupt) -> None:
