@@ -277,7 +277,13 @@ class _Handler(BaseHTTPRequestHandler):
         commit = self._commit_of(repo, revision)
         if "soon" in self.hub.faults:
             self.hub.faults.add("down")
-        siblings = [{"rfilename": path} for path in repo.commits[commit]]
+        siblings: list[dict[str, Any]] = []
+        for path, digest in repo.commits[commit].items():
+            content = self.hub.blobs[digest]
+            entry = {"size": len(content), "blobId": _git_sha1(content)}
+            if self._is_lfs(path):
+                entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
+            siblings.append({"rfilename": path, **(entry if "blobs=" in self.path else {})})
         model = {"_id": id, "id": id, "modelId": id, "sha": commit, "private": repo.private}
         self._json({**model, "tags": [], "siblings": siblings})
 
