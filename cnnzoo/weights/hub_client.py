@@ -219,18 +219,20 @@ class HubClient:
                         raise self._status_error(response)
                     yield Response(response.status, response.headers, response.chunks, etag)
                     return
-            url = self._redirect(method, url, location, response.status)
+            url = self._redirect(method, url, location)
         self.refuse(f"it redirects more than {MAX_REDIRECTS} times")
 
-    def _redirect(self, method: str, url: str, location: str, status: int) -> str:
+    def _redirect(self, method: str, url: str, location: str) -> str:
         try:
             target = _split(urljoin(url, location))
         except (InputError, ValueError):
             self.refuse(f"it redirects to {self.printable(location)!r}, which is not an HTTP address")
         if target.scheme == "http" and urlsplit(url).scheme == "https":
             self.refuse(f"it redirects from https to http://{self.printable(target.hostname)}")
-        if method != "GET" and not (self._is_own(target.geturl()) and status in (307, 308)):
-            self.refuse(f"it redirects an upload to {self.printable(target.hostname)}")
+        if method != "GET":  # what it has done already is not known, and nothing is sent twice
+            self.refuse(
+                f"it redirects an upload to {self.printable(target.path)!r} on {self.printable(target.hostname)}"
+            )
         return target._replace(netloc=target.netloc.rpartition("@")[2], fragment="").geturl()
 
     def _is_own(self, url: str) -> bool:
