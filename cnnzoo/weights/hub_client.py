@@ -96,10 +96,11 @@ class HubClient:
             headers = utils.build_hf_headers(token=token, library_name="cnnzoo", library_version=__version__)
         except errors.LocalTokenNotFoundError:
             raise HubError(f"token=True, but there is no token on this machine; {LOGIN_HINT}") from None
-        if not headers.get("authorization", "").isascii() or not headers.get("authorization", "").isprintable():
+        secret = headers.get("authorization", "").partition(" ")[2]
+        if not (secret.isascii() and secret.isprintable()) or " " in secret:
             raise InputError("the token has characters that no token has; copy it again, without spaces and line ends")
         self._headers = {name.lower(): value for name, value in headers.items()}
-        secrets = [self._headers.get("authorization", "").partition(" ")[2]]
+        secrets = [secret]
         if address.username is not None:
             login = f"{unquote(address.username)}:{unquote(address.password or '')}"
             self._headers["authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
@@ -244,7 +245,10 @@ class HubClient:
         """Sends one request through the session of huggingface_hub; redirects are not followed."""
         from huggingface_hub import constants
 
-        session: Any = import_module("huggingface_hub.utils").get_session()
+        try:
+            session: Any = import_module("huggingface_hub.utils").get_session()
+        except Exception as error:  # a proxy or certificate in the environment that is not valid
+            raise self._no_answer(error) from None
         timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT) * (1 if method == "GET" else PATIENCE)
         own = self._headers if self._is_own(url) else {"user-agent": self._headers.get("user-agent", "cnnzoo")}
         sent = {**own, "accept-encoding": "identity", **{name.lower(): value for name, value in headers.items()}}

@@ -11,7 +11,7 @@ from cnnzoo.weights.repository import Repository
 LOGIN_HINT = "log in (hf auth login), set HF_TOKEN, or pass token="
 
 _MAX_SERVER_TEXT = 200  # characters of a server's text in a message
-_CREDENTIALS = re.compile(r"//[^/\s@]*@")  # in an address: "//user:password@"
+_CREDENTIALS = re.compile(r"(?<=//)\S*@|\S+:\S*@")  # in an address: "//user:password@"
 _TOKEN = re.compile(r"\bhf_\w+")
 
 
@@ -47,7 +47,7 @@ def printable(text: object, secrets: Iterable[str] = ()) -> str:
     line = " ".join(str(text).split())
     for secret in secrets:
         line = line.replace(secret, "***")
-    line = _TOKEN.sub("hf_***", _CREDENTIALS.sub("//***@", line))
+    line = _TOKEN.sub("hf_***", _CREDENTIALS.sub("***@", line))
     line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line[: 2 * _MAX_SERVER_TEXT])
     return line if len(line) <= _MAX_SERVER_TEXT else line[: _MAX_SERVER_TEXT - 3] + "..."
 
