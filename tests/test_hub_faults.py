@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 from hub import TOKEN, Fault, LocalHub
-from tqdm import tqdm
 
 import cnnzoo
 from cnnzoo.errors import CnnzooError
@@ -631,7 +630,8 @@ class _Terminal(io.StringIO):
 def test_progress_bars(hub: LocalHub, guard: Guard, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.blobs.clear()
     hub.repos.clear()
-    monkeypatch.setattr(importlib.import_module("huggingface_hub.utils"), "tqdm", tqdm)  # theirs is off in all tests
+    bars = importlib.import_module("huggingface_hub.utils.tqdm")
+    monkeypatch.setattr(bars, "HF_HUB_DISABLE_PROGRESS_BARS", None)  # set for all tests
     for call in (
         lambda: cnnzoo.push(saved, REPO, endpoint=hub.url, token=TOKEN),
         lambda: cnnzoo.pull(REPO, endpoint=hub.url, cache_dir=guard.cache),
