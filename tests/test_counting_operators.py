@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from torch.utils.checkpoint import (
 
 import cnnzoo
 from cnnzoo.errors import InputError
-from cnnzoo.measure import register_rule, rules
+from cnnzoo.measure import register_count_rule, rules
 from cnnzoo.measure.report import SUMMED
 
 aten = torch.ops.aten
@@ -230,11 +231,11 @@ def test_rules_of_ones_own() -> None:
         ]
         assert str(report.unknown_ops[1]) == "cnnzoo_test.spike (2x in 0)"
 
-        @register_rule(ops.scale_mm, matrices=(0, 1))
+        @register_count_rule(ops.scale_mm, matrices=(0, 1))
         def scale_mm(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> int:
             return x.numel() * weight.shape[1]
 
-        register_rule(ops.spike, "elementwise")
+        register_count_rule(ops.spike, "elementwise")
         report = cnnzoo.count(module, (2, 4))
         assert (report.macs, report.train_macs, report.elementwise, report.unknown_ops) == (24, 48, 12, ())
         assert report.neurons == 6
@@ -249,9 +250,9 @@ def test_rules_of_ones_own() -> None:
         finally:
             flop_registry.pop(ops.scale_mm)
     with pytest.raises(InputError, match=r"a rule is for an operator such as torch.ops.aten.mm, not for 'mm'"):
-        register_rule("mm")
+        register_count_rule("mm")
     with pytest.raises(InputError, match="a rule is of kind 'product', 'elementwise', 'reduction' or 'move', not 'ew'"):
-        register_rule(aten.mm, "ew")
+        register_count_rule(aten.mm, "ew")
 
 
 # --- backward ---
@@ -440,3 +441,11 @@ def test_scripted_modules_are_refused() -> None:
         cnnzoo.count(nn.Sequential(scripted), (2, 4))
     with pytest.raises(InputError, match="RecursiveScriptModule is a TorchScript module"):
         cnnzoo.count(scripted, (2, 4))
+
+
+def test_example_of_the_page_on_counting() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "counting.md").read_text()
+    code = page.split("## Adding rules")[1].split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(code, names)
+    names["library"]._destroy()  # type: ignore[attr-defined]

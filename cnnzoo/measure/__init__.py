@@ -6,7 +6,7 @@ from cnnzoo.measure.comparison import Comparison
 from cnnzoo.measure.counter import count
 from cnnzoo.measure.diagram import draw
 from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
-from cnnzoo.measure.rules import register_rule
+from cnnzoo.measure.rules import register_count_rule
 
 __all__ = [
     "Bench",
@@ -20,5 +20,5 @@ __all__ = [
     "count",
     "draw",
     "plot_accuracy",
-    "register_rule",
+    "register_count_rule",
 ]

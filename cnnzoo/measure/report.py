@@ -35,7 +35,7 @@ class Params:
 
 @dataclass(frozen=True)
 class UnknownOp:
-    """An operator without a rule (see ``register_rule``).
+    """An operator without a rule (see ``register_count_rule``).
 
     Attributes:
         name: Its name: ``aten.linalg_qr``.

@@ -1,7 +1,7 @@
 """Rules per operator: which ones are matrix products, pools, element-wise, ...; their MACs and receptive fields.
 
 Operators are overload packets such as ``torch.ops.aten.mm``. The formulas of most products are those of
-``torch.utils.flop_counter``, which counts a multiply-add as two FLOPs. ``register_rule`` adds a rule.
+``torch.utils.flop_counter``, which counts a multiply-add as two FLOPs. ``register_count_rule`` adds a rule.
 """
 
 from __future__ import annotations
@@ -171,22 +171,22 @@ NAMED_ELEMENTWISE = {
 }
 NAMED_MOVES = {"torchvision.nms", "prim.layout", "prim.device", "quantized.cat"}
 
-_kinds: dict[Any, str] = {}  # of register_rule
+_kinds: dict[Any, str] = {}  # of register_count_rule
 KINDS = ("product", "pool", "elementwise", "reduction", "move")
 
 
-def register_rule(
+def register_count_rule(
     op: Any, kind: str = "product", *, matrices: Sequence[int] = (0, 1), bias: int | None = None
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Adds a rule for an operator, or replaces one.
 
     A product needs a function that returns its multiply-adds from the result and the arguments of the operator::
 
-        @register_rule(torch.ops.mylib.block_sparse_mm, matrices=(0, 1))
+        @register_count_rule(torch.ops.mylib.block_sparse_mm, matrices=(0, 1))
         def block_sparse_macs(out, x, blocks, indices):
             return x.shape[0] * blocks.numel()
 
-    Other kinds need none: ``register_rule(torch.ops.mylib.fast_gelu, "elementwise")``.
+    Other kinds need none: ``register_count_rule(torch.ops.mylib.fast_gelu, "elementwise")``.
 
     Args:
         op: The operator, such as ``torch.ops.mylib.block_sparse_mm``.
