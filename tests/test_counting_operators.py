@@ -90,6 +90,10 @@ SAVED = {
     "a bias that is learned": (
         Calls(lambda s, x: attention(s, x, attn_mask=s.b.weight), a=nn.Linear(8, 8), b=nn.Linear(5, 5)), (2, 2, 5, 8),
     ),
+    "attention in 3-D": (Calls(attention, a=nn.Linear(8, 8)), (2, 5, 8)),
+    "attention in 3-D with a bias that is learned": (
+        Calls(lambda s, x: attention(s, x, attn_mask=s.b.weight), a=nn.Linear(8, 8), b=nn.Linear(5, 5)), (2, 5, 8),
+    ),
     "functional": (Calls(gate, a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(3, 4, 3)), (1, 3, 8, 8)),
     "checkpoint": (Calls(one_checkpoint, a=nn.Linear(8, 8), b=nn.Linear(8, 8), c=nn.Linear(8, 8)), (2, 8)),
 }  # fmt: skip
