@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -379,6 +380,18 @@ def test_measured_backward_equals_the_derived_one() -> None:
     gradient_of_input = 8 * 2 * 9 * 36 * 2  # of the first convolution, which now has one
     assert inside.train_macs == plain.train_macs + alone.train_macs + gradient_of_input
     assert inside.recompute_macs == plain.macs
+
+
+def test_backward_through_a_result_of_ones_own_class() -> None:
+    @dataclass
+    class Result:
+        scores: torch.Tensor
+
+    module = Calls(lambda s, x: Result(Product.apply(s.a(x), s.a.weight)), a=nn.Linear(8, 8))
+    assert cnnzoo.count(module, (2, 8)).train_macs == 128 + 128 + 128 + 256
+    frozen = Calls(BACKWARD["not re-entrant"][0], **{name: nn.Linear(32, 32) for name in "abc"}).requires_grad_(False)
+    report = cnnzoo.count(frozen, (4, 32))
+    assert (report.train_macs, report.recompute_macs, report.unknown_ops) == (12_288, 0, ())
 
 
 def test_a_backward_that_cannot_be_counted_is_named() -> None:

@@ -341,7 +341,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         macs = rules.product_macs(op, args, kwargs, out)
         record.macs += macs
         has_gradients = torch.is_grad_enabled()  # parts of a forward may run under no_grad
-        if has_gradients and save_hook() != self.save_hook:
+        if has_gradients and save_hook() != self.save_hook and any(x.requires_grad for x in inputs):
             self.has_other_hooks = True
         product = rules.product_of(op)
         if product is None:  # fused attention: two products, each with two more in the backward
