@@ -459,7 +459,46 @@ def test_tokens_that_cannot_be_sent(guard: Guard, hub: LocalHub, token: str) -> 
     assert "the token has characters that no token has" in outcome.text
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"cache_dir": 3}, "cache_dir must be the path of a folder, not 3"),
+        ({"cache_dir": "a\0b"}, "cache_dir must be the path of a folder, not 'a"),
+        ({"cache_dir": "~nobody-at-all/x"}, "cache_dir must be the path of a folder, not '~nobody-at-all/x'"),
+        ({"token": 3}, "token must be a string, True, False or None, not int"),
+        ({"token": True}, "token=True, but there is no token on this machine; log in"),
+        ({"endpoint": 3}, "'3' is not the address of a Hub; write endpoint='https://huggingface.co'"),
+    ],
+)
+def test_arguments(guard: Guard, hub: LocalHub, arguments: dict[str, Any], expected: str) -> None:
+    options = {"endpoint": hub.url, "cache_dir": guard.cache, **arguments}
+    assert expected in guard.run(cnnzoo.pull, REPO, **options).text and hub.requests == []
+
+
+def test_arguments_of_push(guard: Guard, hub: LocalHub, saved: Path) -> None:
+    for arguments in ({"private": "no"}, {"message": 5}, {"tag": "a b"}, {"parent_commit": "../x"}):
+        text = guard.run(cnnzoo.push, saved, REPO, endpoint=hub.url, **arguments).text
+        assert f"{next(iter(arguments))} must be" in text or "message a string" in text
+    assert hub.requests == []
+
+
 # --- what survives ---
+
+
+def test_a_server_that_sends_drops(impatient: None, hub: LocalHub, guard: Guard) -> None:
+    def drip(handler: Any, *answer: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b" ")
+                handler.wait(TIMEOUT / 3)
+
+    for request in (PULL_REQUESTS["info"], PULL_REQUESTS["weights"]):
+        hub.fault = Fault(request, drip)
+        outcome = guard.run(cnnzoo.pull, REPO, endpoint=hub.url, cache_dir=guard.cache)
+        assert "sends fewer than 1,000 bytes per second; try again later" in outcome.text and outcome.seconds < 4
 
 
 def break_network(hub: LocalHub) -> None:

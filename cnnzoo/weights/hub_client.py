@@ -90,6 +90,8 @@ class HubClient:
 
         utils: Any = import_module("huggingface_hub.utils")
 
+        if not (token is None or isinstance(token, (str, bool))):
+            raise InputError(f"token must be a string, True, False or None, not {type(token).__name__}")
         address = _split(str(endpoint or constants.ENDPOINT))
         self.endpoint = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
         try:

@@ -104,6 +104,8 @@ def push(
     """
     if card not in ("keep", "replace"):
         raise InputError(f"card must be 'keep' or 'replace', not {card!r}")
+    if private not in (None, True, False) or not (message is None or isinstance(message, str)):
+        raise InputError(f"private must be True, False or None, and message a string; got {private!r} and {message!r}")
     repository = Repository.parse(repo, revision)
     if repository.revision != revision:
         raise InputError(
@@ -129,7 +131,7 @@ def push(
         files += [_without_local_paths(file, temporary) for file in run_files]
         with _explained(client, repository):
             repository = _create_repository(client, repository, private)
-            if repository.revision:
+            if repository.revision and not repository.revision.startswith("refs/"):  # those of pull requests
                 _accept(409, lambda: client.post(f"{repository.api}/branch/{repository.quoted_revision}", {}))
             parent = read_commit(client, repository)
             if card == "replace" or CARD_FILE not in parent.names:
