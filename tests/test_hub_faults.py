@@ -24,6 +24,7 @@ from hub import TOKEN, Fault, LocalHub
 import cnnzoo
 from cnnzoo.errors import CnnzooError
 from cnnzoo.weights import hub_cache, hub_client
+from cnnzoo.weights.hub_push import _action
 from cnnzoo.weights.model_card import make_card
 
 # the client calls its HTTP library in a deprecated way
@@ -39,6 +40,12 @@ Answer = Callable[..., None]
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cnnzoo.save(cnnzoo.create("lenet", seed=0), tmp_path_factory.mktemp("saved") / "m")
+
+
+@pytest.fixture(autouse=True)
+def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for a busy disk some thousand times takes minutes; no test here cuts the power."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
 
 
 @pytest.fixture
@@ -419,6 +426,23 @@ def test_the_token_stays_on_the_hub(hub: LocalHub, guard: Guard) -> None:
         assert guard.run(cnnzoo.pull, REPO, endpoint=hub.url, cache_dir=guard.cache).error is None
         assert len(other.headers) == 1 and "authorization" not in other.headers[0]
         assert any(TOKEN in headers.get("authorization", "") for headers in hub.headers)
+
+
+def test_redirects(hub: LocalHub, guard: Guard) -> None:
+    """On the Hub, as for a repository with a new name, they are followed; from https to http, and of uploads, never."""
+    hub.fault = Fault("GET /api/models/ann/old/", redirect(f"/api/models/{REPO}/revision/main?blobs=true"))
+    hub.repos["ann/old"] = hub.repos[REPO]
+    assert guard.run(cnnzoo.pull, "ann/old", endpoint=hub.url, cache_dir=guard.cache).error is None
+    client = hub_client.HubClient(TOKEN, "https://hub.invalid")
+    with pytest.raises(CnnzooError, match="it redirects from https to http://elsewhere.invalid"):
+        client._redirect("GET", "https://hub.invalid/x", "http://elsewhere.invalid/x")
+    with pytest.raises(CnnzooError, match="it redirects an upload to '/y' on hub.invalid"):
+        client._redirect("POST", "https://hub.invalid/x", "/y")
+    with pytest.raises(CnnzooError, match="it does not say where to upload files"):
+        _action(client, {"upload": {"href": "http://elsewhere.invalid"}}, "upload")
+    assert (
+        client._redirect("GET", "https://hub.invalid/x", "https://ann:pass-word@a.invalid/y") == "https://a.invalid/y"
+    )
 
 
 # --- secrets ---
