@@ -118,7 +118,7 @@ def read_commit(client: HubClient, repository: Repository) -> RemoteCommit:
     info = client.get(f"{repository.api}/revision/{repository.quoted_revision}?blobs=true")
     sha, siblings = info.get("sha"), info.get("siblings")
     if not isinstance(sha, str) or not COMMIT_HASH.fullmatch(sha):
-        client.refuse(f"the hash of the commit is {client.printable(sha)!r}")
+        client.refuse(f"the hash of the commit is {client.clean(sha)!r}")
     if repository.revision and COMMIT_HASH.fullmatch(repository.revision) and sha != repository.revision:
         client.refuse(f"asked for commit {repository.revision}, it lists commit {sha}")
     if not isinstance(siblings, list) or not all(isinstance(file, dict) for file in siblings):
@@ -126,7 +126,7 @@ def read_commit(client: HubClient, repository: Repository) -> RemoteCommit:
     named = {file["rfilename"]: file for file in siblings if isinstance(file.get("rfilename"), str)}
     return RemoteCommit(
         sha,
-        tuple(sorted(client.printable(name) for name in named)),
+        tuple(sorted(client.clean(name) for name in named)),
         {name: _remote_file(client, name, named[name]) for name in PULL_FILES if name in named},
     )
 
@@ -137,9 +137,9 @@ def _remote_file(client: HubClient, name: str, info: dict[str, Any]) -> RemoteFi
     lfs = lfs if isinstance(lfs, dict) else {}
     size, checksum = lfs.get("size", info.get("size")), lfs.get("sha256", info.get("blobId"))
     if size is not None and (type(size) is not int or size < 0):
-        client.refuse(f"the size of {name} is {client.printable(size)!r}")
+        client.refuse(f"the size of {name} is {client.clean(size)!r}")
     if checksum is not None and not (isinstance(checksum, str) and BLOB_HASH.fullmatch(checksum)):
-        client.refuse(f"the checksum of {name} is {client.printable(checksum)!r}")
+        client.refuse(f"the checksum of {name} is {client.clean(checksum)!r}")
     return RemoteFile(size, checksum)
 
 
@@ -233,7 +233,7 @@ def _explain(error: StatusError, client: HubClient, repository: Repository) -> H
         return explained
     try:
         refs = client.get(f"{repository.api}/refs")
-        names = [client.printable(ref["name"]) for kind in ("branches", "tags") for ref in refs[kind]]
+        names = [client.clean(ref["name"]) for kind in ("branches", "tags") for ref in refs[kind]]
     except Exception:  # this is only a hint
         return HubError(f"{explained}; see {client.endpoint}/{repository.id}")
     shown = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")

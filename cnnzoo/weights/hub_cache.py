@@ -44,7 +44,8 @@ class RepositoryCache:
 
         try:
             self.root = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
-        except (TypeError, RuntimeError) as error:
+            self.root.resolve()  # a ValueError if it has a NUL
+        except (TypeError, RuntimeError, ValueError) as error:
             raise InputError(f"cache_dir must be the path of a folder, not {cache_dir!r}: {error}") from None
         self.folder = self.root / f"models--{repo_id.replace('/', '--')}"
         self._blobs = self.folder / "blobs"

@@ -22,7 +22,7 @@ from urllib.request import getproxies
 
 from cnnzoo.errors import HubError, InputError
 from cnnzoo.version import __version__
-from cnnzoo.weights.hub_errors import LOGIN_HINT, OfflineError, StatusError, UnreachableError, printable
+from cnnzoo.weights.hub_errors import LOGIN_HINT, OfflineError, StatusError, UnreachableError, clean
 
 MAX_JSON_BYTES = 8 * 2**20  # of an answer; the list of ten thousand files has two
 MAX_REDIRECTS = 5
@@ -90,6 +90,8 @@ class HubClient:
 
         utils: Any = import_module("huggingface_hub.utils")
 
+        if not (token is None or isinstance(token, (str, bool))):
+            raise InputError(f"token must be a string, True, False or None, not {type(token).__name__}")
         address = _split(str(endpoint or constants.ENDPOINT))
         self.endpoint = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
         try:
@@ -110,9 +112,9 @@ class HubClient:
             ::-1
         ]
 
-    def printable(self, text: object) -> str:
+    def clean(self, text: object) -> str:
         """Returns foreign text in one line for a message, without the secrets in use."""
-        return printable(text, self._secrets)
+        return clean(text, self._secrets)
 
     # --- JSON ---
 
@@ -227,13 +229,11 @@ class HubClient:
         try:
             target = _split(urljoin(url, location))
         except (InputError, ValueError):
-            self.refuse(f"it redirects to {self.printable(location)!r}, which is not an HTTP address")
+            self.refuse(f"it redirects to {self.clean(location)!r}, which is not an HTTP address")
         if target.scheme == "http" and urlsplit(url).scheme == "https":
-            self.refuse(f"it redirects from https to http://{self.printable(target.hostname)}")
+            self.refuse(f"it redirects from https to http://{self.clean(target.hostname)}")
         if method != "GET":  # what it has done already is not known, and nothing is sent twice
-            self.refuse(
-                f"it redirects an upload to {self.printable(target.path)!r} on {self.printable(target.hostname)}"
-            )
+            self.refuse(f"it redirects an upload to {self.clean(target.path)!r} on {self.clean(target.hostname)}")
         return target._replace(netloc=target.netloc.rpartition("@")[2], fragment="").geturl()
 
     def _is_own(self, url: str) -> bool:
@@ -254,7 +254,7 @@ class HubClient:
         sent = {**own, "accept-encoding": "identity", **{name.lower(): value for name, value in headers.items()}}
         if body is not None:
             sent["content-length"] = str(len(body))
-        is_httpx = hasattr(session, "stream")  # since huggingface_hub 1.0; requests before
+        is_httpx = callable(getattr(session, "stream", None))  # since huggingface_hub 1.0; requests before
         options: dict[str, Any] = {"headers": sent, "timeout": timeout}
         options |= {"follow_redirects": False} if is_httpx else {"allow_redirects": False, "stream": True}
         if body is not None:
@@ -294,7 +294,7 @@ class HubClient:
 
         if isinstance(error, OfflineModeIsEnabled):
             return OfflineError("HF_HUB_OFFLINE=1 forbids requests; unset it")
-        reason = self.printable(error) or type(error).__name__
+        reason = self.clean(error) or type(error).__name__
         return UnreachableError(
             f"{self.endpoint} cannot be reached ({reason}); check the network connection and try again"
         )
@@ -308,7 +308,7 @@ class HubClient:
             except Exception:  # only an explanation
                 text = ""
         code = response.headers.get("x-error-code", "")
-        return StatusError(response.status, code, self.printable(text if isinstance(text, str) else ""))
+        return StatusError(response.status, code, self.clean(text if isinstance(text, str) else ""))
 
 
 def _read_some(raw: Any) -> bytes:
@@ -329,7 +329,7 @@ def _split(address: str) -> SplitResult:
         is_valid = False
     if not is_valid or len(address) > 8192 or not address.isascii() or not address.isprintable() or " " in address:
         raise InputError(
-            f"{printable(address)!r} is not the address of a Hub; write endpoint='https://huggingface.co', or set "
+            f"{clean(address)!r} is not the address of a Hub; write endpoint='https://huggingface.co', or set "
             "HF_ENDPOINT"
         )
     return parts

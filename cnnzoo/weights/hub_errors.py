@@ -37,7 +37,7 @@ class StatusError(HubError):
         self.status, self.code, self.text = status, code, text
 
 
-def printable(text: object, secrets: Iterable[str] = ()) -> str:
+def clean(text: object, secrets: Iterable[str] = ()) -> str:
     """Returns foreign text in one line for a message: short, control characters escaped, secrets replaced by ``***``.
 
     Args:

@@ -104,6 +104,8 @@ def push(
     """
     if card not in ("keep", "replace"):
         raise InputError(f"card must be 'keep' or 'replace', not {card!r}")
+    if private not in (None, True, False) or not (message is None or isinstance(message, str)):
+        raise InputError(f"private must be True, False or None, and message a string; got {private!r} and {message!r}")
     repository = Repository.parse(repo, revision)
     if repository.revision != revision:
         raise InputError(
@@ -129,7 +131,7 @@ def push(
         files += [_without_local_paths(file, temporary) for file in run_files]
         with _explained(client, repository):
             repository = _create_repository(client, repository, private)
-            if repository.revision:
+            if repository.revision and not repository.revision.startswith("refs/"):  # those of pull requests
                 _accept(409, lambda: client.post(f"{repository.api}/branch/{repository.quoted_revision}", {}))
             parent = read_commit(client, repository)
             if card == "replace" or CARD_FILE not in parent.names:
@@ -223,7 +225,7 @@ def _create_repository(client: HubClient, repository: Repository, private: bool 
     """Creates a repository unless it exists; returns it with the user in its name."""
     user, _, name = repository.id.rpartition("/")
     if not user:
-        user = client.printable(client.get("/api/whoami-v2").get("name"))
+        user = client.clean(client.get("/api/whoami-v2").get("name"))
         repository = Repository.parse(f"{user}/{name}", repository.revision)
     body: dict[str, Any] = {"name": name, "organization": user, "type": "model"}
     if private is not None:
@@ -292,7 +294,7 @@ def _upload_large(client: HubClient, repository: Repository, uploads: list[_Uplo
             if entry is None:
                 client.refuse(f"it does not say where to upload {upload.path.name}")
             if "error" in entry:
-                raise HubError(f"{client.endpoint} refuses {upload.path.name}: {client.printable(entry['error'])}")
+                raise HubError(f"{client.endpoint} refuses {upload.path.name}: {client.clean(entry['error'])}")
             if not entry.get("actions"):  # the storage has it
                 progress(upload.size)
                 continue
@@ -345,7 +347,7 @@ def _commit(client: HubClient, repository: Repository, uploads: list[_Upload], m
     try:
         sha = client.post(path, body, content_type="application/x-ndjson").get("commitOid")
         if not isinstance(sha, str) or not COMMIT_HASH.fullmatch(sha):
-            client.refuse(f"the hash of the commit is {client.printable(sha)!r}")
+            client.refuse(f"the hash of the commit is {client.clean(sha)!r}")
     except UnreachableError as error:
         raise type(error)(f"{error}. {hint}") from None
     except StatusError as error:
@@ -370,7 +372,7 @@ def _create_tag(client: HubClient, repository: Repository, tag: str, commit: str
         else {}
     )
     if tags.get(tag) != commit:
-        other = client.printable(tags.get(tag))
+        other = client.clean(tags.get(tag))
         raise HubError(
             f"{repository.id} is at commit {commit} now, but tag {tag!r} belongs to commit {other} already; "
             "choose another tag"
