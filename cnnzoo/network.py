@@ -12,6 +12,7 @@ from cnnzoo.blocks import BlockError, Shape, build_blocks
 from cnnzoo.blocks.build import infer_shape
 from cnnzoo.errors import ChangedModuleError, InputError, SpecError
 from cnnzoo.metadata import Metadata, checksum_tensors
+from cnnzoo.random_state import OwnGenerator
 from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
@@ -254,12 +255,16 @@ def _larger_image_size(spec: Spec) -> int | None:
 
 
 def build_network(spec: Spec, seed: int | None) -> CNN:
-    """Builds a network with initial weights drawn from ``seed``; the caller's random state is not changed."""
-    if seed is None:
+    """Builds a network on the default device, with initial weights drawn from ``seed`` or the global random state.
+
+    Those of a seed are the same on every device, and the global random state is not read or changed.
+    """
+    device = torch.empty(0).device
+    if seed is None or device.type == "meta":
         return CNN(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return CNN(spec)
+    with torch.device("cpu"), OwnGenerator(seed):
+        model = CNN(spec)
+    return model.to(device)
 
 
 def end_layer_names(model: nn.Module) -> tuple[str | None, str | None]:

@@ -12,14 +12,14 @@ from typing import Any, SupportsIndex
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves, tree_map
 
 from cnnzoo.errors import CnnzooError, InputError
 from cnnzoo.measure.isolation import isolated, substitute, without_onednn
 from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
 from cnnzoo.measure.report import CountReport, LayerCount, Params
-from cnnzoo.modules import eval_mode, unwrap
+from cnnzoo.module_copy import in_eval_mode
+from cnnzoo.modules import unwrap
 
 _BATCH_NORM_ERROR = "Expected more than 1 value per channel"  # torch's message in train mode
 
@@ -55,15 +55,15 @@ def count(
         raise InputError(f"count expects an nn.Module, got {type(model).__name__}")
     model = unwrap(model)
     name = name or type(model).__name__
-    with torch.inference_mode(False), isolated(model, meta) as weights:
+    with torch.inference_mode(False), isolated(model, meta) as (copy, weights):
         args, kwargs = _arguments(model, input_size, inputs, name, meta)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        counter = OperatorCounter(model, weights, meta)
+        counter = OperatorCounter(copy, weights, meta)
         for tensor in tensors:
             counter.register_input(tensor)
         try:
-            _run(model, args, kwargs, counter)
-            counter.count_uncalled_params(model)
+            _run(copy, args, kwargs, counter)
+            counter.count_uncalled_params(copy)
         except CnnzooError:
             raise
         except Exception as error:
@@ -90,8 +90,7 @@ def count_image(model: nn.Module, size: Sequence[int], name: str) -> CountReport
     except InputError as error:
         if _BATCH_NORM_ERROR not in str(error):
             raise
-    with eval_mode(model):
-        return count(model, (1, *size), name=name)
+    return count(in_eval_mode(model), (1, *size), name=name)
 
 
 def _arguments(
@@ -112,15 +111,17 @@ def _arguments(
     shape = tuple(map(operator.index, input_size))
     if meta:
         return (torch.empty(shape, dtype=dtype, device="meta"),), {}
-    return (torch.rand(shape, device="cpu" if weight is None else weight.device).to(dtype),), {}
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return (x.to("cpu" if weight is None else weight.device, dtype),), {}
 
 
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> None:
-    """Runs the forward under the counter."""
+    """Runs the forward of a copy under the counter."""
+    for module in model.modules():  # global hooks would run for the modules of other threads
+        module.register_forward_pre_hook(counter.enter_module, prepend=True)
+        module.register_forward_hook(counter.leave_module, prepend=True, always_call=True)
     with ExitStack() as stack:
-        stack.callback(register_module_forward_pre_hook(counter.enter_module).remove)
-        stack.callback(register_module_forward_hook(counter.leave_module, always_call=True).remove)
-        stack.enter_context(torch.device("meta") if counter.on_meta else without_onednn())
+        stack.enter_context(torch.device("meta") if counter.on_meta else without_onednn(model))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_for_backward, _refuse_backward))
         stack.enter_context(counter)

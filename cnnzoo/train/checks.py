@@ -247,8 +247,8 @@ def _batch_norm_fails(model: nn.Module, shape: tuple[int, int, int]) -> bool:
     for meta in (True, False):
         device = torch.device("meta") if meta else parameter.device
         try:
-            with isolated(model, meta), torch.no_grad():
-                model(torch.zeros(1, *shape, device=device, dtype=parameter.dtype))
+            with isolated(model, meta) as (copy, _), torch.no_grad():
+                copy(torch.zeros(1, *shape, device=device, dtype=parameter.dtype))
         except Exception as error:  # another error is raised again by the first step
             if "more than 1 value per channel" in str(error):
                 return True
