@@ -6,21 +6,24 @@ import copy
 import functools
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from types import MethodType
-from typing import Any
+from contextlib import suppress
+from types import CellType, FunctionType, MemberDescriptorType, MethodType
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 Convert = Callable[[torch.Tensor], torch.Tensor]
+_Module = TypeVar("_Module", bound=nn.Module)
+_T = TypeVar("_T")
 
-_ATOMS = (str, int, float, bool, bytes, complex, type(None))  # checked first, since there are many
+_ATOMS = {str, int, float, bool, bytes, complex, type(None), torch.dtype, torch.device, torch.Size}
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set, frozenset, tuple)  # subclasses may refuse a copy
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-_OWN_CONTAINERS = tuple(key for key, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
+_OWN_CONTAINERS = {key for key, value in vars(nn.Module()).items() if isinstance(value, (dict, set))}
 
 
-def in_eval_mode(model: nn.Module) -> nn.Module:
+def in_eval_mode(model: _Module) -> _Module:
     """Returns a module that computes what a module computes in eval mode; the module itself stays as it is.
 
     A module wholly in eval mode is returned itself. Of any other, the result is a copy that shares its tensors, so that
@@ -35,15 +38,15 @@ def in_eval_mode(model: nn.Module) -> nn.Module:
     result = copier.add(model)
     for module in copier.pending:
         if type(module).train is not nn.Module.train or type(module).eval is not nn.Module.eval:
-            copier.replace_tensors(module)  # its train() may change them, as where it merges weights
+            copier.replace_tensors(module)  # train() may change them, as where it merges weights
     copier.fill()
     return result.eval()
 
 
-def copy_module(model: nn.Module, convert: Convert | None = None, *, user_hooks: bool = True) -> nn.Module:
+def copy_module(model: _Module, convert: Convert | None = None, *, user_hooks: bool = True) -> _Module:
     """Returns a copy of a module and of the modules in it, which shares everything else.
 
-    What refers to one of these modules (attributes, containers, methods, hooks) refers to its copy in the result. A
+    What refers to one of these modules (attributes, containers, functions, hooks) refers to its copy in the result. A
     compiled module is replaced by the module inside, a scripted one by a deep copy.
 
     Args:
@@ -78,13 +81,13 @@ class _Copier:
         self._convert, self._user_hooks = convert, user_hooks
         self._copies: dict[int, tuple[Any, Any]] = {}  # id -> original, whose id no other object gets, and copy
 
-    def add(self, module: nn.Module) -> nn.Module:
+    def add(self, module: _Module) -> _Module:
         """Returns the copy of a module; its attributes are set by ``fill``."""
         if id(module) in self._copies:
             return self._copies[id(module)][1]  # type: ignore[no-any-return]
         inner = getattr(module, "_orig_mod", None)
         if isinstance(inner, nn.Module):
-            return self._remember(module, self.add(inner))
+            return self._remember(module, self.add(inner))  # type: ignore[return-value]  # as callers expect
         if isinstance(module, torch.jit.ScriptModule):  # its mode and its tensors are those of C++ objects
             return self._remember(module, copy.deepcopy(module))
         result = self._remember(module, object.__new__(type(module)))
@@ -95,36 +98,36 @@ class _Copier:
         return result
 
     def replace_tensors(self, module: nn.Module) -> None:
-        """Lets the copies have clones of a module's own parameters and buffers."""
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None and id(tensor) not in self._copies:
+        """Lets the copies have clones of the parameters and buffers of a module and those in it."""
+        for tensor in (*module.parameters(), *module.buffers()):
+            if id(tensor) not in self._copies:
                 self._remember(tensor, clone(tensor))
 
     def fill(self) -> None:
         """Sets the attributes of all copies."""
         for module in self.pending:
             result = self._copies[id(module)][1]
-            state = object.__getstate__(module)  # type: ignore[attr-defined]  # of Python 3.11
-            attributes, slots = state if isinstance(state, tuple) else (state, {})
-            for key, value in attributes.items():
-                if key == "_compiled_call_impl":
-                    continue
+            attributes = vars(result)
+            for key, value in list(vars(module).items()):
                 if key in _HOOKS and not self._user_hooks:
                     value = type(value)((number, hook) for number, hook in value.items() if _is_of_torch(hook))
-                replaced = self._replace(value)
-                if replaced is value and key in _OWN_CONTAINERS:
-                    replaced = copy.copy(value)  # assignments to the copy must not reach the module
-                vars(result)[key] = replaced
-            for key, value in slots.items():
-                object.__setattr__(result, key, self._replace(value))
+                if key in _OWN_CONTAINERS:  # many, and mostly empty
+                    replaced = self._replace(value) if value else value
+                    attributes[key] = value.copy() if replaced is value else replaced
+                else:
+                    attributes[key] = self._replace(value)
+            attributes.pop("_compiled_call_impl", None)
+            for key in _slots(type(module)):
+                with suppress(AttributeError):  # not set
+                    object.__setattr__(result, key, self._replace(object.__getattribute__(module, key)))
 
-    def _remember(self, original: Any, result: Any) -> Any:
+    def _remember(self, original: object, result: _T) -> _T:
         self._copies[id(original)] = original, result
         return result
 
     def _replace(self, value: Any) -> Any:
         """Returns what stands for a value in the copies."""
-        if isinstance(value, _ATOMS):
+        if type(value) in _ATOMS:
             return value
         if id(value) in self._copies:
             return self._copies[id(value)][1]
@@ -135,9 +138,21 @@ class _Copier:
         if type(value) is functools.partial and self._refers(value, set()):
             arguments = self._replace(value.args), self._replace(value.keywords)
             return functools.partial(self._replace(value.func), *arguments[0], **arguments[1])
+        if type(value) is FunctionType and value.__closure__ and self._refers(value, set()):
+            return self._copy_function(value)
         if _is_container(value) and (self._convert is not None or self._refers(value, set())):
             return self._copy_container(value)
         return value
+
+    def _copy_function(self, value: FunctionType) -> FunctionType:
+        cells = tuple(CellType() if self._refers(cell, set()) else cell for cell in value.__closure__ or ())
+        result = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
+        functools.update_wrapper(self._remember(value, result), value)
+        result.__kwdefaults__ = value.__kwdefaults__
+        for cell, original in zip(cells, value.__closure__ or (), strict=True):
+            if cell is not original:
+                cell.cell_contents = self._replace(original.cell_contents)
+        return result
 
     def _copy_container(self, value: Any) -> Any:
         if isinstance(value, tuple):
@@ -158,10 +173,18 @@ class _Copier:
 
     def _refers(self, value: Any, seen: set[int]) -> bool:
         """Returns whether a value is or holds something that has a copy."""
-        if isinstance(value, _ATOMS) or id(value) in seen:
+        if type(value) in _ATOMS or id(value) in seen:
             return False
         seen.add(id(value))
         return id(value) in self._copies or any(self._refers(part, seen) for part in _parts(value))
+
+
+@functools.cache
+def _slots(cls: type) -> tuple[str, ...]:
+    """Returns the names of the attributes of a class that are not in ``vars``."""
+    return tuple(
+        name for base in cls.__mro__ for name, value in vars(base).items() if type(value) is MemberDescriptorType
+    )
 
 
 def _is_container(value: object) -> bool:
@@ -169,9 +192,14 @@ def _is_container(value: object) -> bool:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """Yields what a container, a method or a partial function holds; nothing for another value."""
+    """Yields what a container or a function holds; nothing for another value."""
     if type(value) is MethodType:
         yield value.__self__
+    elif type(value) is FunctionType:
+        yield from value.__closure__ or ()
+    elif type(value) is CellType:
+        with suppress(ValueError):  # an empty cell
+            yield value.cell_contents
     elif type(value) is functools.partial:
         yield from (value.func, value.args, value.keywords)
     elif _is_container(value):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 class OwnGenerator(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -83,22 +83,39 @@ def _device(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.device:
 
 
 @contextmanager
-def preserved_random_state() -> Iterator[None]:
-    """Restores the random generators of torch, Python and NumPy at the end, if they changed.
+def restored_random_state() -> Iterator[None]:
+    """Restores the random states of torch (of the CPU), Python and NumPy at the end.
 
-    Not if other threads run: what they drew meanwhile must not be drawn again.
+    One thread at a time, since another one that enters meanwhile would restore what the first has set.
     """
-    before = _random_states()
+    with _lock:
+        states = _states_of_cpu()
+        try:
+            yield
+        finally:
+            for (_, restore), state in states.items():
+                restore(state)
+
+
+@contextmanager
+def preserved_random_state() -> Iterator[None]:
+    """Restores the random states, if a foreign module changed them, unless other threads run.
+
+    What those drew meanwhile must not be drawn again.
+    """
+    states = _states_of_cpu()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states[torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all] = torch.cuda.get_rng_state_all()
     try:
         yield
     finally:
         if threading.active_count() == 1:
-            for (get, restore), state in before.items():
+            for (get, restore), state in states.items():
                 if not _equal(get(), state):
                     restore(state)
 
 
-def _random_states() -> dict[tuple[Any, Any], Any]:
+def _states_of_cpu() -> dict[tuple[Any, Any], Any]:
     """Returns (function that returns a state, function that restores it) -> state."""
     access: list[tuple[Any, Any]] = [
         (torch.default_generator.get_state, torch.default_generator.set_state),
@@ -106,8 +123,6 @@ def _random_states() -> dict[tuple[Any, Any], Any]:
     ]
     if (numpy := sys.modules.get("numpy")) is not None:
         access.append((numpy.random.get_state, numpy.random.set_state))
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        access.append((torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))
     return {functions: functions[0]() for functions in access}
 
 

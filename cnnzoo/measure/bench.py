@@ -17,6 +17,8 @@ from torch import nn
 from cnnzoo.errors import InputError
 from cnnzoo.measure.counter import count
 from cnnzoo.measure.tables import Printable, Table, human
+from cnnzoo.module_copy import clone, copy_module
+from cnnzoo.random_state import preserved_random_state
 
 WARM_UP = 0.5  # seconds
 MIN_CALLS, MAX_CALLS = 5, 200  # timed calls
@@ -145,7 +147,7 @@ def bench(
     """Times modules one after the other, each after a warm-up.
 
     Args:
-        modules: Name, module and input size (N, C, H, W) of each; the modules are moved to the device and dtype.
+        modules: Name, module and input size (N, C, H, W) of each; copies of the modules are timed.
         train: Whether a call is a forward and a backward in train mode, instead of a forward in eval mode under
             ``torch.inference_mode``.
         device: The device; by default the CPU.
@@ -167,12 +169,13 @@ def bench(
     ceiling = peak_flops_per_sec(device, dtype)
     timings = []
     for name, module, input_size in modules:
-        module = module.to(device, dtype).train(train)
-        x = torch.randn(tuple(input_size), device=device, dtype=dtype)
+        module = copy_module(module, clone).to(device, dtype).train(train)
+        x = torch.randn(tuple(input_size), generator=torch.Generator().manual_seed(0)).to(device, dtype)
         report = count(module, input_size, name=name)
         call = _train_call(module, x) if train else _inference_call(module, x)
-        peak_bytes = measure_peak_bytes(call, device)
-        times = _time_calls(call, device, seconds)
+        with preserved_random_state():  # dropout draws from it
+            peak_bytes = measure_peak_bytes(call, device)
+            times = _time_calls(call, device, seconds)
         quartiles = statistics.quantiles(times, n=4)
         timings.append(
             Timing(
@@ -188,7 +191,6 @@ def bench(
                 ceiling=ceiling,
             )
         )
-        module.zero_grad(set_to_none=True)
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return Bench(timings, device_name, precision, torch.get_num_threads())
 

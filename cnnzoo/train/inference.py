@@ -13,8 +13,10 @@ from torch import nn
 from cnnzoo.data import ImageFiles, Split, has_samples, make_loader
 from cnnzoo.data.loaders import LoaderCache
 from cnnzoo.errors import InputError, unknown
-from cnnzoo.modules import eval_mode, explain_forward_error, for_inference, unwrap
+from cnnzoo.module_copy import in_eval_mode
+from cnnzoo.modules import explain_forward_error, for_inference, unwrap
 from cnnzoo.preprocessing import VIEWS, Preprocessing
+from cnnzoo.random_state import restored_random_state
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
 from cnnzoo.train.precision import resolve_precision
@@ -67,7 +69,7 @@ def evaluate(
     distributed: DistributedContext | None = None,
     loaders: LoaderCache | None = None,
 ) -> Evaluation:
-    """Returns accuracy, loss and confusion matrix of a network in eval mode; its own mode is restored.
+    """Returns accuracy, loss and confusion matrix of a network in eval mode; the network itself is not changed.
 
     Files are decoded as ``preprocessing.decoding`` says, whichever way the data set was loaded, so that the network
     sees what it sees in ``predict``.
@@ -112,13 +114,16 @@ def evaluate(
     indices = _batch_indices(split, max(batch_size // n_views, 1), distributed)
     label_map = None if label_map is None else label_map.to(device)
     cache = closing(LoaderCache()) if loaders is None else nullcontext(loaders)
-    with cache as kept, eval_mode(model), torch.inference_mode():
+    network = in_eval_mode(model)
+    # a DataLoader draws its order from the global random state
+    random_state = nullcontext() if has_samples(split) else restored_random_state()
+    with cache as kept, random_state, torch.inference_mode():
         loader = kept.get(data, (preprocessing, views), make)
         for images, labels in loader.batches(indices, 0):
             y = labels if label_map is None else label_map[labels]
             x = make_input(images)
             with explain_forward_error(type(unwrap(model)).__name__, x):
-                logits = compute_logits(model, x, precision, n_classes)
+                logits = compute_logits(network, x, precision, n_classes)
             if n_views > 1:
                 p = logits.softmax(dim=1).reshape(len(y), n_views, n_classes).mean(dim=1)
                 logits = p.clamp(min=1e-30).log()
