@@ -117,7 +117,7 @@ class _Copier:
                 else:
                     attributes[key] = self._replace(value)
             attributes.pop("_compiled_call_impl", None)
-            for key in _slots(type(module)):
+            for key in _slots(type(module)):  # type: ignore[arg-type]  # classes are hashable
                 with suppress(AttributeError):  # not set
                     object.__setattr__(result, key, self._replace(object.__getattribute__(module, key)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from cnnzoo.spec import Spec
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
 _MAX_IMAGE_SIZE = 4096  # px; no classic CNN needs larger images
 _MAX_BLOCKS_TRIED = 1000  # no search for an image size with more blocks: each size tried builds all of them
+
+_metadata_lock = threading.RLock()
 
 
 def require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, where: str) -> torch.Tensor:
@@ -83,16 +86,17 @@ class CNN(nn.Module):
     @property
     def metadata(self) -> Metadata:
         """What is saved with the weights: label names, preprocessing, provenance."""
-        kind = (self._metadata.provenance or {}).get("kind")
-        # statistics of batch norm change in any forward pass in train mode: random weights stay random
-        tensors = [*self.parameters(), *([] if kind == "random" else self.buffers())]
-        versions = _versions(tensors)
-        if versions is None or versions != self._versions:
-            checksum = checksum_tensors(tensors)
-            if checksum is not None and self._checksum is not None and checksum != self._checksum[: len(checksum)]:
-                self.metadata = self._metadata.derive("changed")
-            self._versions = versions
-        return self._metadata
+        with _metadata_lock:  # threads that notice a change at the same time record it once
+            kind = (self._metadata.provenance or {}).get("kind")
+            # statistics of batch norm change in any forward pass in train mode: random weights stay random
+            tensors = [*self.parameters(), *([] if kind == "random" else self.buffers())]
+            versions = _versions(tensors)
+            if versions is None or versions != self._versions:
+                checksum = checksum_tensors(tensors)
+                if checksum is not None and self._checksum is not None and checksum != self._checksum[: len(checksum)]:
+                    self.metadata = self._metadata.derive("changed")
+                self._versions = versions
+            return self._metadata
 
     @metadata.setter
     def metadata(self, value: Metadata) -> None:
@@ -183,9 +187,18 @@ class CNN(nn.Module):
         }
 
 
-def _record_state_dict(model: CNN, _: object) -> None:
-    """Records that the weights were loaded from a state dict, of which nothing else is known."""
-    model.metadata = model._metadata.replace(provenance={"kind": "state_dict"})
+def _record_state_dict(model: CNN, keys: Any) -> None:
+    """Records that weights were loaded from a state dict, of which nothing else is known.
+
+    If some keys were missing, the other weights are those of before. Equal weights are not recorded.
+    """
+    before = model._checksum
+    if before is not None and before == checksum_tensors([*model.parameters(), *model.buffers()]):
+        return
+    if keys.missing_keys:
+        model.metadata = model._metadata.derive("state_dict")
+    else:
+        model.metadata = model._metadata.replace(provenance={"kind": "state_dict"})
 
 
 def _versions(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, int], ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 
 import torch
@@ -26,7 +26,7 @@ class Timeline(Printable):
         points: One per model, in order of year and name.
     """
 
-    points: Sequence[Point]
+    points: Sequence[Point] = field(hash=False)
 
     def table(self) -> Table:
         """Returns the models as a table."""

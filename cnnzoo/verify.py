@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -55,8 +55,8 @@ class Audit(Printable):
         deviations: (name of the registered model, deviation) pairs.
     """
 
-    findings: Sequence[Finding]
-    deviations: Sequence[tuple[str, Deviation]] = ()
+    findings: Sequence[Finding] = field(hash=False)
+    deviations: Sequence[tuple[str, Deviation]] = field(default=(), hash=False)
 
     @property
     def unexplained(self) -> list[Finding]:

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from cnnzoo.random_state import restored_random_state
+
 _BAR_AFTER = 2.0  # seconds until a progress bar appears
 
 
@@ -45,8 +47,9 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
 
 
 def _start_bar(description: str, total: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    with restored_random_state():  # rich draws from it when it is imported
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
         TextColumn("{task.description}"),

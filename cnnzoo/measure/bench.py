@@ -8,7 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -83,7 +83,7 @@ class Bench(Printable):
         threads: The number of CPU threads of torch.
     """
 
-    timings: Sequence[Timing]
+    timings: Sequence[Timing] = field(hash=False)
     device: str
     precision: str
     threads: int

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from os import PathLike
 
@@ -32,8 +32,8 @@ class LRFinderResult:
         suggestion: The learning rate at which the loss fell fastest.
     """
 
-    rates: Sequence[float]
-    losses: Sequence[float]
+    rates: Sequence[float] = field(hash=False)
+    losses: Sequence[float] = field(hash=False)
     suggestion: float
 
     def __str__(self) -> str:
