@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import re
-import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,15 +34,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        target = Path(os.path.realpath(path))  # a link stays one
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        with open(temporary, "xb") as file:  # with the mode that the umask leaves, unlike tempfile.mkstemp
-            if target.exists():
-                temporary.chmod(target.stat().st_mode & 0o777)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, path)
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be written: {os_reason(error)}") from None
     finally:
@@ -56,7 +57,6 @@ def remove_partial_files(path: Path) -> None:
     Raises:
         FileError: If a file cannot be removed.
     """
-    path = Path(os.path.realpath(path))
     for file in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         remove_file(file)
 

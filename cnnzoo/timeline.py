@@ -15,6 +15,7 @@ from cnnzoo.measure import Point, count, plot_accuracy
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.network import CNN
 from cnnzoo.published import TOP1, TOP1_ERROR
+from cnnzoo.progress_bar import track
 from cnnzoo.registry import get_entry, get_spec, list_models
 
 
@@ -74,7 +75,7 @@ def timeline(pattern: str = "*") -> Timeline:
         UnknownNameError: If no matching model has a year.
     """
     points = []
-    for name in list_models(pattern):
+    for name in track(list_models(pattern), "counting"):
         entry = get_entry(name)
         if entry.year is None:
             continue

@@ -17,6 +17,7 @@ from cnnzoo.errors import InputError
 from cnnzoo.measure import count
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.network import CNN, label_of, min_image_size
+from cnnzoo.progress_bar import track
 from cnnzoo.published import Deviation, Published
 from cnnzoo.registry import get_entry, get_spec, list_models
 from cnnzoo.spec import Spec
@@ -140,7 +141,7 @@ def verify(name: str | None = None) -> Audit:
     return Audit(
         [
             Finding(model, published, recompute(model, published))
-            for model in names
+            for model in track(names, "counting")
             for published in get_entry(model).published
         ],
         [(model, deviation) for model in names for deviation in get_entry(model).deviations],

@@ -15,7 +15,8 @@ import torch
 
 from cnnzoo.data.decoding import is_rotated, open_image, require_8_bits
 from cnnzoo.data.image_files import ImageFiles
-from cnnzoo.data.parallel import parallel_map, progress_bar
+from cnnzoo.data.parallel import parallel_map
+from cnnzoo.progress_bar import progress_bar
 from cnnzoo.errors import DataError
 from cnnzoo.files import cache_folder
 

@@ -18,6 +18,7 @@ from cnnzoo.errors import InputError
 from cnnzoo.measure.counter import count
 from cnnzoo.measure.tables import Printable, Table, human
 from cnnzoo.module_copy import clone, copy_module
+from cnnzoo.progress_bar import track
 from cnnzoo.random_state import preserved_random_state
 
 WARM_UP = 0.5  # seconds
@@ -167,8 +168,8 @@ def bench(
         raise InputError("bench needs at least one network")
     device, dtype = device or torch.device("cpu"), DTYPES[precision]
     ceiling = peak_flops_per_sec(device, dtype)
-    timings = []
-    for name, module, input_size in modules:
+    timings: list[Timing] = []
+    for name, module, input_size in track(modules, "timing"):
         module = copy_module(module, clone).to(device, dtype).train(train)
         x = torch.randn(tuple(input_size), generator=torch.Generator().manual_seed(0)).to(device, dtype)
         report = count(module, input_size, name=name)

@@ -16,6 +16,7 @@ from cnnzoo.errors import InputError, unknown
 from cnnzoo.module_copy import in_eval_mode
 from cnnzoo.modules import explain_forward_error, for_inference, unwrap
 from cnnzoo.preprocessing import VIEWS, Preprocessing
+from cnnzoo.progress_bar import progress_bar
 from cnnzoo.random_state import restored_random_state
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
@@ -68,6 +69,7 @@ def evaluate(
     workers: int = 0,
     distributed: DistributedContext | None = None,
     loaders: LoaderCache | None = None,
+    show: bool = False,
 ) -> Evaluation:
     """Returns accuracy, loss and confusion matrix of a network in eval mode; the network itself is not changed.
 
@@ -89,6 +91,7 @@ def evaluate(
         workers: Worker processes that read data on demand.
         distributed: The processes that share the images; each image is counted once.
         loaders: Keeps worker processes for the next evaluation of the same data; by default they end with this one.
+        show: Whether a progress bar is shown after two seconds.
 
     Raises:
         UnknownNameError: If ``views`` or ``precision`` is not known.
@@ -117,7 +120,8 @@ def evaluate(
     network = in_eval_mode(model)
     # a DataLoader draws its order from the global random state
     random_state = nullcontext() if has_samples(split) else restored_random_state()
-    with cache as kept, random_state, torch.inference_mode():
+    progress = progress_bar("evaluating", len(indices)) if show else nullcontext(lambda n: None)
+    with cache as kept, random_state, progress as advance, torch.inference_mode():
         loader = kept.get(data, (preprocessing, views), make)
         for images, labels in loader.batches(indices, 0):
             y = labels if label_map is None else label_map[labels]
@@ -131,6 +135,7 @@ def evaluate(
             best = logits.topk(min(5, n_classes), dim=1).indices
             top5 += (best == y[:, None]).sum()
             confusion += torch.bincount(y * n_classes + best[:, 0], minlength=n_classes**2)
+            advance(1)
     distributed.sum(loss, top5, confusion)
     table = confusion.reshape(n_classes, n_classes).cpu()
     n = int(table.sum())
