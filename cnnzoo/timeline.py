@@ -14,8 +14,8 @@ from cnnzoo.errors import unknown
 from cnnzoo.measure import Point, count, plot_accuracy
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.network import CNN
-from cnnzoo.published import TOP1, TOP1_ERROR
 from cnnzoo.progress_bar import track
+from cnnzoo.published import TOP1, TOP1_ERROR
 from cnnzoo.registry import get_entry, get_spec, list_models
 
 
