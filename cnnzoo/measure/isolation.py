@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from cnnzoo.errors import InputError
-from cnnzoo.module_copy import clone, copy_module
+from cnnzoo.measure.quantized import inner_tensors
+from cnnzoo.module_copy import copy_module
 from cnnzoo.random_state import preserved_random_state
 
 
@@ -22,12 +25,22 @@ def substitute(tensor: torch.Tensor, meta: bool) -> torch.Tensor:
     """
     if is_lazy(tensor):
         raise InputError("the module has lazy layers without weights; call it once on an input, then count it")
-    if not meta:
-        return clone(tensor)
-    replacement = torch.empty_like(tensor, device="meta", requires_grad=False)
+    replacement = _empty_on_meta(tensor) if meta else tensor.detach().clone()
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(replacement, requires_grad=tensor.requires_grad)
     return replacement.requires_grad_(tensor.requires_grad)
+
+
+def _empty_on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    if type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_contiguous():  # faster than empty_like
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    subclass: Any = tensor
+    if not is_traceable_wrapper_subclass(subclass):
+        return torch.empty_like(tensor, device="meta", requires_grad=False)
+    names, context = subclass.__tensor_flatten__()  # of torchao, or jagged
+    inner = {name: _empty_on_meta(getattr(subclass, name)) for name in names}
+    empty: torch.Tensor = type(subclass).__tensor_unflatten__(inner, context, tensor.size(), tensor.stride())
+    return empty
 
 
 @contextmanager
@@ -45,10 +58,8 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[tuple[nn.Module, set[int]
         The copy, and the keys of the substitutes' storages (``storage._cdata``).
 
     Raises:
-        InputError: If the module has lazy parameters, or scripted modules.
+        InputError: If the module has lazy parameters.
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise InputError(f"{type(model).__name__} has scripted modules; use it as it was before torch.jit.script")
     substitutes: list[torch.Tensor] = []
 
     def convert(tensor: torch.Tensor) -> torch.Tensor:
@@ -57,19 +68,32 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[tuple[nn.Module, set[int]
 
     with preserved_random_state():
         copy = copy_module(model, convert)
-        yield copy, {tensor.untyped_storage()._cdata for tensor in substitutes}
+        yield (
+            copy,
+            {
+                inner.untyped_storage()._cdata
+                for tensor in substitutes
+                for inner in inner_tensors(tensor)
+                if inner.layout is torch.strided
+            },
+        )
 
 
 @contextmanager
-def without_onednn(model: nn.Module) -> Iterator[None]:
-    """Disables oneDNN, which runs a whole LSTM as one operator and so hides its products.
+def without_fused_kernels(model: nn.Module) -> Iterator[None]:
+    """Disables kernels that run a whole LSTM or transformer layer as one operator and so hide its products.
 
-    Only for modules with one, since it is disabled in the whole process.
+    Only for models with such a layer, since they are disabled in the whole process.
     """
-    enabled = torch._C._get_mkldnn_enabled()
-    if any(isinstance(module, nn.LSTM) for module in model.modules()):
-        torch._C._set_mkldnn_enabled(False)
+    layers = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
+    if not any(isinstance(module, layers) for module in model.modules()):
+        yield
+        return
+    is_onednn, is_fast = torch._C._get_mkldnn_enabled(), torch.backends.mha.get_fastpath_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch._C._set_mkldnn_enabled(enabled)
+        torch._C._set_mkldnn_enabled(is_onednn)
+        torch.backends.mha.set_fastpath_enabled(is_fast)

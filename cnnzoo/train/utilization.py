@@ -20,6 +20,16 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MACHINE = ("cpu", "cores", "threads", "torch")  # properties that the peak depends on, besides the device
 
 
+def count_flops(setup: RunSetup) -> int:
+    """Returns the FLOPs of a training step on one image, as counted.
+
+    Raises:
+        CnnzooError: If the model cannot be counted.
+    """
+    model = copy_module(setup.model, user_hooks=False).eval()  # hooks would see tensors without values
+    return 2 * count_image(model, setup.input_shape, "the model").train_macs
+
+
 class Utilization:
     """The utilization of the devices by the training of a model.
 
@@ -47,8 +57,7 @@ class Utilization:
             self._is_known = True
             setup = self._setup
             with suppress(CnnzooError):
-                model = copy_module(setup.model, user_hooks=False).eval()  # hooks would see tensors without values
-                flops = 2 * count_image(model, setup.input_shape, "the model").train_macs
+                flops = count_flops(setup)
                 peak = setup.distributed.size * _peak(setup.device, setup.precision)
                 self._images_per_sec = peak / flops if flops else None
         return None if self._images_per_sec is None else images_per_sec / self._images_per_sec

@@ -4,7 +4,8 @@ from cnnzoo.weights.adapt import adapt
 from cnnzoo.weights.description import build_from_description
 from cnnzoo.weights.export import export
 from cnnzoo.weights.files import read_spec, save
-from cnnzoo.weights.hub import pull, push
+from cnnzoo.weights.hub import pull
+from cnnzoo.weights.hub_push import push
 from cnnzoo.weights.pretrained import has_pretrained, load_pretrained
 from cnnzoo.weights.sources import is_source, load, locate
 from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
