@@ -50,6 +50,7 @@ class Commands(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
+            exec("")  # python -m would end by SIGINT if a string was executed just now, as imports do
             ctx.exit(130)
 
 
