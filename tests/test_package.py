@@ -125,7 +125,7 @@ print(*(callable(getattr(cnnzoo, name)) for name in ("diff", "timeline", "verify
 def test_all_is_the_public_surface() -> None:
     for name in cnnzoo.__all__:
         assert getattr(cnnzoo, name) is not None
-    assert {*cnnzoo._MODULE_OF, *cnnzoo._SUBPACKAGES, "__version__"} == set(cnnzoo.__all__)
+    assert {*sum(cnnzoo._EXPORTS.values(), ()), *cnnzoo._SUBPACKAGES, "__version__"} == set(cnnzoo.__all__)
     with pytest.raises(AttributeError, match="no attribute 'creat'"):
         _ = cnnzoo.creat
 

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from cnnzoo import html_report, train, weights
-from cnnzoo.api.sources import Source, create, is_saved, split_knobs
+from cnnzoo.api.sources import create
+from cnnzoo.api.specs import Source, is_saved, split_knobs
 from cnnzoo.data import Data
 from cnnzoo.diff import Difference, compare_specs
 from cnnzoo.errors import InputError
