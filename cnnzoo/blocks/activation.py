@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.blocks.base import Block, Shape, register_block
 from cnnzoo.fields import choice_field
