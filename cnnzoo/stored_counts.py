@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cnnzoo.errors import SpecError
 from cnnzoo.measure.report import CountReport, LayerCount, Params
 from cnnzoo.spec import Spec
 
@@ -23,8 +24,12 @@ _LAYER_FIELDS = [item.name for item in dataclasses.fields(LayerCount)]
 
 
 def key_of(spec: Spec) -> str:
-    """Returns the key of a Spec: a digest of its JSON."""
-    return hashlib.sha256(json.dumps(spec.to_dict(), separators=(",", ":")).encode()).hexdigest()[:24]
+    """Returns the key of a Spec: a digest of its JSON; empty if a block of its has none."""
+    try:
+        values = spec.to_dict()
+    except SpecError:  # a kind of block that is not registered
+        return ""
+    return hashlib.sha256(json.dumps(values, separators=(",", ":")).encode()).hexdigest()[:24]
 
 
 def figure_name(quantity: str, patterns: Sequence[str] = ()) -> str:
