@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from cnnzoo.errors import CnnzooError, InputError
 from cnnzoo.measure.isolation import isolated, substitute, without_onednn
-from cnnzoo.measure.operator_counter import ModuleCall, OperatorCounter
+from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
 from cnnzoo.measure.report import CountReport, LayerCount, Params
 from cnnzoo.modules import eval_mode, unwrap
 
@@ -73,7 +73,7 @@ def count(
         name=name,
         input_size=sizes[0] if len(sizes) == 1 else tuple(sizes),
         params=_params(model),
-        layers=_layer_counts(counter.calls),
+        layers=_layer_counts(counter.records),
         peak_bytes=counter.peak_bytes,
         unknown_ops=tuple(sorted(counter.unknown_ops)),
     )
@@ -118,11 +118,8 @@ def _arguments(
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> None:
     """Runs the forward under the counter."""
     with ExitStack() as stack:
-        for register, hook in (
-            (register_module_forward_pre_hook, counter.enter_module),
-            (register_module_forward_hook, counter.leave_module),
-        ):
-            stack.callback(register(hook).remove)
+        stack.callback(register_module_forward_pre_hook(counter.enter_module).remove)
+        stack.callback(register_module_forward_hook(counter.leave_module, always_call=True).remove)
         stack.enter_context(torch.device("meta") if counter.on_meta else without_onednn())
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_for_backward, _refuse_backward))
@@ -160,38 +157,36 @@ def _params(model: nn.Module) -> Params:
     )
 
 
-def _layer_counts(calls: list[ModuleCall]) -> tuple[LayerCount, ...]:
-    """Returns one LayerCount per call of a module without children, and of any other that counts something itself."""
-    layer_calls = [
-        i for i, call in enumerate(calls) if call.params or call.macs or call.bias_adds or not call.module._modules
-    ]
-    positions = {index: position for position, index in enumerate(layer_calls)}
+def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
+    """Returns one LayerCount per record that is a layer."""
+    layers = [i for i, record in enumerate(records) if record.is_layer]
+    positions = {index: position for position, index in enumerate(layers)}
 
     def source_layers(index: int, path: frozenset[int]) -> Iterator[int]:
-        for source in calls[index].sources:
+        for source in records[index].sources:
             if source in positions:
                 yield positions[source]
-            elif source not in path:  # not a layer (a sum between layers): use its sources
+            elif source not in path:  # not a layer (a view between layers): use its sources
                 yield from source_layers(source, path | {source})
 
     return tuple(
         LayerCount(
-            name=call.name,
-            label=call.label,
-            kind=type(call.module).__name__,
-            out_shape=call.out_shape,
-            params=call.params,
-            macs=call.macs,
-            backward_macs=call.backward_macs,
-            bias_adds=call.bias_adds,
-            elementwise=call.elementwise,
-            pooling=call.pooling,
-            connections=call.macs + call.bias_adds + call.average_pooling,
-            neurons=call.neurons,
-            saved_bytes=call.saved_bytes,
-            moved_bytes=call.moved_bytes,
-            receptive_field=call.receptive_field,
+            name=record.name,
+            label=record.label,
+            kind=type(record.module).__name__,
+            out_shape=record.out_shape,
+            params=record.params,
+            macs=record.macs,
+            backward_macs=record.backward_macs,
+            bias_adds=record.bias_adds,
+            elementwise=record.elementwise,
+            pooling=record.pooling,
+            connections=record.macs + record.bias_adds + record.average_pooling,
+            neurons=record.neurons,
+            saved_bytes=record.saved_bytes,
+            moved_bytes=record.moved_bytes,
+            receptive_field=record.receptive_field,
             inputs=tuple(sorted(set(source_layers(index, frozenset())) - {positions[index]})),
         )
-        for index, call in ((index, calls[index]) for index in layer_calls)
+        for index, record in ((index, records[index]) for index in layers)
     )

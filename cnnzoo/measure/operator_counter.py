@@ -1,4 +1,4 @@
-"""The dispatch mode that counts each operator of a forward for the module call that runs it.
+"""The dispatch mode that counts each operator of a forward for the module that runs it.
 
 The same forward gives everything:
 
@@ -32,15 +32,15 @@ aten = torch.ops.aten
 
 
 @dataclass(eq=False)
-class ModuleCall:
-    """One call of one module, and the counts of the operators that it runs itself.
+class LayerRecord:
+    """The counts of one call of a layer, or of what a module with children computes itself between their calls.
 
     Attributes:
         module: The module.
         name: Its name in the model.
         label: Its label, after those of the modules around it.
-        out_shape: Shape of its first output tensor.
-        sources: Indices of the calls whose results it reads, in order.
+        out_shape: Shape of its first output tensor; of a part of a module with children, of its last result.
+        sources: Indices of the records whose results it reads, in order.
         receptive_field: Of its output, along the longer side.
         average_pooling: Values that the windows of average pools read; part of ``pooling``.
 
@@ -64,6 +64,32 @@ class ModuleCall:
     saved_bytes: int = 0
     moved_bytes: int = 0
 
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a layer of the report: a call of a module without children, or any that counts something."""
+        return not self.module._modules or bool(
+            self.params or self.moved_bytes or self.elementwise or self.pooling or self.saved_bytes or self.macs
+        )
+
+
+@dataclass(eq=False, slots=True)
+class RunningModule:
+    """A module whose call has begun.
+
+    Attributes:
+        module: The module.
+        name: Its name in the model.
+        label: Its label, after those of the modules around it.
+        params: Its own parameters that no record has yet.
+        record: Index of the record of its operators; -1 before the first one and after the call of a child.
+    """
+
+    module: nn.Module
+    name: str
+    label: str
+    params: int = 0
+    record: int = -1
+
 
 @dataclass(eq=False, slots=True)
 class StorageInfo:
@@ -71,19 +97,19 @@ class StorageInfo:
 
     Attributes:
         from_input: Whether its values depend on the input.
-        call: Index of the call that wrote or last returned it; -1 for the input.
+        record: Index of the record of the layer that wrote or last returned it; -1 for the input.
         receptive_field: Receptive field of one position.
         maps: Shape (N, C, H, W) of the feature maps whose values it holds, kept when they are flattened; else empty.
     """
 
     from_input: bool = False
-    call: int = -1
+    record: int = -1
     receptive_field: ReceptiveField = ReceptiveField()
     maps: tuple[int, ...] = ()
 
 
 class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts each operator for the module call that runs it.
+    """Counts each operator for the module that runs it.
 
     Args:
         model: The module whose forward will run.
@@ -97,8 +123,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.thread = threading.get_ident()
         self.weights = weights
         self.names = {id(module): name for name, module in model.named_modules()}
-        self.calls: list[ModuleCall] = []
-        self.running: list[int] = []  # stack of indices into calls
+        self.records: list[LayerRecord] = []
+        self.running = [RunningModule(model, "", "")]  # stack; hooks on the whole model run outside of its call
+        self.called: set[str] = set()  # names of modules
         self.unknown_ops: set[str] = set()
         self.counted_params: set[int] = set()  # ids, so that a shared parameter counts once
         self.saved_storages: set[int] = set()
@@ -108,57 +135,78 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- module calls ---
 
     def enter_module(self, module: nn.Module, args: Any) -> None:
-        """Starts the record of a module call; a global forward pre-hook."""
+        """Records the begin of a module call; a global forward pre-hook."""
         if threading.get_ident() != self.thread:  # the hooks are global: other threads may run modules too
             return
-        outer_label = self.calls[self.running[-1]].label if self.running else ""
+        outer = self.running[-1]
+        outer.record = -1
         label = getattr(module, "label", "")
         label = label if isinstance(label, str) else ""
-        full_label = f"{outer_label}/{label}" if outer_label and label else outer_label or label
-        call = ModuleCall(module, self.names.get(id(module), ""), full_label)
-        self._count_params(module, call)
-        self.running.append(len(self.calls))
-        self.calls.append(call)
+        full_label = f"{outer.label}/{label}" if outer.label and label else outer.label or label
+        name = self.names.get(id(module), "")
+        self.called.add(name)
+        self.running.append(RunningModule(module, name, full_label, self._new_params(module)))
+        if not module._modules:
+            self._open_record()
 
     def leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
-        """Completes the record of a module call; a global forward hook."""
+        """Records the end of a module call; a global forward hook, also called if the forward raises."""
         if threading.get_ident() != self.thread:
             return
-        index = self.running.pop()
-        call = self.calls[index]
+        if self.running[-1].params:
+            self._open_record()
+        index = self.running.pop().record
+        if index < 0:
+            return
+        record = self.records[index]
         first = out if isinstance(out, torch.Tensor) else None
         if first is None:
             first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)), None)
         if first is None:
             return
-        call.out_shape = tuple(first.shape)
+        record.out_shape = tuple(first.shape)
         info = self._info(first)
         if info is not None:
-            call.receptive_field = max(info.receptive_field.size)
+            record.receptive_field = max(info.receptive_field.size)
             if not module._modules:
                 self._add_source(index, info)
-                info.call = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
+                info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
 
     def count_uncalled_params(self, model: nn.Module) -> None:
         """Adds the parameters of modules that were never called to the innermost called module around them."""
-        first_calls: dict[str, ModuleCall] = {}
-        for call in reversed(self.calls):
-            first_calls[call.name] = call
+        first_records: dict[str, LayerRecord] = {}
+        for record in reversed(self.records):
+            first_records[record.name] = record
         for name, module in model.named_modules():
-            while name and name not in first_calls:
-                name = name.rpartition(".")[0]
-            if name in first_calls:
-                self._count_params(module, first_calls[name])
+            if params := self._new_params(module):
+                while name and name not in self.called:
+                    name = name.rpartition(".")[0]
+                if name not in first_records:
+                    first_records[name] = LayerRecord(model.get_submodule(name), name, "")
+                    self.records.append(first_records[name])
+                first_records[name].params += params
 
-    def _count_params(self, module: nn.Module, call: ModuleCall) -> None:
+    def _open_record(self) -> int:
+        """Returns the index of the record of the innermost running module; adds one if there is none."""
+        running = self.running[-1]
+        if running.record < 0:
+            running.record = len(self.records)
+            self.records.append(LayerRecord(running.module, running.name, running.label, params=running.params))
+            running.params = 0
+        return running.record
+
+    def _new_params(self, module: nn.Module) -> int:
+        """Returns how many parameters of a module, not of its children, are not counted yet; counts them."""
+        size = 0
         for parameter in module._parameters.values():
             if parameter is not None and id(parameter) not in self.counted_params:
                 self.counted_params.add(id(parameter))
-                call.params += parameter.numel()
+                size += parameter.numel()
+        return size
 
     def _add_source(self, index: int, info: StorageInfo) -> None:
-        if info.call != index and info.call >= 0:
-            self.calls[index].sources[info.call] = None
+        if info.record != index and info.record >= 0:
+            self.records[index].sources[info.record] = None
 
     # --- storages ---
 
@@ -176,7 +224,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = storage._cdata
         if key not in self.weights and key not in self.saved_storages:
             self.saved_storages.add(key)
-            self.calls[self.running[-1] if self.running else 0].saved_bytes += storage.nbytes()
+            self.records[self._open_record()].saved_bytes += storage.nbytes()
             # a later storage may have the same address
             weakref.finalize(storage, self.saved_storages.discard, key)
 
@@ -211,8 +259,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _count_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         op = func._overloadpacket
-        index = self.running[-1] if self.running else 0  # hooks on the whole model run after its call
-        call = self.calls[index]
+        index = self._open_record()
+        record = self.records[index]
         inputs, outputs = _tensors((*args, *kwargs.values())), _tensors((out,))
         infos = [info for x in inputs if (info := self._info(x)) is not None and info.from_input]
         for info in infos:
@@ -222,31 +270,34 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         if rules.is_product(op):
             maps = ()
-            receptive_field = self._count_product(op, call, args, kwargs, inputs, out, receptive_field)
+            receptive_field = self._count_product(op, record, args, kwargs, inputs, out, receptive_field)
         elif op in rules.POOLS:
-            receptive_field = _count_pool(op, call, args, outputs[0], receptive_field)
+            receptive_field = _count_pool(op, record, args, outputs[0], receptive_field)
         elif rules.is_elementwise(func):
             size = outputs[0].numel() if outputs else 0
-            call.elementwise += size
+            is_bookkeeping = not infos and bool(outputs) and self._is_weight(outputs[0])  # batch norm counts batches
+            record.elementwise += 0 if is_bookkeeping else size
             if infos and op in (aten.add, aten.add_) and any(self._is_weight(x) for x in inputs):
-                call.bias_adds += size
+                record.bias_adds += size
         elif op in rules.REDUCTIONS:
-            call.elementwise += inputs[0].numel() if inputs else 0
+            record.elementwise += inputs[0].numel() if inputs else 0
             if inputs and outputs:
                 receptive_field = rules.reduction_field(inputs[0].shape, outputs[0].shape, receptive_field)
         elif not (func.is_view or op in rules.MOVES):
             self.unknown_ops.add(str(op))
 
         if not func.is_view:
-            call.moved_bytes += sum([x.numel() * x.element_size() for x in (*inputs, *outputs)])
+            record.moved_bytes += sum([x.numel() * x.element_size() for x in (*inputs, *outputs)])
         for x in outputs:
             own_maps = tuple(x.shape) if x.dim() > 2 and not func.is_view else maps
             self._register_output(x, StorageInfo(bool(infos), index, receptive_field, own_maps))
+        if outputs and infos and record.module._modules:  # else set when its call ends
+            record.out_shape, record.receptive_field = tuple(outputs[0].shape), max(receptive_field.size)
 
     def _count_product(
         self,
         op: Any,
-        call: ModuleCall,
+        record: LayerRecord,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         inputs: list[torch.Tensor],
@@ -255,21 +306,21 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> ReceptiveField:
         """Counts a convolution, a matrix product or fused attention; returns the receptive field of its output."""
         macs = rules.product_macs(op, args, kwargs, out)
-        call.macs += macs
+        record.macs += macs
         if op not in rules.PRODUCTS:
             # fused attention: two products, each with two more in the backward
-            call.backward_macs += 2 * macs if any(x.requires_grad for x in inputs) else 0
+            record.backward_macs += 2 * macs if any(x.requires_grad for x in inputs) else 0
             return receptive_field
         positions, bias = rules.PRODUCTS[op]
         matrices = [args[i] for i in positions]
         if torch.is_grad_enabled():  # parts of a forward may run under no_grad
-            call.backward_macs += macs * sum(x.requires_grad for x in matrices)
+            record.backward_macs += macs * sum(x.requires_grad for x in matrices)
         if bias is not None and args[bias] is not None:
-            call.bias_adds += out.numel()
+            record.bias_adds += out.numel()
         infos = [self._info(x) for x in matrices]
         from_input = [info is not None and info.from_input for info in infos]
         if any(from_input) and not all(from_input):
-            call.neurons += out.numel()
+            record.neurons += out.numel()
         if op in rules.CONVOLUTIONS:
             return rules.convolution_field(args, receptive_field)
         for x, info in zip(matrices, infos, strict=True):
@@ -285,7 +336,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _count_pool(
-    op: Any, call: ModuleCall, args: tuple[Any, ...], out: torch.Tensor, receptive_field: ReceptiveField
+    op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.Tensor, receptive_field: ReceptiveField
 ) -> ReceptiveField:
     """Counts a pool; returns the receptive field of its output."""
     window, stride = rules.pool_window(op, args, out)
@@ -294,10 +345,10 @@ def _count_pool(
         window, stride = window[-n:], stride[-n:]
     size = out.numel() * math.prod(window)
     if math.prod(window) > 1:
-        call.pooling += size
-        call.average_pooling += size if op in rules.AVERAGE_POOLS else 0
+        record.pooling += size
+        record.average_pooling += size if op in rules.AVERAGE_POOLS else 0
     else:
-        call.elementwise += size
+        record.elementwise += size
     return receptive_field.grow(window, stride)
 
 

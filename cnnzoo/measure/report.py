@@ -33,13 +33,16 @@ class Params:
 
 @dataclass(frozen=True)
 class LayerCount:
-    """The counts of one call of one layer.
+    """The counts of one call of one layer: a module without children.
+
+    What a module with children computes itself (functional calls, sums, concatenations) is a layer too, with the name
+    and class of that module: one for each run of operators between two calls of its children.
 
     Attributes:
-        name: The module's name in the model: ``features.0``.
+        name: The module's name in the model: ``features.0``; empty for the model itself.
         label: The label of its block: ``conv1``; empty if it has none.
         kind: The module's class.
-        out_shape: Shape of its output, batch included.
+        out_shape: Shape of its output, batch included; of such a run, of its last result.
         params: Its own parameters, at the first call that uses them.
         macs: Multiply-adds of one forward.
         backward_macs: Multiply-adds of one backward.
