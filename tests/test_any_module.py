@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import multiprocessing
 import os
@@ -31,6 +32,8 @@ from cnnzoo.serialization import load_tensors
 from cnnzoo.train.batches import TrainBatches, find_batch_of_one
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.precision import resolve_precision
+from cnnzoo.train.setup import RunSetup
+from cnnzoo.train.step import distribute
 
 QUICK = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, momentum=0.5, precision="fp32")
 
@@ -482,14 +485,14 @@ def test_images_are_resized_on_the_cpu_where_there_is_no_float64(monkeypatch: py
     assert torch.equal(resize(images.as_subclass(OnGpu), (12, 9)), expected) and moved == ["cpu"]
 
 
-def test_sync_batch_norm_has_the_tensors_of_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_batch_norm_has_the_tensors_of_batch_norm(tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda model, **_: model)  # needs processes and GPUs
-    model = cnnzoo.create("lenet", norm="batch")
+    model = cnnzoo.create("lenet", norm="batch", num_classes=3)
     tensors = [id(tensor) for tensor in model.state_dict(keep_vars=True).values()]
     for converts, expected in ((False, nn.BatchNorm2d), (True, nn.SyncBatchNorm)):
-        network = DistributedContext(0, 2).wrap(
-            model, torch.device("cpu"), accumulation_steps=1, compress=False, sync_batch_norm=converts
-        )
+        config = cnnzoo.TrainConfig(sync_batch_norm=converts)
+        setup = RunSetup.of(model, tiny_data, config, {})
+        network = distribute(dataclasses.replace(setup, distributed=DistributedContext(0, 2)))
         norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         assert {type(module) for module in norms} == {expected}
     assert tensors == [id(tensor) for tensor in model.state_dict(keep_vars=True).values()]

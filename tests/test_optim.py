@@ -251,38 +251,36 @@ def test_a_schedule_of_ones_own(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_dat
         QUICK.replace(schedule="nothing").learning_rate(7, 5)
 
 
-def test_a_schedule_that_is_set_by_hand_is_recorded(
-    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
-) -> None:
-    def wave(step: int) -> float:
-        return 0.01 * (1 + step % 3)
+def test_a_schedule_that_is_passed_is_recorded(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData) -> None:
+    def wave(config, progress) -> float:
+        return 0.01 * (1 + progress.step % 3)
 
     def trainer(*callbacks, **arguments):
-        result = cnnzoo.Trainer(
+        return cnnzoo.Trainer(
             cnnzoo.create(tiny_spec, seed=0), tiny_data, QUICK, callbacks=callbacks, show=False, **arguments
         )
-        result.lr_at = wave
-        return result
 
-    whole = trainer().fit()
-    trainer(StopAt(7), out=tmp_path).fit()
-    assert json.loads((tmp_path / "train.json").read_text())["functions"] == {"lr_at": "wave"}
-    resumed = cnnzoo.Trainer.resume(tmp_path, data=tiny_data, show=False)
-    with pytest.raises(InputError, match="was trained with lr_at=wave, .*pass it again: trainer.lr_at = wave"):
-        resumed.fit()
-    resumed = cnnzoo.Trainer.resume(tmp_path, data=tiny_data, show=False)
-    resumed.lr_at = wave
-    run = resumed.fit()
+    whole = trainer(schedule=wave).fit()
+    assert whole.history[0]["lr"] == wave(QUICK, cnnzoo.train.Progress(whole.history[0]["step"] - 1, 5))
+    trainer(StopAt(7), schedule=wave, out=tmp_path).fit()
+    assert json.loads((tmp_path / "train.json").read_text())["functions"] == {"schedule": "wave"}
+    with pytest.raises(InputError, match=r"was trained with schedule=wave, .*pass it again: .*, schedule=wave\)"):
+        cnnzoo.Trainer.resume(tmp_path, data=tiny_data, show=False)
+    with pytest.raises(InputError, match="was trained with schedule=wave"):
+        trainer(out=tmp_path, resume="auto")
+    run = cnnzoo.Trainer.resume(tmp_path, data=tiny_data, schedule=wave, show=False).fit()
     assert weights_sha256(run.model.state_dict()) == weights_sha256(whole.model.state_dict())
+    with pytest.raises(InputError, match="schedule 'nothing' must return a number"):
+        trainer(schedule=lambda_named("nothing")).fit()
+    assert trainer(schedule="cosine").config.schedule == "cosine"
 
-    class SetsIt:
-        def on_step(self, trainer) -> None:
-            trainer.lr_at = wave
 
-    cnnzoo.Trainer(
-        plain_model(), tiny_data, QUICK, out=tmp_path / "late", callbacks=[SetsIt(), StopAt(2)], show=False
-    ).fit()
-    assert json.loads((tmp_path / "late" / "train.json").read_text())["functions"] == {"lr_at": "wave"}
+def lambda_named(name: str):
+    def function(config, progress):
+        return None
+
+    function.__name__ = name
+    return function
 
 
 # --- losses ---

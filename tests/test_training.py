@@ -536,7 +536,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path: Path, tiny_d
     trainer = cnnzoo.Trainer.resume(tmp_path, model=plain_model(), data=tiny_data, show=False)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["checkpoint.safetensors"]) - 1, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["checkpoint.safetensors"]) // 2, limits[1]))
     try:
         with pytest.raises(FileError, match=r"checkpoint.safetensors cannot be written: File too large"):
             trainer.fit()
@@ -668,9 +668,38 @@ def test_tensorboard_gets_each_epochs_figures(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     run = trained(tiny_data, PLAIN, callbacks=[TensorBoard("logs")])
     assert ("test_acc", run.history[1]["test_acc"], 10) in written and written[-1] == ("closed",)
+    with pytest.raises(InputError, match=r"TensorBoard needs a folder: name the run's \(out=\), or one of its own"):
+        trained(tiny_data, PLAIN, callbacks=["tensorboard"])
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="tensorboard is not installed; pip install tensorboard"):
         TensorBoard("logs")
+
+
+def test_a_registered_callback_is_part_of_the_config(
+    tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
+) -> None:
+    starts = []
+
+    @cnnzoo.register_callback("counts_starts")
+    class CountsStarts:
+        def on_start(self, trainer) -> None:
+            starts.append(self)
+
+        def on_epoch(self, trainer, entry) -> None:
+            entry["starts"] = len(starts)
+
+    def trainer(**arguments):
+        return cnnzoo.Trainer(cnnzoo.create(tiny_spec, seed=0), tiny_data, show=False, **arguments)
+
+    config = PLAIN.replace(callbacks=["counts_starts"])
+    assert trainer(config=PLAIN, callbacks=["counts_starts", "counts_starts"]).config == config
+    trainer(config=config, callbacks=[StopAt(7)], out=tmp_path).fit()
+    run = cnnzoo.Trainer.resume(tmp_path, data=tiny_data, show=False).fit()
+    assert len(set(starts)) == 2 and [entry["starts"] for entry in run.history] == [1, 2]
+    with pytest.raises(UnknownNameError, match="unknown callback 'count_starts'. Did you mean 'counts_starts'?"):
+        PLAIN.replace(callbacks=["count_starts"])
+    with pytest.raises(InputError, match=r"callbacks must be a list of names or objects, such as \['tensorboard'\]"):
+        trainer(callbacks="tensorboard")
 
 
 # --- recipes ---

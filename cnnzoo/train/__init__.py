@@ -1,6 +1,6 @@
 """Training of any ``nn.Module`` on images; nothing here imports the zoo."""
 
-from cnnzoo.train.callbacks import TensorBoard
+from cnnzoo.train.callbacks import CALLBACKS, Callback, TensorBoard, register_callback
 from cnnzoo.train.checks import require_matching, require_type
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.evaluation import Evaluation
@@ -19,10 +19,12 @@ from cnnzoo.train.sweep import SeedSweep, seed_sweep
 from cnnzoo.train.trainer import Trainer
 
 __all__ = [
+    "CALLBACKS",
     "LOSSES",
     "METRICS",
     "OPTIMIZERS",
     "SCHEDULES",
+    "Callback",
     "Evaluation",
     "LRFinderResult",
     "Progress",
@@ -43,6 +45,7 @@ __all__ = [
     "one_hot",
     "recipe",
     "record",
+    "register_callback",
     "register_loss",
     "register_metric",
     "register_optimizer",

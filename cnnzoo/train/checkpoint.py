@@ -12,6 +12,7 @@ from torch import nn
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.metrics import EpochMetrics
 from cnnzoo.train.plain import join_tensors, split_tensors
+from cnnzoo.train.setup import RunSetup
 
 _DEVICE_SETTINGS = ("foreach", "fused", "capturable")  # of a parameter group, which follow from the device
 
@@ -35,6 +36,18 @@ class TrainState:
     scaler: torch.amp.GradScaler
     ema: ModelEMA | None
     metrics: EpochMetrics
+
+    @classmethod
+    def of(cls, setup: RunSetup) -> TrainState:
+        """Returns the state before the first step."""
+        model, decay = setup.model, setup.config.ema
+        return cls(
+            model,
+            setup.make_optimizer(),
+            torch.amp.GradScaler(setup.device.type, enabled=setup.precision == "fp16"),
+            ModelEMA(model, decay) if decay else None,
+            EpochMetrics(setup.device, setup.distributed),
+        )
 
     def collect(self, sums: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Returns the state.

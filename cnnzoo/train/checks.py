@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,6 @@ from cnnzoo.modules import require_weights, unwrap, wrappers
 from cnnzoo.train.batches import find_batch_of_one
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.optim import frozen_parameters
-from cnnzoo.train.run_dir import RunDir
 
 # argument -> (type in words, type, how to get one by its name)
 _ARGUMENT_TYPES: dict[str, tuple[str, Any, str]] = {
@@ -178,7 +178,7 @@ def require_supported(data: Data, config: TrainConfig, *, name: str, size: tuple
         )
 
 
-def require_finite_loss(loss: float, name: str, step: int, lr: float, log_every: int, run_dir: RunDir | None) -> None:
+def require_finite_loss(loss: float, name: str, step: int, lr: float, log_every: int, folder: Path | None) -> None:
     """Raises TrainingError if the loss is infinite or NaN.
 
     Args:
@@ -187,13 +187,11 @@ def require_finite_loss(loss: float, name: str, step: int, lr: float, log_every:
         step: Number of steps done.
         lr: Learning rate of the last step.
         log_every: Number of steps between two checks.
-        run_dir: The run folder, if there is one.
+        folder: The run folder, if there is a checkpoint.
     """
     if math.isfinite(loss):
         return
-    checkpoint = "no checkpoint was written yet"
-    if run_dir is not None and run_dir.has_checkpoint():
-        checkpoint = f"the last good checkpoint is in {run_dir.path}"
+    checkpoint = "no checkpoint was written yet" if folder is None else f"the last good checkpoint is in {folder}"
     raise TrainingError(
         f"{name}: the loss became {loss} within the {log_every} steps before step {step} (learning rate {lr:g}); "
         f"{checkpoint}. Try a lower lr, such as {lr / 10:g}, or more warmup."

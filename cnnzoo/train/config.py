@@ -28,6 +28,7 @@ from cnnzoo.fields import (
 )
 from cnnzoo.initializers import make_initializer
 from cnnzoo.preprocessing import CROP_MODES, VIEWS
+from cnnzoo.train.callbacks import CALLBACKS
 from cnnzoo.train.losses import find_loss
 from cnnzoo.train.metrics import METRICS
 from cnnzoo.train.optim import OPTIMIZERS, check_options
@@ -193,6 +194,10 @@ class TrainConfig:
         parse=METRICS.__getitem__,
         help="metrics besides the accuracy, after each evaluation: 'balanced_accuracy', 'macro_f1', 'recall' (of each "
         "class), or names of registered ones",
+    )
+    callbacks: tuple[str, ...] = str_tuple_field(
+        parse=CALLBACKS.__getitem__,
+        help="callbacks: 'tensorboard' (writes into the run folder), or names of registered ones",
     )
     save_best: bool = bool_field(False, help="whether the weights with the best validation accuracy are saved too")
     patience: int = int_field(

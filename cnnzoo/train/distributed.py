@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from cnnzoo.device import resolve_device
@@ -95,35 +95,6 @@ class DistributedContext:
         tensor = torch.tensor(int(flag), device=device)
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return bool(tensor)
-
-    def wrap(
-        self, model: nn.Module, device: torch.device, *, accumulation_steps: int, compress: bool, sync_batch_norm: bool
-    ) -> nn.Module:
-        """Returns a module whose gradients are averaged over all processes; with one process, the module itself.
-
-        Args:
-            model: The module.
-            device: Its device.
-            accumulation_steps: Backward passes per step; gradients are averaged in the last one.
-            compress: Whether gradients are exchanged in bf16.
-            sync_batch_norm: Whether batch norm uses the images of all processes: its modules are replaced, in the model
-                itself, by SyncBatchNorm with the same tensors.
-        """
-        if self.size == 1:
-            return model
-        if sync_batch_norm:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        wrapper = nn.parallel.DistributedDataParallel(
-            model,
-            device_ids=[device.index] if device.type == "cuda" else None,
-            gradient_as_bucket_view=True,
-            static_graph=accumulation_steps == 1,  # incompatible with no_sync
-        )
-        if compress:
-            from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
-
-            wrapper.register_comm_hook(None, bf16_compress_hook)
-        return wrapper
 
 
 def _connect_store(size: int) -> Store:

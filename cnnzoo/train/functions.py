@@ -9,7 +9,7 @@ from typing import Any
 from cnnzoo.errors import InputError
 from cnnzoo.train.config import TrainConfig
 
-Functions = dict[str, Any]  # "loss", "optimizer" or "lr_at" -> function; "metrics" -> functions by name
+Functions = dict[str, Any]  # "loss", "optimizer" or "schedule" -> function; "metrics" -> functions by name
 
 
 def resolve_arguments(
@@ -17,7 +17,9 @@ def resolve_arguments(
     *,
     loss: str | Callable[..., Any] | None = None,
     optimizer: str | Callable[..., Any] | None = None,
+    schedule: str | Callable[..., Any] | None = None,
     metrics: Sequence[str | Callable[..., Any]] = (),
+    callbacks: Sequence[object] = (),
 ) -> tuple[TrainConfig, Functions]:
     """Returns the config with the registered names among some arguments of a Trainer, and the functions among them.
 
@@ -26,17 +28,18 @@ def resolve_arguments(
         InputError: If an argument is neither a name nor a function, or a metric has no name of its own.
     """
     functions: Functions = {}
-    for argument, value in (("loss", loss), ("optimizer", optimizer)):
+    for argument, value in (("loss", loss), ("optimizer", optimizer), ("schedule", schedule)):
         if isinstance(value, str):
             config = config.replace(**{argument: value})
         elif callable(value):
             functions[argument] = value
         elif value is not None:
             raise InputError(f"{argument} must be a registered name or a function, not {type(value).__name__}")
-    if isinstance(metrics, str):
-        raise InputError(f"metrics must be a list of names or functions, such as [{metrics!r}]")
-    names = [metric for metric in metrics if isinstance(metric, str)]
-    config = config.replace(metrics=tuple(dict.fromkeys((*config.metrics, *names))))
+    for argument, items, kind in (("metrics", metrics, "functions"), ("callbacks", callbacks, "objects")):
+        if isinstance(items, str):
+            raise InputError(f"{argument} must be a list of names or {kind}, such as [{items!r}]")
+        names = [item for item in items if isinstance(item, str)]
+        config = config.replace(**{argument: tuple(dict.fromkeys((*getattr(config, argument), *names)))})
     if others := [metric for metric in metrics if not isinstance(metric, str)]:
         functions["metrics"] = {_metric_name(metric, config): metric for metric in others}
         if len(functions["metrics"]) < len(others):
@@ -70,7 +73,6 @@ def require_functions(
     path: Path,
     recorded: Mapping[str, Any],
     functions: Functions,
-    arguments: Sequence[str] = ("loss", "optimizer", "metrics"),
 ) -> None:
     """Raises InputError if a run was not trained with functions for the same arguments; the error says what to type.
 
@@ -78,22 +80,18 @@ def require_functions(
         path: The folder of the run.
         recorded: What train.json records of its functions, see ``describe_functions``.
         functions: The functions that it would continue with.
-        arguments: Which of them are compared.
     """
     current = describe_functions(functions)
-    for argument in arguments:
+    for argument in ("loss", "optimizer", "schedule", "metrics"):
         old, new = recorded.get(argument), current.get(argument)
         if old == new if argument == "metrics" else (old is None) == (new is None):
             continue
         if old is None:
             raise InputError(f"the run in {path} was started without {argument}={_as_code(new)}; resume it without")
-        line = f"trainer.lr_at = {_as_code(old)}"
-        if argument != "lr_at":
-            missing = ", ".join(f"{name}={_as_code(recorded[name])}" for name in arguments if name in recorded)
-            line = f"cnnzoo.Trainer.resume({str(path)!r}, {missing})"
+        missing = ", ".join(f"{name}={_as_code(value)}" for name, value in recorded.items())
         raise InputError(
             f"the run in {path} was trained with {argument}={_as_code(old)}, which its files do not contain; pass it "
-            f"again: {line}"
+            f"again: cnnzoo.Trainer.resume({str(path)!r}, {missing})"
         )
 
 

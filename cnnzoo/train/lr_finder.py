@@ -18,6 +18,7 @@ from cnnzoo.measure.figures import new_figure, save_figure
 from cnnzoo.modules import unwrap
 from cnnzoo.train.callbacks import Callback
 from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.schedules import Progress
 from cnnzoo.train.trainer import Trainer
 
 
@@ -86,11 +87,14 @@ def lr_find(
     if not 0 < low < high or steps < 10:
         raise InputError(f"0 < low < high and steps >= 10 are needed, not low={low}, high={high}, steps={steps}")
     recorder = _LossRecorder(steps)
-    config = (config or TrainConfig()).replace(eval_every=0, checkpoint_every=0, ema=0.0)
+    config = (config or TrainConfig()).replace(eval_every=0, checkpoint_every=0, ema=0.0, warmup=0.0)
     # more epochs than needed: the test ends within an epoch, before any evaluation
     config = config.replace(epochs=steps + 1)
-    trainer = Trainer(copy.deepcopy(unwrap(model)), data, config, callbacks=[recorder], show=False)
-    trainer.lr_at = lambda step: low * (high / low) ** (step / (steps - 1))
+
+    def schedule(config: TrainConfig, progress: Progress) -> float:
+        return float(low * (high / low) ** (progress.step / (steps - 1)))
+
+    trainer = Trainer(copy.deepcopy(unwrap(model)), data, config, schedule=schedule, callbacks=[recorder], show=False)
     with contextlib.suppress(_Done, TrainingError):
         trainer.fit()
     if len(recorder.losses) < 2:

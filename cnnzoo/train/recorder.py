@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from torch import nn
-
 from cnnzoo.metadata import Metadata, describe, set_metadata
 from cnnzoo.train import checks, provenance
 from cnnzoo.train.checkpoint import TrainState
-from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
+from cnnzoo.train.functions import describe_functions
 from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir
 from cnnzoo.train.setup import RunSetup
@@ -25,29 +22,18 @@ class RunRecorder:
     """Writes the files of a run, if it has a folder, on rank 0; and sets the metadata of the model.
 
     Args:
-        run_dir: The folder of the run; None writes nothing.
-        model: The model.
         setup: The fixed values of the run.
-        config: The settings.
-        distributed: The processes that train together.
+        run_dir: The folder of the run; None writes nothing.
         initial_provenance: Where the initial weights come from, None if they are random.
     """
 
-    def __init__(
-        self,
-        run_dir: RunDir | None,
-        model: nn.Module,
-        setup: RunSetup,
-        config: TrainConfig,
-        distributed: DistributedContext,
-        initial_provenance: Mapping[str, Any] | None,
-    ) -> None:
-        self._run_dir, self._model, self._setup, self._config = run_dir, model, setup, config
-        self._distributed, self._initial_provenance = distributed, initial_provenance
+    def __init__(self, setup: RunSetup, run_dir: RunDir | None, initial_provenance: Mapping[str, Any] | None) -> None:
+        self._setup, self._run_dir, self._initial_provenance = setup, run_dir, initial_provenance
+        self._model, self._config = setup.model, setup.config
 
     @property
     def _writable(self) -> RunDir | None:
-        return self._run_dir if self._distributed.rank == 0 else None
+        return self._run_dir if self._setup.distributed.rank == 0 else None
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps other processes from writing into the folder; see ``RunDir.locked``."""
@@ -82,6 +68,7 @@ class RunRecorder:
             description = describe(self._model)
             provenance.warn_about_missing_spec(self._model, description, self._setup.name, run_dir.path)
             run_dir.create(self._config, info, description, self._initial_provenance)
+        run_dir.record_functions(describe_functions(self._setup.functions))
         run_dir.write_history(history)
 
     def write_history(self, history: History) -> None:
@@ -89,24 +76,24 @@ class RunRecorder:
         if self._writable is not None:
             self._writable.write_history(history)
 
-    def save_checkpoint(self, state: TrainState, step: int, history: History, lr: float) -> None:
+    def save_checkpoint(self, state: TrainState, step: int, history: History) -> None:
         """Replaces the checkpoint; all processes must call this.
 
         Args:
             state: The state of the run.
             step: Number of steps done.
             history: The epochs so far.
-            lr: Learning rate of the last step, for errors.
 
         Raises:
             TrainingError: If a weight is infinite or NaN.
         """
+        state.metrics.read_clock()
         if self._run_dir is None:
             return
         sums = state.metrics.gather_sums()
         if (run_dir := self._writable) is None:
             return
-        checks.require_finite_weights(self._model, self._setup.name, step, lr)
+        checks.require_finite_weights(self._model, self._setup.name, step, self._setup.lr_at(step - 1, history))
         tensors, values = state.collect(sums)
         run_dir.save_checkpoint(tensors, {"step": step, "history": history, **values})
 

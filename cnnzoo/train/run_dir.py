@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -34,7 +35,7 @@ from cnnzoo.files import (
     remove_partial_files,
     write_json,
 )
-from cnnzoo.metadata import get_metadata, set_metadata
+from cnnzoo.metadata import describe, get_metadata, set_metadata
 from cnnzoo.serialization import (
     METADATA_KEY,
     iter_tensors,
@@ -47,6 +48,7 @@ from cnnzoo.serialization import (
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.lock import FolderLock
 from cnnzoo.train.run import Run
+from cnnzoo.train.setup import RunSetup
 
 MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
 RUN_DIR_FILES = (
@@ -270,22 +272,18 @@ class RunDir:
             self._require_same_config(config, expected, "config=")
         return config
 
-    def extends(self, config: TrainConfig, steps_per_epoch: int) -> bool:
-        """Returns whether a config continues the run for more epochs, from a checkpoint, at the same learning rates.
+    def extends(self, setup: RunSetup) -> bool:
+        """Returns whether a run trains this one for more epochs, from its checkpoint, at the same learning rates.
 
         Args:
-            config: The config.
-            steps_per_epoch: Number of steps of an epoch.
+            setup: The fixed values of the run.
         """
-        own = self.read_config()
+        own, config = self.read_config(), setup.config
         if own.replace(epochs=config.epochs) != config or config.epochs <= own.epochs or not self.has_checkpoint():
             return False
-        steps, history = range(own.epochs * steps_per_epoch), self.read_history()
-        return all(
-            own.learning_rate(step, steps_per_epoch, history[: step // steps_per_epoch])
-            == config.learning_rate(step, steps_per_epoch, history[: step // steps_per_epoch])
-            for step in steps
-        )
+        history, before = self.read_history(), dataclasses.replace(setup, config=own)
+        steps = range(own.epochs * setup.steps_per_epoch)
+        return all(setup.lr_at(step, history) == before.lr_at(step, history) for step in steps)
 
     def _require_same_config(self, config: TrainConfig, other: TrainConfig, source: str) -> None:
         if changes := config.diff(other):
@@ -294,33 +292,22 @@ class RunDir:
                 f"differs: {changes}. Change that back, name another folder, or pass overwrite=True (--overwrite)"
             )
 
-    def require_same(
-        self,
-        config: TrainConfig,
-        steps_per_epoch: int,
-        data_name: str,
-        data_sha256: str,
-        description: Mapping[str, Any],
-    ) -> None:
+    def require_same(self, setup: RunSetup) -> None:
         """Raises InputError if the run has another config that does not extend it, other data or another network.
 
         Args:
-            config: The config.
-            steps_per_epoch: Number of steps of an epoch.
-            data_name: Name of the data.
-            data_sha256: Checksum of the data.
-            description: What ``cnnzoo.metadata.describe`` returns of the model.
+            setup: The fixed values of the run that would continue it.
         """
-        if not self.extends(config, steps_per_epoch):
-            self._require_same_config(self.read_config(), config, "this one")
-        if data_sha256 != self.info["data"]["sha256"]:
+        if not self.extends(setup):
+            self._require_same_config(self.read_config(), setup.config, "this one")
+        if setup.data_sha256 != self.info["data"]["sha256"]:
             raise InputError(
-                f"{data_name} is not the data of the run in {self.path}: its checksum differs. Name another folder, or "
-                "pass overwrite=True (--overwrite)"
+                f"{setup.data.name} is not the data of the run in {self.path}: its checksum differs. Name another "
+                "folder, or pass overwrite=True (--overwrite)"
             )
         if not exists(self.path / CONFIG_FILE):  # killed between train.json and config.json
             return
-        own = read_json(self.path / CONFIG_FILE)
+        own, description = read_json(self.path / CONFIG_FILE), describe(setup.model)
         if _network(own) != _network(description):
             raise InputError(
                 f"the run in {self.path} trains another network ({own.get('architecture')}) than this one "

@@ -41,8 +41,8 @@ class Progress:
         return self.step / self.steps_per_epoch
 
 
-Schedule = Callable[["TrainConfig", Progress], float]
-Function = TypeVar("Function", bound=Schedule)
+ScheduleFunction = Callable[["TrainConfig", Progress], float]
+Function = TypeVar("Function", bound=ScheduleFunction)
 
 
 def _constant(config: TrainConfig, progress: Progress) -> float:
@@ -89,7 +89,7 @@ def _plateau(config: TrainConfig, progress: Progress) -> float:
     return config.lr * config.gamma**reductions
 
 
-SCHEDULES: Registry[Schedule] = Registry(
+SCHEDULES: Registry[ScheduleFunction] = Registry(
     "schedule",
     {"constant": _constant, "cosine": _cosine, "one_cycle": _one_cycle, "plateau": _plateau, "step": _step},
 )
@@ -120,7 +120,11 @@ def register_schedule(name: str) -> Callable[[Function], Function]:
 
 
 def learning_rate(
-    config: TrainConfig, step: int, steps_per_epoch: int, history: Sequence[Mapping[str, Any]] = ()
+    config: TrainConfig,
+    step: int,
+    steps_per_epoch: int,
+    history: Sequence[Mapping[str, Any]] = (),
+    schedule: ScheduleFunction | None = None,
 ) -> float:
     """Returns the learning rate of a step.
 
@@ -129,15 +133,18 @@ def learning_rate(
         step: Number of the step, counted from 0.
         steps_per_epoch: Number of steps of an epoch.
         history: One mapping per epoch; those after the step are ignored.
+        schedule: The schedule; None: the registered one that the config names.
 
     Raises:
-        InputError: If a registered schedule does not return a number of at least 0.
+        InputError: If the schedule does not return a number of at least 0.
     """
     warmup_steps = config.warmup * steps_per_epoch
     if step + 1 < warmup_steps:
         return config.lr * (step + 1) / warmup_steps
     progress = Progress(step, steps_per_epoch, history[: step // steps_per_epoch])
-    lr = SCHEDULES[config.schedule](config, progress)
+    function = SCHEDULES[config.schedule] if schedule is None else schedule
+    lr = function(config, progress)
     if not is_number(lr) or lr < 0:
-        raise InputError(f"schedule {config.schedule!r} must return a number of at least 0, not {lr!r} (step {step})")
+        name = config.schedule if schedule is None else getattr(schedule, "__name__", type(schedule).__name__)
+        raise InputError(f"schedule {name!r} must return a number of at least 0, not {lr!r} (step {step})")
     return lr

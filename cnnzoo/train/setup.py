@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,9 +13,15 @@ from cnnzoo.data import Data
 from cnnzoo.metadata import describe
 from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.train import checks
-from cnnzoo.train.batches import count_steps, make_preprocessing, order_labels, select_data
+from cnnzoo.train.batches import TrainBatches, count_steps, make_preprocessing, order_labels, select_data
 from cnnzoo.train.config import TrainConfig
+from cnnzoo.train.distributed import DistributedContext
+from cnnzoo.train.functions import Functions
 from cnnzoo.train.imbalance import make_class_weights
+from cnnzoo.train.losses import TrainLoss, make_loss
+from cnnzoo.train.optim import make_optimizer
+from cnnzoo.train.precision import resolve_precision
+from cnnzoo.train.schedules import learning_rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +29,12 @@ class RunSetup:
     """The fixed values of a run.
 
     Attributes:
+        model: The module that is trained.
+        config: The settings.
+        functions: Functions that replace or add to what the config names.
+        distributed: The processes that train together.
+        device: Device of the model.
+        precision: ``"bf16"``, ``"fp16"`` or ``"fp32"``.
         name: Name of the network, for messages.
         size: (height, width) of the network's input.
         preprocessing: How an image becomes the network's input; None for images of floats, which are used unchanged.
@@ -33,6 +47,12 @@ class RunSetup:
         steps_per_epoch: Number of steps of an epoch.
     """
 
+    model: nn.Module
+    config: TrainConfig
+    functions: Functions
+    distributed: DistributedContext
+    device: torch.device
+    precision: str
     name: str
     size: tuple[int, int]
     preprocessing: Preprocessing | None
@@ -45,18 +65,23 @@ class RunSetup:
     steps_per_epoch: int
 
     @classmethod
-    def of(cls, model: nn.Module, data: Data, config: TrainConfig, processes: int) -> RunSetup:
+    def of(cls, model: nn.Module, data: Data, config: TrainConfig, functions: Functions) -> RunSetup:
         """Returns the fixed values of a run.
 
         Args:
             model: The model.
             data: The data set.
             config: The settings.
-            processes: Number of processes that train together.
+            functions: Functions that replace or add to what the config names.
 
         Raises:
             InputError: If model and data do not match, or the config asks for what they do not support.
         """
+        model = checks.unwrap_trainable(model, config)
+        distributed = DistributedContext.current()
+        device = distributed.resolve_device(config.device)
+        precision = resolve_precision(config.precision, device)
+        checks.require_sync_batch_norm(model, config, device, distributed.size)
         description = describe(model)
         name = description.get("architecture", type(model).__name__)
         checks.warn_about_frozen_norms(model, config, name)
@@ -66,8 +91,14 @@ class RunSetup:
         label_names, label_map = order_labels(model, config, data)
         test_data, train_data = select_data(data, config)
         counted = data if config.overfit_batches else train_data
-        checks.require_supported(test_data, config, name=name, size=size, processes=processes)
+        checks.require_supported(test_data, config, name=name, size=size, processes=distributed.size)
         return cls(
+            model=model,
+            config=config,
+            functions=functions,
+            distributed=distributed,
+            device=device,
+            precision=precision,
             name=name,
             size=size,
             preprocessing=make_preprocessing(data, config, size),
@@ -78,4 +109,35 @@ class RunSetup:
             train_data=train_data,
             data_sha256=data.sha256,
             steps_per_epoch=count_steps(train_data, config),
+        )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of an input of the network (C, H, W)."""
+        return self.data.shape[0], *self.size
+
+    def lr_at(self, step: int, history: Sequence[Mapping[str, Any]]) -> float:
+        """Returns the learning rate of a step, counted from 0, in a run with this history."""
+        return learning_rate(self.config, step, self.steps_per_epoch, history, self.functions.get("schedule"))
+
+    def make_loss(self) -> TrainLoss:
+        """Returns the loss of a batch."""
+        return make_loss(
+            self.config, self.device, function=self.functions.get("loss"), class_weights=self.class_weights
+        )
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Returns a new optimizer of the model."""
+        return make_optimizer(self.model, self.config, self.functions.get("optimizer"))
+
+    def make_batches(self) -> TrainBatches:
+        """Returns the batches of the run, for this process."""
+        return TrainBatches(
+            self.train_data,
+            self.config,
+            preprocessing=self.preprocessing,
+            label_map=self.label_map,
+            color_components=self.data.color_components if self.config.augmentation.pca_lighting else None,
+            device=self.device,
+            distributed=self.distributed,
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 
 import torch
-from torch import nn
 
 from cnnzoo.device import device_name, machine_info
 from cnnzoo.errors import CnnzooError
@@ -15,6 +13,7 @@ from cnnzoo.files import cache_folder, exists, read_json, write_json
 from cnnzoo.measure.bench import peak_flops_per_sec
 from cnnzoo.measure.counter import count_image
 from cnnzoo.modules import eval_mode
+from cnnzoo.train.setup import RunSetup
 
 _SECONDS = 0.1  # about how long the matrix product is timed, after as long a warm-up
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -25,18 +24,11 @@ class Utilization:
     """The utilization of the devices by the training of a model.
 
     Args:
-        model: The model.
-        size: Shape of an input (C, H, W).
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
-        device: The device.
-        processes: Number of processes that train together, each with a device like this one.
+        setup: The fixed values of the run.
     """
 
-    def __init__(
-        self, model: nn.Module, size: Sequence[int], precision: str, device: torch.device, processes: int
-    ) -> None:
-        self._model, self._size, self._precision, self._device = model, size, precision, device
-        self._processes = processes
+    def __init__(self, setup: RunSetup) -> None:
+        self._setup = setup
         self._images_per_sec: float | None = None  # at full utilization
         self._is_known = False
 
@@ -53,9 +45,10 @@ class Utilization:
         """
         if not self._is_known:
             self._is_known = True
-            with suppress(CnnzooError), eval_mode(self._model):
-                flops = 2 * count_image(self._model, self._size, "the model").train_macs
-                peak = self._processes * _peak(self._device, self._precision)
+            setup = self._setup
+            with suppress(CnnzooError), eval_mode(setup.model):
+                flops = 2 * count_image(setup.model, setup.input_shape, "the model").train_macs
+                peak = setup.distributed.size * _peak(setup.device, setup.precision)
                 self._images_per_sec = peak / flops if flops else None
         return None if self._images_per_sec is None else images_per_sec / self._images_per_sec
 

@@ -57,21 +57,22 @@ def ours(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], f
     data = first_images(images)
 
     def run() -> float:
-        model = cnnzoo.create(name, seed=0)
-        trainer = cnnzoo.Trainer(model, data, settings, show=False)
+        model, last_step = cnnzoo.create(name, seed=0), _LastStep()
+        trainer = cnnzoo.Trainer(model, data, settings, callbacks=[last_step], show=False)
         start = time.perf_counter()
-        trainer._evaluate = lambda *arguments: _NoEvaluation()  # type: ignore[method-assign,assignment]
         trainer.fit()
-        return time.perf_counter() - start
+        return last_step.time - start  # without the evaluation that follows
 
     return run
 
 
-class _NoEvaluation:
-    top1 = 0.0
+class _LastStep:
+    """Records the time of the last step."""
 
-    def to_dict(self) -> dict:
-        return {}
+    time = 0.0
+
+    def on_step(self, trainer: cnnzoo.Trainer) -> None:
+        self.time = time.perf_counter()
 
 
 def book(name: str, images: int, settings: cnnzoo.TrainConfig) -> Callable[[], float]:
