@@ -10,8 +10,6 @@ import torch
 from cnnzoo.device import device_name, machine_info
 from cnnzoo.errors import CnnzooError
 from cnnzoo.files import cache_folder, exists, read_json, write_json
-from cnnzoo.measure.bench import peak_flops_per_sec
-from cnnzoo.measure.counter import count_image
 from cnnzoo.modules import eval_mode
 from cnnzoo.train.setup import RunSetup
 
@@ -44,6 +42,8 @@ class Utilization:
             The fraction; None if the model cannot be counted.
         """
         if not self._is_known:
+            from cnnzoo.measure.counter import count_image  # not before the first step: its imports take time
+
             self._is_known = True
             setup = self._setup
             with suppress(CnnzooError), eval_mode(setup.model):
@@ -65,6 +65,8 @@ def _peak(device: torch.device, precision: str) -> float:
     value = known.get(key)
     if isinstance(value, float) and value > 0:
         return value
+    from cnnzoo.measure.bench import peak_flops_per_sec
+
     n = None if device.type == "cuda" else 512 if precision == "fp32" else 256  # other types may be emulated
     peak = peak_flops_per_sec(device, _DTYPES[precision], _SECONDS, n)
     with suppress(CnnzooError):
