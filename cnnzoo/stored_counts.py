@@ -57,7 +57,7 @@ def stored_report(spec: Spec) -> CountReport | None:
         return None
     _, values = json.loads(line)
     layers = [LayerCount(**dict(zip(_LAYER_FIELDS, map(_frozen, row), strict=True))) for row in values.pop("layers")]
-    params = Params(**values.pop("params"))
+    params = Params(**{name: _frozen(value) for name, value in values.pop("params").items()})
     return CountReport(layers=tuple(layers), params=params, **{name: _frozen(value) for name, value in values.items()})
 
 

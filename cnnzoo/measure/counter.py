@@ -76,6 +76,9 @@ def count(
         layers=_layer_counts(counter.records),
         peak_bytes=counter.peak_bytes,
         unknown_ops=tuple(sorted(counter.unknown_ops)),
+        modules=tuple(
+            (name, type(module).__name__) for name, module in model.named_modules() if name and module._modules
+        ),
     )
 
 
@@ -154,6 +157,8 @@ def _params(model: nn.Module) -> Params:
         trainable=trainable,
         frozen=total - trainable,
         buffers=sum(b.numel() for b in {id(b): b for b in model.buffers()}.values()),
+        bytes=sum(p.numel() * p.element_size() for p in parameters),
+        dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
     )
 
 
@@ -187,6 +192,12 @@ def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
             moved_bytes=record.moved_bytes,
             receptive_field=record.receptive_field,
             inputs=tuple(sorted(set(source_layers(index, frozenset())) - {positions[index]})),
+            in_shape=record.in_shape,
+            kernel_size=record.window[0],
+            stride=record.window[1],
+            groups=record.window[2],
+            trainable=record.trainable,
+            param_bytes=record.param_bytes,
         )
         for index, record in ((index, records[index]) for index in layers)
     )

@@ -40,6 +40,8 @@ class LayerRecord:
         name: Its name in the model.
         label: Its label, after those of the modules around it.
         out_shape: Shape of its first output tensor; of a part of a module with children, of its last result.
+        in_shape: Shape of the first tensor that it reads and that depends on the input.
+        window: Kernel size, stride and groups of its first convolution or pool.
         sources: Indices of the records whose results it reads, in order.
         receptive_field: Of its output, along the longer side.
         average_pooling: Values that the windows of average pools read; part of ``pooling``.
@@ -51,9 +53,13 @@ class LayerRecord:
     name: str
     label: str
     out_shape: tuple[int, ...] = ()
+    in_shape: tuple[int, ...] = ()
+    window: tuple[tuple[int, ...], tuple[int, ...], int] = ((), (), 0)
     sources: dict[int, None] = field(default_factory=dict)
     receptive_field: int = 0
     params: int = 0
+    trainable: int = 0
+    param_bytes: int = 0
     macs: int = 0
     backward_macs: int = 0
     bias_adds: int = 0
@@ -63,6 +69,12 @@ class LayerRecord:
     neurons: int = 0
     saved_bytes: int = 0
     moved_bytes: int = 0
+
+    def add_params(self, params: tuple[int, int, int]) -> None:
+        """Adds parameters: all, trainable, and their bytes."""
+        self.params += params[0]
+        self.trainable += params[1]
+        self.param_bytes += params[2]
 
     @property
     def is_layer(self) -> bool:
@@ -80,14 +92,14 @@ class RunningModule:
         module: The module.
         name: Its name in the model.
         label: Its label, after those of the modules around it.
-        params: Its own parameters that no record has yet.
+        params: Its own parameters that no record has yet: all, trainable, and their bytes.
         record: Index of the record of its operators; -1 before the first one and after the call of a child.
     """
 
     module: nn.Module
     name: str
     label: str
-    params: int = 0
+    params: tuple[int, int, int] = (0, 0, 0)
     record: int = -1
 
 
@@ -153,7 +165,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Records the end of a module call; a global forward hook, also called if the forward raises."""
         if threading.get_ident() != self.thread:
             return
-        if self.running[-1].params:
+        if self.running[-1].params[0]:
             self._open_record()
         index = self.running.pop().record
         if index < 0:
@@ -170,6 +182,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             record.receptive_field = max(info.receptive_field.size)
             if not module._modules:
                 self._add_source(index, info)
+                record.in_shape = record.in_shape or record.out_shape  # it ran no operator
                 info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
 
     def count_uncalled_params(self, model: nn.Module) -> None:
@@ -178,31 +191,34 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for record in reversed(self.records):
             first_records[record.name] = record
         for name, module in model.named_modules():
-            if params := self._new_params(module):
+            if (params := self._new_params(module))[0]:
                 while name and name not in self.called:
                     name = name.rpartition(".")[0]
                 if name not in first_records:
                     first_records[name] = LayerRecord(model.get_submodule(name), name, "")
                     self.records.append(first_records[name])
-                first_records[name].params += params
+                first_records[name].add_params(params)
 
     def _open_record(self) -> int:
         """Returns the index of the record of the innermost running module; adds one if there is none."""
         running = self.running[-1]
         if running.record < 0:
             running.record = len(self.records)
-            self.records.append(LayerRecord(running.module, running.name, running.label, params=running.params))
-            running.params = 0
+            self.records.append(LayerRecord(running.module, running.name, running.label))
+            self.records[-1].add_params(running.params)
+            running.params = 0, 0, 0
         return running.record
 
-    def _new_params(self, module: nn.Module) -> int:
-        """Returns how many parameters of a module, not of its children, are not counted yet; counts them."""
-        size = 0
+    def _new_params(self, module: nn.Module) -> tuple[int, int, int]:
+        """Counts the parameters of a module, not of its children, that are not counted yet: all, trainable, bytes."""
+        size = trainable = n_bytes = 0
         for parameter in module._parameters.values():
             if parameter is not None and id(parameter) not in self.counted_params:
                 self.counted_params.add(id(parameter))
                 size += parameter.numel()
-        return size
+                trainable += parameter.numel() if parameter.requires_grad else 0
+                n_bytes += parameter.numel() * parameter.element_size()
+        return size, trainable, n_bytes
 
     def _add_source(self, index: int, info: StorageInfo) -> None:
         if info.record != index and info.record >= 0:
@@ -265,6 +281,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         infos = [info for x in inputs if (info := self._info(x)) is not None and info.from_input]
         for info in infos:
             self._add_source(index, info)
+        if infos and not record.in_shape:
+            record.in_shape = next(tuple(x.shape) for x in inputs if (i := self._info(x)) is not None and i.from_input)
         widest = max(infos, key=lambda info: info.receptive_field.size) if infos else StorageInfo()
         receptive_field, maps = widest.receptive_field, widest.maps
 
@@ -322,6 +340,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(from_input) and not all(from_input):
             record.neurons += out.numel()
         if op in rules.CONVOLUTIONS:
+            if not record.window[2]:
+                n = len(args[1].shape) - 2
+                record.window = tuple(args[1].shape[2:]), tuple(rules.per_axis(args[3], n)), args[8]
             return rules.convolution_field(args, receptive_field)
         for x, info in zip(matrices, infos, strict=True):
             if info and info.from_input and info.maps and x.shape == (info.maps[0], math.prod(info.maps[1:])):
@@ -344,6 +365,8 @@ def _count_pool(
     if len(window) > n > 1:  # torch's LRN averages over channels with a 3-D pool: only the spatial axes matter
         window, stride = window[-n:], stride[-n:]
     size = out.numel() * math.prod(window)
+    if not record.window[0]:
+        record.window = tuple(window), tuple(stride), 0
     if math.prod(window) > 1:
         record.pooling += size
         record.average_pooling += size if op in rules.AVERAGE_POOLS else 0

@@ -76,6 +76,7 @@ class Table:
         notes: Lines below the table; one indented by two or four spaces belongs to one above it.
         foldable: Headers of columns of names whose words may be broken, so that the table keeps its width.
         optional: Headers of columns that are left out of a text that is too narrow for them, the first one first.
+        wraps_first: Whether the words of foldable columns are broken before other columns are left out.
     """
 
     title: str
@@ -85,6 +86,7 @@ class Table:
     notes: Sequence[str] = ()
     foldable: Sequence[str] = ()
     optional: Sequence[str] = ()
+    wraps_first: bool = False
 
     def _is_numeric(self, column: int) -> bool:
         """Returns whether a column holds numbers, ratios (``758x``) or changes (``-12``), not names."""
@@ -110,6 +112,7 @@ class Table:
             numeric=[self._is_numeric(i) for i in range(len(self.headers))],
             foldable=[header in self.foldable for header in self.headers],
             optional=self.optional,
+            wraps_first=self.wraps_first,
             width=terminal_width() if width is None else width,
         )
 

@@ -8,6 +8,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 DEFAULT_WIDTH = 100  # where the output is not a terminal
 MIN_WIDTH = 20
@@ -20,6 +21,14 @@ def terminal_width() -> int:
     return max(MIN_WIDTH, shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns)
 
 
+class Breaks(Enum):
+    """Where the words of a foldable column are broken."""
+
+    NOWHERE = 0
+    PARTS = 1
+    ANYWHERE = 2
+
+
 @dataclass
 class _Column:
     """A column of a table that is being laid out.
@@ -29,6 +38,7 @@ class _Column:
         cells: Its cells, that of the total last if there is one.
         is_numeric: Whether it is aligned at the right, and no cell is broken.
         is_foldable: Whether words may be broken.
+        breaks: Where they are broken now: nowhere, between their parts, or anywhere.
         width: Characters, once they are known.
         breaks_header: Whether the name has a line per word.
     """
@@ -37,47 +47,52 @@ class _Column:
     cells: list[str]
     is_numeric: bool
     is_foldable: bool
+    breaks: Breaks = Breaks.NOWHERE
     width: int = 0
     breaks_header: bool = False
 
     @property
     def header_lines(self) -> list[str]:
         """The name, a line per word if it is broken; also per knob of a name with knobs."""
-        return re.sub(r" |(?<=,)|(?=\()", "\n", self.header).split("\n") if self.breaks_header else [self.header]
+        return re.sub(r"(?<!/) |(?<=,)|(?=\()", "\n", self.header).split("\n") if self.breaks_header else [self.header]
 
     @property
     def wraps(self) -> bool:
         """Whether cells may have several lines: texts, but no numbers, names, shapes and short texts."""
         if self.is_numeric or max(map(text_width, self.cells), default=0) <= _SHORT:
             return False
-        return self.is_foldable or any(" " in cell for cell in self.cells)
+        return any(len(self.pieces(cell)) > 1 for cell in self.cells)
+
+    def pieces(self, cell: str) -> list[str]:
+        """Returns the parts of a cell between which a line may end: words, or parts of words."""
+        words = re.findall(r"\S+ ?", cell)
+        if not self.is_foldable or self.breaks is Breaks.NOWHERE:
+            return words
+        if self.breaks is Breaks.ANYWHERE:
+            return [c for c in re.split(r"(?<=.)(?=.)", cell) if c]
+        return [part for word in words for part in re.split(r"(?<=[^\W_][._/\-])(?=.)|(?<=[a-z])(?=[A-Z])", word)]
 
     def full_width(self) -> int:
         """Returns the width in which no cell wraps."""
         return max(map(text_width, (*self.header_lines, *self.cells)))
 
     def least_width(self) -> int:
-        """Returns the width below which a word would be broken."""
+        """Returns the width below which a piece would be broken."""
         if not self.wraps:
             return self.full_width()
-        words = [] if self.is_foldable else [word for cell in self.cells for word in cell.split()]
-        return max(map(text_width, (*self.header_lines, *words, "x" * _SHORT)))
+        pieces = [piece.rstrip() for cell in self.cells for piece in self.pieces(cell)]
+        return max(map(text_width, (*self.header_lines, *pieces, "x" * min(_SHORT, self.full_width()))))
 
     def wrap(self, cell: str) -> list[str]:
         """Returns the lines of a cell."""
         if text_width(cell) <= self.width:
             return [cell]
-        lines: list[str] = []
-        for word in cell.split(" "):
-            if lines and text_width(lines[-1]) + 1 + text_width(word) <= self.width:
-                lines[-1] += f" {word}"
-                continue
-            while text_width(word) > self.width and self.is_foldable:
-                cut = next(i for i in range(len(word), 0, -1) if i == 1 or text_width(word[:i]) <= self.width)
-                lines.append(word[:cut])
-                word = word[cut:]
-            lines.append(word)
-        return lines
+        lines = [""]
+        for piece in self.pieces(cell):
+            if lines[-1] and text_width(lines[-1] + piece.rstrip()) > self.width:
+                lines.append("")
+            lines[-1] += piece
+        return [line.rstrip() for line in lines]
 
     def align(self, text: str) -> str:
         """Returns a line of a cell with the spaces around it."""
@@ -95,6 +110,7 @@ def layout_text(
     numeric: Sequence[bool],
     foldable: Sequence[bool],
     optional: Sequence[str],
+    wraps_first: bool,
     width: int,
 ) -> str:
     """Returns a table as plain text, see ``cnnzoo.measure.tables.Table``.
@@ -108,17 +124,16 @@ def layout_text(
         numeric: Whether each column holds numbers.
         foldable: Whether words of each column may be broken.
         optional: Headers of columns that may be left out, the first one first.
+        wraps_first: Whether words are broken before columns are left out.
         width: Characters of a line. A table is wider if a number or a name would not fit otherwise.
     """
     cells = [*rows, total] if total else list(rows)
-    columns = [_Column(header, [row[i] for row in cells], numeric[i], foldable[i]) for i, header in enumerate(headers)]
-    left_out: list[str] = []
-    gap = _fit(columns, width)
-    while gap is None and len(left_out) < len(optional):
-        left_out.append(optional[len(left_out)])
-        columns = [column for column in columns if column.header != left_out[-1]]
-        gap = _fit(columns, width)
-    left_out = [header for header in left_out if header in headers]
+    columns, gap, left_out = _choose_columns(
+        [_Column(header, [row[i] for row in cells], numeric[i], foldable[i]) for i, header in enumerate(headers)],
+        [header for header in optional if header in headers],
+        wraps_first,
+        width,
+    )
     heading: _Column | None = None
     if gap is None and len(columns) > 2:  # the first column on a line of its own
         heading, columns = columns[0], columns[1:]
@@ -145,6 +160,27 @@ def layout_text(
             note, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         ) or [""]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _choose_columns(
+    columns: list[_Column], optional: Sequence[str], wraps_first: bool, width: int
+) -> tuple[list[_Column], int | None, list[str]]:
+    """Returns the columns that are shown, the distance between them (None if they do not fit), and those left out.
+
+    All of the optional columns but one are left out before names are broken, unless ``wraps_first``.
+    """
+    for breaks, first, last in (
+        (Breaks.NOWHERE, 0, 0 if wraps_first else max(len(optional) - 1, 0)),
+        (Breaks.PARTS, 0, len(optional)),
+        (Breaks.ANYWHERE, len(optional), len(optional)),
+    ):
+        for column in columns:
+            column.breaks = breaks
+        for n in range(first, last + 1):
+            shown = [column for column in columns if column.header not in optional[:n]]
+            if (gap := _fit(shown, width)) is not None:
+                return shown, gap, list(optional[:n])
+    return shown, None, list(optional)
 
 
 def _fit(columns: Sequence[_Column], width: int) -> int | None:
