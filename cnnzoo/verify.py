@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,31 +57,34 @@ class Audit(Printable):
 
     def tables(self) -> Sequence[Table]:
         """Returns a table of figures per network and source, and a table of deviations per network."""
+        return [*self.figure_tables(), *self.deviation_tables()]
+
+    def figure_tables(self) -> Sequence[Table]:
+        """Returns a table of figures per network and source."""
         figures: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
             figures.setdefault((finding.model, finding.published.source), []).append(finding)
+        return [
+            Table(
+                title=f"{model}: figures in {source}",
+                headers=("figure", "printed", "exact", "verdict", "note"),
+                rows=[(f.published.what, f.published.printed, f.exact, f.verdict, f.published.note) for f in findings],
+            )
+            for (model, source), findings in figures.items()
+        ]
+
+    def deviation_tables(self) -> Sequence[Table]:
+        """Returns a table of deviations per network."""
         deviations: dict[str, list[Deviation]] = {}
         for model, deviation in self.deviations:
             deviations.setdefault(model, []).append(deviation)
         return [
-            *(
-                Table(
-                    title=f"{model}: figures in {source}",
-                    headers=("figure", "printed", "exact", "verdict", "note"),
-                    rows=[
-                        (f.published.what, f.published.printed, f.exact, f.verdict, f.published.note) for f in findings
-                    ],
-                )
-                for (model, source), findings in figures.items()
-            ),
-            *(
-                Table(
-                    title=f"{model}: deviations from its source",
-                    headers=("blocks", "source", "ours", "reason"),
-                    rows=[(d.blocks, d.source, d.ours, d.reason) for d in of_model],
-                )
-                for model, of_model in deviations.items()
-            ),
+            Table(
+                title=f"{model}: deviations from its source",
+                headers=("blocks", "source", "ours", "reason"),
+                rows=[(d.blocks, d.source, d.ours, d.reason) for d in of_model],
+            )
+            for model, of_model in deviations.items()
         ]
 
     def __str__(self) -> str:
@@ -114,7 +117,15 @@ def verify(name: str | None = None) -> Audit:
     Raises:
         UnknownNameError: If no model has that name.
     """
-    names = list_models() if name is None else [name]
+    audits = list(verify_each(name))
+    return Audit(
+        [finding for audit in audits for finding in audit.findings],
+        [deviation for audit in audits for deviation in audit.deviations],
+    )
+
+
+def verify_each(name: str | None = None) -> Iterator[Audit]:
+    """Yields the result of ``verify`` for one model after the other."""
 
     def recompute(model: str, published: Published) -> float | None:
         if not published.quantity:
@@ -124,14 +135,12 @@ def verify(name: str | None = None) -> Audit:
             return value
         return value / get_quantity(get_spec(published.relative_to), published.quantity)
 
-    return Audit(
-        [
-            Finding(model, published, recompute(model, published))
-            for model in names
-            for published in get_entry(model).published
-        ],
-        [(model, deviation) for model in names for deviation in get_entry(model).deviations],
-    )
+    for model in list_models() if name is None else [name]:
+        entry = get_entry(model)
+        yield Audit(
+            [Finding(model, published, recompute(model, published)) for published in entry.published],
+            [(model, deviation) for deviation in entry.deviations],
+        )
 
 
 def claims(names: Sequence[str]) -> list[str]:
