@@ -24,14 +24,16 @@ from cnnzoo.cli_options import (
     overwrite_option,
     settings_option,
 )
-from cnnzoo.errors import DataError
+from cnnzoo.errors import DataError, unknown
 from cnnzoo.files import CURVES_FILE, HISTORY_FILE, METRICS_FILE, TRAIN_FILE, WEIGHTS_FILE
 from cnnzoo.knobs import folder_name, format_name
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
     from cnnzoo.measure import CountReport
+    from cnnzoo.published import Deviation
     from cnnzoo.train import Run, SeedSweep
+    from cnnzoo.verify import Finding
 
 _TRAIN_EXAMPLES = """\b
 Examples:
@@ -58,6 +60,8 @@ def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
     from cnnzoo.api import list_models
 
     names = list_models(pattern, pretrained=pretrained)
+    if not names and pattern != "*":
+        raise unknown("model", pattern, list_models(pretrained=pretrained))
     click.echo(json.dumps(names) if as_json else "\n".join(names))
 
 
@@ -274,7 +278,8 @@ def verify(name: str | None, as_json: bool) -> None:
     """Recompute the published figures of the model NAME, or of all."""
     from cnnzoo.verify import Audit, verify_each
 
-    findings, deviations = [], []
+    findings: list[Finding] = []
+    deviations: list[tuple[str, Deviation]] = []
     separator = ""
     for audit in verify_each(name):
         findings += audit.findings

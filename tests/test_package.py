@@ -42,6 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "html_report": {"fields", "files", "measure", "metadata", "modules", "serialization", "train"},
     "diff": {"blocks", "measure", "network", "spec"},
     "stored_counts": {"measure", "spec"},
+    "stored_recipes": set(),
     "quantities": {"measure", "network", "registry", "spec", "stored_counts"},
     "verify": {"measure", "published", "quantities", "registry"},
     "timeline": {"measure", "published", "quantities", "registry"},

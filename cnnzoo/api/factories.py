@@ -84,7 +84,7 @@ def count_factory(source: str, input_size: Sequence[int] | None, knobs: Mapping[
             images = [torch.zeros(3, *input_size[-2:])]
             return measure.count(model, inputs=(images,), name=source, meta=False)
     elif input_size is None and package == "timm":
-        input_size = (1, *model.pretrained_cfg["input_size"])  # type: ignore[misc,index]
+        input_size = (1, *model.pretrained_cfg["input_size"])  # type: ignore[index]
     inner = unwrap(model)
     if input_size is None and (isinstance(inner, CNN) or get_metadata(inner).preprocessing is not None):
         input_size = (1, *image_shape(model, None))
@@ -128,14 +128,16 @@ def _build_torchvision(name: str, knobs: Mapping[str, Any]) -> nn.Module:
         arguments = {"weights_backbone": None, **arguments}
     if name in ("googlenet", "inception_v3"):
         arguments = {"init_weights": False, **arguments}  # its own initialization takes minutes
-    return _on_meta(lambda: torchvision.models.get_model(name, **arguments)).eval()
+    model: nn.Module = _on_meta(lambda: torchvision.models.get_model(name, **arguments))
+    return model.eval()
 
 
 def _build_timm(name: str, knobs: Mapping[str, Any]) -> nn.Module:
     timm = _import("timm")
     if not timm.is_model(name.partition(".")[0]):
         raise unknown("model of timm", name, timm.list_models())
-    return _on_meta(lambda: timm.create_model(name, pretrained=False, **knobs)).eval()
+    model: nn.Module = _on_meta(lambda: timm.create_model(name, pretrained=False, **knobs))
+    return model.eval()
 
 
 def _import(package: str) -> Any:

@@ -125,7 +125,7 @@ def _run_empty_batch(modules: Sequence[nn.Module], shape: Shape) -> torch.Tensor
     parts = [part for module in modules for part in module.modules()]
     if not all(type(part).__module__.startswith(("torch.nn.", "cnnzoo.blocks.")) for part in parts):
         return None
-    tensors = [
+    tensors: list[tuple[dict[str, Any], str, torch.Tensor]] = [
         (owner, name, tensor)
         for part in parts
         for owner in (part._parameters, part._buffers)
@@ -134,7 +134,7 @@ def _run_empty_batch(modules: Sequence[nn.Module], shape: Shape) -> torch.Tensor
     ]
     try:
         for owner, name, tensor in tensors:
-            owner[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")  # type: ignore[assignment]
+            owner[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
         x: Any = torch.empty(0, *shape, device="cpu")
         with torch.device("cpu"):
             for module in modules:

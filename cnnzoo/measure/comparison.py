@@ -120,7 +120,7 @@ class Comparison(Printable):
         return f"weights in {', '.join(min(dtypes))}" if len(dtypes) == 1 else "weights in their own types"
 
     def results_table(self) -> Table:
-        """Returns the results of training, a column per network."""
+        """Returns the results of training: a column per network; of three and more, a line."""
 
         def cell(result: Mapping[str, Any], key: str) -> Value:
             value = result.get(key)
@@ -128,9 +128,22 @@ class Comparison(Printable):
                 return f"{value:,.1f}" if key.endswith("per_sec") else f"{value:.3f}"
             return value
 
+        names, title = [report.name for report in self.reports], f"trained on {self.trained_on}"
+        if len(names) > 2:
+            labels = [label for label, _ in _RESULTS]
+            return Table(
+                title=title,
+                headers=("network", *labels),
+                rows=[
+                    [name, *(cell(result, key) for _, key in _RESULTS)]
+                    for name, result in zip(names, self.results, strict=True)
+                ],
+                foldable=("network", "recipe"),
+                optional=[label for label in reversed(labels) if label != "test accuracy"],
+            )
         return Table(
-            title=f"trained on {self.trained_on}",
-            headers=("", *(report.name for report in self.reports)),
+            title=title,
+            headers=("", *names),
             rows=[[label, *(cell(result, key) for result in self.results)] for label, key in _RESULTS],
         )
 

@@ -22,7 +22,7 @@ def terminal_width() -> int:
 
 
 class Breaks(Enum):
-    """Where the words of a foldable column are broken."""
+    """Where the texts of a foldable column are broken."""
 
     NOWHERE = 0
     PARTS = 1
@@ -65,8 +65,10 @@ class _Column:
 
     def pieces(self, cell: str) -> list[str]:
         """Returns the parts of a cell between which a line may end: words, or parts of words."""
+        if self.is_foldable and self.breaks is Breaks.NOWHERE:
+            return [cell]
         words = re.findall(r"\S+ ?", cell)
-        if not self.is_foldable or self.breaks is Breaks.NOWHERE:
+        if not self.is_foldable:
             return words
         if self.breaks is Breaks.ANYWHERE:
             return [c for c in re.split(r"(?<=.)(?=.)", cell) if c]
@@ -153,7 +155,7 @@ def layout_text(
         lines += _row_lines(columns, number, gap)
     lines.append("")
     if left_out:
-        notes = [*notes, f"left out, to fit {width} columns: {', '.join(left_out)}"]
+        notes = [*notes, f"left out, to fit {width} columns: {'; '.join(left_out)}"]
     for note in notes:
         indent = " " * (len(note) - len(note.lstrip()) + 2)
         lines += textwrap.wrap(
