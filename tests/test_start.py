@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,6 @@ def test_stored_recipes_are_those_of_the_library() -> None:
 def test_verify_prints_one_network_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     printed: list[str] = []
     monkeypatch.setattr("click.echo", lambda text="", **_: printed.append(str(text)))
-    monkeypatch.setattr(sys.modules["cnnzoo.verify"], "list_models", lambda: ["lenet", "nosuch"])
+    monkeypatch.setattr(import_module("cnnzoo.verify"), "list_models", lambda: ["lenet", "nosuch"])
     CliRunner().invoke(main, ["verify"])
     assert printed[0].startswith("lenet: figures in") and "unknown model 'nosuch'" in printed[-1]
