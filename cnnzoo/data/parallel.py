@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from cnnzoo.streams import display_stream
+
 _BAR_AFTER = 2.0  # seconds until a progress bar appears
 
 
@@ -53,7 +55,7 @@ def _start_bar(description: str, total: int) -> tuple[Any, Any]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(file=display_stream()),
     )
     task = bar.add_task(description, total=total)
     bar.start()

@@ -32,7 +32,8 @@ from cnnzoo.measure.counter import count_image
 from cnnzoo.metadata import describe
 from cnnzoo.serialization import METADATA_KEY, TensorInfo, iter_tensors, read_aliases, read_header, weights_sha256
 from cnnzoo.train.metrics import summarize_history
-from cnnzoo.train.run_dir import MAX_METRICS_BYTES, RunDir
+from cnnzoo.train.results import MAX_METRICS_BYTES
+from cnnzoo.train.run_dir import RunDir
 
 MAX_FILTER_SIZE = 64  # px; larger kernels are not shown
 

@@ -9,13 +9,21 @@ from cnnzoo.lazy import lazy_names
 from cnnzoo.measure.accuracy_plot import Point, plot_accuracy
 from cnnzoo.measure.comparison import Comparison
 from cnnzoo.measure.diagram import draw
-from cnnzoo.measure.report import CountReport, LayerCount, Params
+from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
 
 if TYPE_CHECKING:
     from cnnzoo.measure.bench import Bench, bench
     from cnnzoo.measure.counter import count
+    from cnnzoo.measure.rules import register_rule
 
-__getattr__ = lazy_names(__name__, {"cnnzoo.measure.bench": ("Bench", "bench"), "cnnzoo.measure.counter": ("count",)})
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "cnnzoo.measure.bench": ("Bench", "bench"),
+        "cnnzoo.measure.counter": ("count",),
+        "cnnzoo.measure.rules": ("register_rule",),
+    },
+)
 
 __all__ = [
     "Bench",
@@ -24,8 +32,10 @@ __all__ = [
     "LayerCount",
     "Params",
     "Point",
+    "UnknownOp",
     "bench",
     "count",
     "draw",
     "plot_accuracy",
+    "register_rule",
 ]

@@ -77,6 +77,7 @@ _SUMS = {
     "trainable": "trainable",
     "MACs": "macs",
     "backward MACs": "backward_macs",
+    "recomputed MACs": "recompute_macs",
     "bias adds": "bias_adds",
     "element-wise": "elementwise",
     "pooling": "pooling",
@@ -91,7 +92,7 @@ _SAME = (
 )  # fmt: skip
 COLUMNS = (
     "block", "layer", "kind", "input", "output", "kernel", "stride", "groups", "parameters", "parameters %",
-    "trainable", "bytes", "MACs", "MACs %", "backward MACs", "bias adds", "element-wise", "pooling", "connections",
+    "trainable", "bytes", "MACs", "MACs %", "backward MACs", "recomputed MACs", "bias adds", "element-wise", "pooling", "connections",
     "neurons", "saved", "moved", "receptive field",
 )  # fmt: skip
 DEFAULT_COLUMNS = ("block", "layer", "kind", "output", "parameters", "MACs", "saved", "receptive field")

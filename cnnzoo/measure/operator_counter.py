@@ -4,7 +4,8 @@ The same forward gives everything:
 
 - MACs and the other counts: the rules of ``rules.py``, applied to the operators that run, so that a functional call,
   ``@`` or a subclass counts as a layer does;
-- backward MACs: each matrix that requires a gradient costs one more product of the same size;
+- backward MACs: each matrix that requires a gradient costs one more product of the same size. Where autograd does
+  something else (a checkpoint, a function with a backward of its own), ``backward_counter.py`` runs the backward;
 - saved bytes: the distinct storages that autograd saves for backward, weights not included;
 - peak bytes: the storages that are alive at once. Autograd keeps none of them here, so they are freed as in inference;
 - receptive fields and the inputs of each layer: recorded for each storage.
@@ -15,17 +16,18 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
+from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights, unpack
 from cnnzoo.measure.rules import ReceptiveField
 
 aten = torch.ops.aten
@@ -58,10 +60,11 @@ class LayerRecord:
     sources: dict[int, None] = field(default_factory=dict)
     receptive_field: int = 0
     params: int = 0
-    trainable: int = 0
     param_bytes: int = 0
+    trainable: int = 0
     macs: int = 0
     backward_macs: int = 0
+    recompute_macs: int = 0
     bias_adds: int = 0
     elementwise: int = 0
     pooling: int = 0
@@ -71,10 +74,10 @@ class LayerRecord:
     moved_bytes: int = 0
 
     def add_params(self, params: tuple[int, int, int]) -> None:
-        """Adds parameters: all, trainable, and their bytes."""
+        """Adds parameters: their number, bytes, and number of trainable ones."""
         self.params += params[0]
-        self.trainable += params[1]
-        self.param_bytes += params[2]
+        self.param_bytes += params[1]
+        self.trainable += params[2]
 
     @property
     def is_layer(self) -> bool:
@@ -92,7 +95,7 @@ class RunningModule:
         module: The module.
         name: Its name in the model.
         label: Its label, after those of the modules around it.
-        params: Its own parameters that no record has yet: all, trainable, and their bytes.
+        params: Its own parameters that no record has yet: their number, bytes, and number of trainable ones.
         record: Index of the record of its operators; -1 before the first one and after the call of a child.
     """
 
@@ -124,21 +127,28 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts each operator for the module that runs it.
 
     Args:
-        model: The module whose forward will run.
+        modules: The modules of the module whose forward will run, itself first, and their names.
         weights: Keys of the storages of its parameters and buffers (``storage._cdata``, as everywhere here).
         on_meta: Whether all tensors are on the meta device.
     """
 
-    def __init__(self, model: nn.Module, weights: set[int], on_meta: bool) -> None:
+    supports_higher_order_operators = True  # such as flex attention
+
+    def __init__(self, modules: Mapping[nn.Module, str], weights: set[int], on_meta: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = on_meta
         self.thread = threading.get_ident()
         self.weights = weights
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self.names = modules
         self.records: list[LayerRecord] = []
-        self.running = [RunningModule(model, "", "")]  # stack; hooks on the whole model run outside of its call
+        self.running = [
+            RunningModule(next(iter(modules)), "", "")
+        ]  # stack; hooks on the whole model run outside of its call
         self.called: set[str] = set()  # names of modules
-        self.unknown_ops: set[str] = set()
+        self.kinds: dict[Any, str] = {}  # of operators
+        self.unknown_ops: dict[str, dict[str, int]] = {}  # name -> name of the module -> number of calls
+        self.has_other_hooks = False  # whether a product ran where other hooks save tensors: in a checkpoint
+        self.save_hook = self.save_for_backward  # one object, since each access makes another bound method
         self.counted_params: set[int] = set()  # ids, so that a shared parameter counts once
         self.saved_storages: set[int] = set()
         self.storages: dict[int, StorageInfo] = {}
@@ -155,7 +165,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         label = getattr(module, "label", "")
         label = label if isinstance(label, str) else ""
         full_label = f"{outer.label}/{label}" if outer.label and label else outer.label or label
-        name = self.names.get(id(module), "")
+        name = self.names.get(module, "")
         self.called.add(name)
         self.running.append(RunningModule(module, name, full_label, self._new_params(module)))
         if not module._modules:
@@ -185,17 +195,18 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 record.in_shape = record.in_shape or record.out_shape  # it ran no operator
                 info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
 
-    def count_uncalled_params(self, model: nn.Module) -> None:
+    def count_uncalled_params(self) -> None:
         """Adds the parameters of modules that were never called to the innermost called module around them."""
         first_records: dict[str, LayerRecord] = {}
         for record in reversed(self.records):
             first_records[record.name] = record
-        for name, module in model.named_modules():
+        modules = {name: module for module, name in self.names.items()}
+        for name, module in modules.items():
             if (params := self._new_params(module))[0]:
                 while name and name not in self.called:
                     name = name.rpartition(".")[0]
                 if name not in first_records:
-                    first_records[name] = LayerRecord(model.get_submodule(name), name, "")
+                    first_records[name] = LayerRecord(modules[name], name, "")
                     self.records.append(first_records[name])
                 first_records[name].add_params(params)
 
@@ -206,19 +217,29 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             running.record = len(self.records)
             self.records.append(LayerRecord(running.module, running.name, running.label))
             self.records[-1].add_params(running.params)
-            running.params = 0, 0, 0
+            running.params = (0, 0, 0)
         return running.record
 
     def _new_params(self, module: nn.Module) -> tuple[int, int, int]:
-        """Counts the parameters of a module, not of its children, that are not counted yet: all, trainable, bytes."""
-        size = trainable = n_bytes = 0
+        """Counts the parameters of a module, not of its children, that are not counted yet.
+
+        Returns:
+            Their number, bytes, and number of trainable ones.
+        """
+        size = size_in_bytes = trainable = 0
         for parameter in module._parameters.values():
             if parameter is not None and id(parameter) not in self.counted_params:
                 self.counted_params.add(id(parameter))
                 size += parameter.numel()
+                size_in_bytes += nbytes(parameter)
                 trainable += parameter.numel() if parameter.requires_grad else 0
-                n_bytes += parameter.numel() * parameter.element_size()
-        return size, trainable, n_bytes
+        if "_packed_params" in module.__dict__ and is_packed(module) and id(module) not in self.counted_params:
+            self.counted_params.add(id(module))
+            with _disable_current_modes():  # unpacking runs operators
+                for weight in packed_weights(module):
+                    size += weight.numel()
+                    size_in_bytes += nbytes(weight)
+        return size, size_in_bytes, trainable
 
     def _add_source(self, index: int, info: StorageInfo) -> None:
         if info.record != index and info.record >= 0:
@@ -230,13 +251,16 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Records a tensor as input of the model."""
         n = max(tensor.dim() - 2, 1)
         maps = tuple(tensor.shape) if tensor.dim() > 2 else ()
-        self.storages[tensor.untyped_storage()._cdata] = StorageInfo(
-            True, receptive_field=ReceptiveField((1,) * n, (1.0,) * n), maps=maps
-        )
+        if (storage := storage_of(tensor)) is not None:
+            self.storages[storage._cdata] = StorageInfo(
+                True, receptive_field=ReceptiveField((1,) * n, (1.0,) * n), maps=maps
+            )
 
-    def save_for_backward(self, tensor: torch.Tensor) -> None:
+    def save_for_backward(self, tensor: torch.Tensor) -> Any:
         """Counts a tensor that autograd saves; returns None, so that autograd keeps nothing alive."""
-        storage = tensor.untyped_storage()
+        storage = storage_of(tensor)
+        if storage is None:
+            return
         key = storage._cdata
         if key not in self.weights and key not in self.saved_storages:
             self.saved_storages.add(key)
@@ -245,9 +269,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             weakref.finalize(storage, self.saved_storages.discard, key)
 
     def _register_output(self, tensor: torch.Tensor, info: StorageInfo) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self.weights:
+        storage = storage_of(tensor)
+        if storage is None or (key := storage._cdata) in self.weights:
             return
         if key not in self.storages:
             size = storage.nbytes()
@@ -274,40 +297,47 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _count_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        op = func._overloadpacket
+        if func is torch.ops.higher_order.out_dtype:  # an operator, with the type of its result
+            func, args = args[0], args[2:]
+        op = getattr(func, "_overloadpacket", func)  # a higher-order operator has no overloads
+        kind = self.kinds.get(func)
+        if kind is None:
+            kind = self.kinds[func] = rules.kind_of(func)
         index = self._open_record()
         record = self.records[index]
         inputs, outputs = _tensors((*args, *kwargs.values())), _tensors((out,))
         infos = [info for x in inputs if (info := self._info(x)) is not None and info.from_input]
-        for info in infos:
-            self._add_source(index, info)
         if infos and not record.in_shape:
             record.in_shape = next(tuple(x.shape) for x in inputs if (i := self._info(x)) is not None and i.from_input)
+        for info in infos:
+            self._add_source(index, info)
         widest = max(infos, key=lambda info: info.receptive_field.size) if infos else StorageInfo()
         receptive_field, maps = widest.receptive_field, widest.maps
 
-        if rules.is_product(op):
+        if kind == "product":
             maps = ()
             receptive_field = self._count_product(op, record, args, kwargs, inputs, out, receptive_field)
-        elif op in rules.POOLS:
+        elif kind == "pool":
             receptive_field = _count_pool(op, record, args, outputs[0], receptive_field)
-        elif rules.is_elementwise(func):
+        elif kind == "elementwise":
             size = outputs[0].numel() if outputs else 0
             is_bookkeeping = not infos and bool(outputs) and self._is_weight(outputs[0])  # batch norm counts batches
             record.elementwise += 0 if is_bookkeeping else size
             if infos and op in (aten.add, aten.add_) and any(self._is_weight(x) for x in inputs):
                 record.bias_adds += size
-        elif op in rules.REDUCTIONS:
+        elif kind == "reduction":
             record.elementwise += inputs[0].numel() if inputs else 0
             if inputs and outputs:
                 receptive_field = rules.reduction_field(inputs[0].shape, outputs[0].shape, receptive_field)
-        elif not (func.is_view or op in rules.MOVES):
-            self.unknown_ops.add(str(op))
+        elif kind == "unknown":
+            calls = self.unknown_ops.setdefault(str(op), {})
+            calls[record.name] = calls.get(record.name, 0) + 1
 
-        if not func.is_view:
-            record.moved_bytes += sum([x.numel() * x.element_size() for x in (*inputs, *outputs)])
+        is_view = getattr(func, "is_view", False)
+        if not is_view:
+            record.moved_bytes += sum([_nbytes(x) for x in (*inputs, *outputs)])
         for x in outputs:
-            own_maps = tuple(x.shape) if x.dim() > 2 and not func.is_view else maps
+            own_maps = tuple(x.shape) if x.dim() > 2 and not is_view else maps
             self._register_output(x, StorageInfo(bool(infos), index, receptive_field, own_maps))
         if outputs and infos and record.module._modules:  # else set when its call ends
             record.out_shape, record.receptive_field = tuple(outputs[0].shape), max(receptive_field.size)
@@ -325,17 +355,25 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Counts a convolution, a matrix product or fused attention; returns the receptive field of its output."""
         macs = rules.product_macs(op, args, kwargs, out)
         record.macs += macs
-        if op not in rules.PRODUCTS:
-            # fused attention: two products, each with two more in the backward
-            record.backward_macs += 2 * macs if any(x.requires_grad for x in inputs) else 0
+        has_gradients = torch.is_grad_enabled()  # parts of a forward may run under no_grad
+        if has_gradients and save_hook() != self.save_hook:
+            self.has_other_hooks = True
+        product = rules.product_of(op)
+        if product is None:  # fused attention: two products, each with two more in the backward
+            needs_gradients = [x for x in inputs if x.requires_grad] if has_gradients else []
+            factor = 2 if "attention" in str(op) else 1
+            record.backward_macs += macs * (factor if needs_gradients and factor > 1 else min(2, len(needs_gradients)))
             return receptive_field
-        positions, bias = rules.PRODUCTS[op]
-        matrices = [args[i] for i in positions]
-        if torch.is_grad_enabled():  # parts of a forward may run under no_grad
-            record.backward_macs += macs * sum(x.requires_grad for x in matrices)
-        if bias is not None and args[bias] is not None:
+        matrices = [args[i] for i in product.matrices]
+        if has_gradients:
+            record.backward_macs += macs * sum(isinstance(x, torch.Tensor) and x.requires_grad for x in matrices)
+        bias = args[product.bias] if product.bias is not None and len(args) > product.bias else None
+        if isinstance(matrices[-1], torch.ScriptObject):  # packed
+            bias = next(iter(unpack(matrices[-1])[1:]), None)
+            record.elementwise += out.numel() if "relu" in str(op) else 0
+        if bias is not None:
             record.bias_adds += out.numel()
-        infos = [self._info(x) for x in matrices]
+        infos = [self._info(x) if isinstance(x, torch.Tensor) else None for x in matrices]
         from_input = [info is not None and info.from_input for info in infos]
         if any(from_input) and not all(from_input):
             record.neurons += out.numel()
@@ -350,10 +388,12 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return receptive_field
 
     def _info(self, tensor: torch.Tensor) -> StorageInfo | None:
-        return self.storages.get(tensor.untyped_storage()._cdata)
+        storage = storage_of(tensor)
+        return None if storage is None else self.storages.get(storage._cdata)
 
     def _is_weight(self, tensor: torch.Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self.weights
+        storage = storage_of(tensor)
+        return storage is not None and storage._cdata in self.weights
 
 
 def _count_pool(
@@ -364,15 +404,38 @@ def _count_pool(
     n = len(receptive_field.size)
     if len(window) > n > 1:  # torch's LRN averages over channels with a 3-D pool: only the spatial axes matter
         window, stride = window[-n:], stride[-n:]
-    size = out.numel() * math.prod(window)
     if not record.window[0]:
         record.window = tuple(window), tuple(stride), 0
     if math.prod(window) > 1:
-        record.pooling += size
-        record.average_pooling += size if op in rules.AVERAGE_POOLS else 0
+        reads = rules.pool_reads(op, args, out)
+        record.pooling += reads
+        record.average_pooling += reads if op in rules.AVERAGE_POOLS else 0
     else:
-        record.elementwise += size
+        record.elementwise += out.numel()
     return receptive_field.grow(window, stride)
+
+
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    """Returns the storage of a tensor, or of that inside a batch of ``torch.vmap``; None if it has none (sparse)."""
+    try:
+        return tensor.untyped_storage()
+    except NotImplementedError:
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return storage_of(torch._C._functorch.get_unwrapped(tensor))
+        return None
+
+
+def save_hook() -> Any:
+    """Returns the function to which autograd passes the tensors that it saves."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks and hooks[0]
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    is_plain = type(tensor) is torch.Tensor or type(tensor) is nn.Parameter
+    if is_plain and tensor.layout is torch.strided:  # the most frequent case, several times per operator
+        return tensor.numel() * tensor.element_size()
+    return nbytes(tensor)
 
 
 def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:

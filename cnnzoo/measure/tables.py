@@ -116,6 +116,12 @@ class Table:
             width=terminal_width() if width is None else width,
         )
 
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
     def markdown(self) -> str:
         """Returns the table in GitHub's Markdown."""
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from cnnzoo.weights.description import build_from_description
     from cnnzoo.weights.export import export
     from cnnzoo.weights.files import read_spec, save
-    from cnnzoo.weights.hub import pull, push
+    from cnnzoo.weights.hub import pull
+    from cnnzoo.weights.hub_push import push
     from cnnzoo.weights.pretrained import load_pretrained
     from cnnzoo.weights.sources import load, locate
     from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
@@ -27,7 +28,8 @@ __getattr__ = lazy_names(
         "cnnzoo.weights.description": ("build_from_description",),
         "cnnzoo.weights.export": ("export",),
         "cnnzoo.weights.files": ("read_spec", "save"),
-        "cnnzoo.weights.hub": ("pull", "push"),
+        "cnnzoo.weights.hub": ("pull",),
+        "cnnzoo.weights.hub_push": ("push",),
         "cnnzoo.weights.pretrained": ("load_pretrained",),
         "cnnzoo.weights.sources": ("load", "locate"),
         "cnnzoo.weights.torchvision": ("fetch_torchvision", "load_torchvision"),
