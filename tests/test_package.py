@@ -49,8 +49,8 @@ ARROWS: dict[str, set[str]] = {
     "timeline": {"measure", "published", "quantities", "registry"},
     "prediction": {"data", "metadata", "modules", "preprocessing"},
     "weights": {
-        "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "modules", "network", "preprocessing", "published",
-        "registry", "serialization", "spec",
+        "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "modules", "network", "preprocessing",
+        "published", "registry", "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {

@@ -92,8 +92,8 @@ _SAME = (
 )  # fmt: skip
 COLUMNS = (
     "block", "layer", "kind", "input", "output", "kernel", "stride", "groups", "parameters", "parameters %",
-    "trainable", "bytes", "MACs", "MACs %", "backward MACs", "recomputed MACs", "bias adds", "element-wise", "pooling", "connections",
-    "neurons", "saved", "moved", "receptive field",
+    "trainable", "bytes", "MACs", "MACs %", "backward MACs", "recomputed MACs", "bias adds", "element-wise", "pooling",
+    "connections", "neurons", "saved", "moved", "receptive field",
 )  # fmt: skip
 DEFAULT_COLUMNS = ("block", "layer", "kind", "output", "parameters", "MACs", "saved", "receptive field")
 _OPTIONAL = ("layer", "receptive field", "saved", "kind", "output")  # left out of a narrow text, the first one first

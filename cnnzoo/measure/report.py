@@ -258,8 +258,8 @@ class CountReport(Printable):
             columns: Names of the columns, or ``"all"``: ``"block"``, ``"layer"``, ``"kind"``, ``"input"``,
                 ``"output"``, ``"kernel"``, ``"stride"``, ``"groups"``, ``"parameters"``, ``"parameters %"``,
                 ``"trainable"``, ``"bytes"`` (of parameters, in their own types), ``"MACs"``, ``"MACs %"``, ``"backward
-                MACs"``, ``"recomputed MACs"``, ``"bias adds"``, ``"element-wise"``, ``"pooling"``, ``"connections"``, ``"neurons"``,
-                ``"saved"``, ``"moved"``, ``"receptive field"``.
+                MACs"``, ``"recomputed MACs"``, ``"bias adds"``, ``"element-wise"``, ``"pooling"``,
+                ``"connections"``, ``"neurons"``, ``"saved"``, ``"moved"``, ``"receptive field"``.
             sort: Name of a column: the largest values first.
 
         Raises:

@@ -8,7 +8,6 @@ from contextlib import suppress
 import torch
 
 from cnnzoo.errors import CnnzooError, InputError
-from cnnzoo.measure.counter import count_image
 from cnnzoo.modules import eval_mode
 from cnnzoo.train.setup import RunSetup
 
@@ -30,6 +29,8 @@ def should_compile(setup: RunSetup) -> bool:
     config = setup.config
     if isinstance(config.compile, bool):
         return config.compile
+    from cnnzoo.measure.counter import count_image  # its imports take time
+
     with suppress(CnnzooError), eval_mode(setup.model):
         flops = 2 * count_image(setup.model, setup.input_shape, "the model").train_macs
         cpu_flops_per_sec = torch.get_num_threads() * _CPU_CORE_FLOPS_PER_SEC
