@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
@@ -64,18 +65,18 @@ def _line_for_option(error: click.NoSuchOption, words: Sequence[str]) -> str | N
     if error.ctx is None:
         return None
     from cnnzoo.edits import KNOBS
-    from cnnzoo.train import TrainConfig
+    from cnnzoo.stored_recipes import stored_recipes
 
     options = {parameter.name for parameter in error.ctx.command.params}
     name = error.option_name.lstrip("-").replace("-", "_")
     i = next((i for i, word in enumerate(words) if word.partition("=")[0] == error.option_name), len(words))
     word, following = [*words[i : i + 2], "", ""][:2]
     value = word.partition("=")[2] or ("VALUE" if following.startswith("-") or not following else following)
-    if "settings" in options and name in TrainConfig().to_dict():
+    if "settings" in options and name in stored_recipes().help:
         return f"--set {shlex.quote(f'{name}={value}')}"
     if "knobs" in options and name in KNOBS:
         return f"-k {shlex.quote(f'{name}={value}')}"
-    if "names" in options and (name in KNOBS or name in ("k", "knob")):
+    if "names" in options and (name in KNOBS or name in ("k", "knob")):  # bench
         knob = f"{name}={value}" if name in KNOBS else "activation=relu" if value == "VALUE" else value
         return f"knobs behind the name of each network, such as 'lenet({knob})'"
     return None
@@ -104,6 +105,23 @@ knobs_option = click.option(
     type=_Setting(),
     multiple=True,
     help="A knob of the network, such as in_channels=3 (repeatable).",
+)
+
+
+class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """The shape of an input, batch included: 1x3x224x224."""
+
+    name = "NxCxHxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        sizes = re.split("[x,]", str(value))
+        if len(sizes) < 2 or not all(re.fullmatch("[1-9][0-9]*", size) for size in sizes):
+            self.fail(f"{value!r} is not a shape such as 1x3x224x224", param, ctx)
+        return tuple(map(int, sizes))
+
+
+input_size_option = click.option(
+    "--input-size", type=_Shape(), help="Shape of the input, 1x3x224x224; default: one image of the network's size."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 html_option = click.option("--html", metavar="FILE", help="Also write an HTML page with tables and figures.")

@@ -14,6 +14,7 @@ import cnnzoo
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
+    "lazy": set(),
     "modules": set(),
     "module_copy": set(),
     "random_state": set(),
@@ -23,7 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "fields": set(),
     "knobs": set(),
     "initializers": {"plugins"},
-    "blocks": {"fields", "initializers", "plugins"},
+    "blocks": {"fields", "initializers", "lazy", "plugins"},
     "spec": {"blocks", "fields"},
     "edits": {"blocks", "fields", "spec"},
     "network": {"blocks", "metadata", "random_state", "spec"},
@@ -34,8 +35,8 @@ ARROWS: dict[str, set[str]] = {
     "files": set(),
     "streams": set(),
     "serialization": {"files"},
-    "measure": {"files", "module_copy", "modules", "progress_bar", "random_state"},
-    "data": {"device", "fields", "files", "plugins", "progress_bar", "random_state"},
+    "measure": {"files", "lazy", "module_copy", "modules", "progress_bar", "random_state"},
+    "data": {"device", "fields", "files", "plugins", "progress_bar", "random_state", "streams"},
     "preprocessing": {"data", "fields"},
     "metadata": {"fields", "preprocessing"},
     "train": {
@@ -44,11 +45,14 @@ ARROWS: dict[str, set[str]] = {
     },
     "html_report": {"fields", "files", "measure", "metadata", "modules", "serialization", "train"},
     "diff": {"blocks", "measure", "network", "spec"},
-    "verify": {"measure", "network", "progress_bar", "published", "registry", "spec"},
-    "timeline": {"measure", "network", "progress_bar", "published", "registry"},
+    "stored_counts": {"measure", "spec"},
+    "stored_recipes": set(),
+    "quantities": {"measure", "network", "registry", "spec", "stored_counts"},
+    "verify": {"measure", "published", "quantities", "registry"},
+    "timeline": {"measure", "published", "quantities", "registry"},
     "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
     "weights": {
-        "blocks", "device", "diff", "files", "measure", "metadata", "module_copy", "modules", "network",
+        "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
         "preprocessing", "published", "registry", "serialization", "spec",
     },
 }  # fmt: skip
@@ -129,7 +133,7 @@ print(*(callable(getattr(cnnzoo, name)) for name in ("diff", "timeline", "verify
 def test_all_is_the_public_surface() -> None:
     for name in cnnzoo.__all__:
         assert getattr(cnnzoo, name) is not None
-    assert {*cnnzoo._MODULE_OF, *cnnzoo._SUBPACKAGES, "__version__"} == set(cnnzoo.__all__)
+    assert {*sum(cnnzoo._EXPORTS.values(), ()), *cnnzoo._SUBPACKAGES, "__version__"} == set(cnnzoo.__all__)
     with pytest.raises(AttributeError, match="no attribute 'creat'"):
         _ = cnnzoo.creat
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cnnzoo import fields
 from cnnzoo.errors import SpecError
 from cnnzoo.plugins import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Shape = tuple[int, ...]  # of one sample, without the batch dimension: (C, H, W) or (C,)
 

@@ -1,4 +1,4 @@
-"""Blocks to modules: builds blocks in sequence, and infers the shapes between them on the meta device."""
+"""Blocks to modules: builds blocks in sequence, and infers the shapes between them without computing anything."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[Buil
 
 
 def infer_shape(block: Block, shape: Shape) -> tuple[Shape, list[nn.Module] | None]:
-    """Runs a block on the meta device, unless the result is memoized.
+    """Runs a block without computing anything, unless the result is memoized.
 
     Returns:
         The shape of its output, and its modules on the meta device; None instead of modules if the shape was memoized.
@@ -97,12 +97,13 @@ def infer_shape(block: Block, shape: Shape) -> tuple[Shape, list[nn.Module] | No
         modules = block.build(shape)
         if not isinstance(modules, list) or not all(isinstance(module, nn.Module) for module in modules):
             raise SpecError(f"its build must return a list of modules, not {modules!r}")
-        x = torch.empty(2, *shape)  # batch norm on 1x1 maps needs N=2 and eval mode
-        for module in modules:
-            x = module.eval()(x)
-            module.train()
-            if not isinstance(x, torch.Tensor):
-                raise SpecError(f"{type(module).__name__} returns a {type(x).__name__}, not a tensor")
+        if (x := _run_empty_batch(modules, shape)) is None:
+            x = torch.empty(2, *shape)  # batch norm on 1x1 maps needs N=2 and eval mode
+            for module in modules:
+                x = module.eval()(x)
+                module.train()
+                if not isinstance(x, torch.Tensor):
+                    raise SpecError(f"{type(module).__name__} returns a {type(x).__name__}, not a tensor")
     out_shape = tuple(x.shape[1:])
     if 0 in out_shape:
         raise SpecError(f"an input of {shape} is too small: the output would be empty")
@@ -111,6 +112,41 @@ def infer_shape(block: Block, shape: Shape) -> tuple[Shape, list[nn.Module] | No
             _shapes.clear()
         _shapes[key] = out_shape
     return out_shape, modules
+
+
+def _run_empty_batch(modules: Sequence[nn.Module], shape: Shape) -> torch.Tensor | None:
+    """Runs modules on a batch of no images on the CPU, with weights that are never read.
+
+    It gives the same shape as the meta device, whose first use costs as much time as importing torch.
+
+    Returns:
+        The output, (0, ...); None if it fails, or for modules that may treat an empty batch differently.
+    """
+    parts = [part for module in modules for part in module.modules()]
+    if not all(type(part).__module__.startswith(("torch.nn.", "cnnzoo.blocks.")) for part in parts):
+        return None
+    tensors: list[tuple[dict[str, Any], str, torch.Tensor]] = [
+        (owner, name, tensor)
+        for part in parts
+        for owner in (part._parameters, part._buffers)
+        for name, tensor in owner.items()
+        if tensor is not None
+    ]
+    try:
+        for owner, name, tensor in tensors:
+            owner[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        x: Any = torch.empty(0, *shape, device="cpu")
+        with torch.device("cpu"):
+            for module in modules:
+                x = module.eval()(x)
+        return x if isinstance(x, torch.Tensor) else None
+    except Exception:  # the run on meta describes what is wrong
+        return None
+    finally:
+        for owner, name, tensor in tensors:
+            owner[name] = tensor
+        for module in modules:
+            module.train()
 
 
 def _ordinal(n: int) -> str:

@@ -107,6 +107,7 @@ def count(
         unknown_ops=tuple(
             UnknownOp(op, sum(calls.values()), tuple(calls)) for op, calls in sorted(unknown_ops.items())
         ),
+        modules=tuple((name, type(module).__name__) for module, name in modules.items() if name and module._modules),
     )
 
 
@@ -236,6 +237,7 @@ def _params(modules: Iterable[nn.Module]) -> Params:
         frozen=total - trainable,
         buffers=sum(b.numel() for b in buffers),
         bytes=sum(nbytes(p) for p in (*parameters, *packed)),
+        dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in (*parameters, *packed)})),
     )
 
 
@@ -275,6 +277,11 @@ def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
             moved_bytes=record.moved_bytes,
             receptive_field=record.receptive_field,
             inputs=tuple(sorted(set(source_layers(index, frozenset())) - {positions[index]})),
+            in_shape=record.in_shape,
+            kernel_size=record.window[0],
+            stride=record.window[1],
+            groups=record.window[2],
+            trainable=record.trainable,
         )
         for index, record in ((index, records[index]) for index in layers)
     )

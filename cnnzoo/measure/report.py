@@ -24,6 +24,7 @@ class Params:
         frozen: Those that do not.
         buffers: Values of buffers (batch-norm statistics); not part of ``total``.
         bytes: Bytes of all parameters in their own types, with the scales of torchao's quantized weights.
+        dtypes: Names of these types: ``("float32",)``.
     """
 
     total: int
@@ -31,6 +32,12 @@ class Params:
     frozen: int
     buffers: int
     bytes: int = 0
+    dtypes: tuple[str, ...] = ()
+
+    @property
+    def size_text(self) -> str:
+        """Their bytes, as printed: ``187 MB in float32``."""
+        return f"{human(self.bytes)}B" + (f" in {', '.join(self.dtypes)}" if self.dtypes else "")
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,11 @@ class LayerCount:
         moved_bytes: Bytes that its operators read and write.
         receptive_field: Side in px of the input region that one output position depends on (the longer side).
         inputs: Indices in the report of the layers whose outputs it reads; empty if it reads the input alone.
+        in_shape: Shape of its input, batch included; of several, of the first.
+        kernel_size: Of its convolution or the window of its pool; empty if it has neither.
+        stride: Of its convolution or pool.
+        groups: Of its convolution; 0 if it has none.
+        trainable: The part of ``params`` that requires a gradient.
     """
 
     name: str
@@ -101,6 +113,11 @@ class LayerCount:
     moved_bytes: int
     receptive_field: int
     inputs: tuple[int, ...]
+    in_shape: tuple[int, ...] = ()
+    kernel_size: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    groups: int = 0
+    trainable: int = 0
 
 
 # fields of LayerCount that add up to totals
@@ -122,6 +139,7 @@ class CountReport(Printable):
         peak_bytes: Maximum of the bytes of activations that exist at once in inference; pooling indices are included,
             weights and input are not.
         unknown_ops: Operators without a rule, which are not part of the counts: how often they ran, and where.
+        modules: Name and class of each module with children, the model itself left out.
     """
 
     name: str
@@ -130,6 +148,7 @@ class CountReport(Printable):
     layers: tuple[LayerCount, ...]
     peak_bytes: int = 0
     unknown_ops: tuple[UnknownOp, ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
 
     def _sum(self, column: str) -> int:
         return sum(getattr(layer, column) for layer in self.layers)
@@ -222,36 +241,38 @@ class CountReport(Printable):
                 sums[column] += getattr(layer, column)
         return groups
 
-    def table(self) -> Table:
-        """Returns the table of the layers, with a column for the blocks if there are labels."""
-        with_blocks = any(layer.label for layer in self.layers)
-        headers = ("layer", "kind", "output", "parameters", "MACs", "saved", "receptive field")
-        return Table(
-            title=f"{self.name} at {self.input_text}",
-            headers=("block", *headers) if with_blocks else headers,
-            rows=[
-                (
-                    *([layer.label] if with_blocks else []),
-                    *(layer.name, layer.kind, layer.out_shape, layer.params, layer.macs),
-                    f"{human(layer.saved_bytes)}B" if layer.saved_bytes else "",
-                    layer.receptive_field,
-                )
-                for layer in self.layers
-            ],
-            total=(
-                "total",
-                *[""] * (3 if with_blocks else 2),
-                self.params.total,
-                self.macs,
-                f"{human(self.saved_bytes)}B",
-                "",
-            ),
-            notes=self._notes(),
-        )
+    def table(
+        self,
+        depth: int | str | None = None,
+        fold: bool = True,
+        columns: Sequence[str] | str | None = None,
+        sort: str | None = None,
+    ) -> Table:
+        """Returns the table of the layers. ``print(report)`` prints that of depth ``"auto"``.
+
+        Args:
+            depth: Number of names, from the outside in, after which the layers of a module share a row: 1 for
+                ``layer3``, 2 for ``layer3.1``. Networks of the zoo have blocks instead of modules, as their tables
+                do. None: a row per layer; ``"auto"``: the deepest table that fits a screen.
+            fold: Whether equal modules that follow each other share a row, ``layer3.1-35``, with their sums.
+            columns: Names of the columns, or ``"all"``: ``"block"``, ``"layer"``, ``"kind"``, ``"input"``,
+                ``"output"``, ``"kernel"``, ``"stride"``, ``"groups"``, ``"parameters"``, ``"parameters %"``,
+                ``"trainable"``, ``"bytes"`` (of parameters, in their own types), ``"MACs"``, ``"MACs %"``, ``"backward
+                MACs"``, ``"recomputed MACs"``, ``"bias adds"``, ``"element-wise"``, ``"pooling"``,
+                ``"connections"``, ``"neurons"``, ``"saved"``, ``"moved"``, ``"receptive field"``.
+            sort: Name of a column: the largest values first.
+
+        Raises:
+            InputError: If the depth is not a positive number.
+            UnknownNameError: If there is no such column.
+        """
+        from cnnzoo.measure.layer_table import layer_table
+
+        return layer_table(self, depth=depth, fold=fold, columns=columns, sort=sort, notes=self._notes())
 
     def _notes(self) -> list[str]:
         notes = [
-            f"parameters {self.params.total:,} ({human(4 * self.params.total)}B in float32), "
+            f"parameters {self.params.total:,} ({self.params.size_text}), "
             f"trainable {self.params.trainable:,}, buffers {self.params.buffers:,}",
             f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}, "
             f"bias adds {self.bias_adds:,}"
@@ -275,8 +296,16 @@ class CountReport(Printable):
         return ", ".join(map(shape_text, self.input_size)) if has_several_inputs else shape_text(self.input_size)
 
     def tables(self) -> Sequence[Table]:
-        """Returns the one table."""
-        return [self.table()]
+        """Returns the one table, of depth ``"auto"``."""
+        return [self.table("auto")]
+
+    def to_html(self) -> str:
+        """Returns the table of depth ``"auto"`` as an HTML fragment, with one of all layers to unfold."""
+        table, whole = self.table("auto"), self.table(fold=False)
+        if len(table.rows) == len(whole.rows):
+            return table.html()
+        whole = dataclasses.replace(whole, notes=())
+        return f"{table.html()}<details><summary>all {len(whole.rows):,} layers</summary>{whole.html()}</details>"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns totals and layers as plain values."""

@@ -10,8 +10,6 @@ import torch
 from cnnzoo.device import device_name, machine_info
 from cnnzoo.errors import CnnzooError
 from cnnzoo.files import cache_folder, exists, read_json, write_json
-from cnnzoo.measure.bench import peak_flops_per_sec
-from cnnzoo.measure.counter import count_image
 from cnnzoo.module_copy import copy_module
 from cnnzoo.train.setup import RunSetup
 
@@ -26,6 +24,8 @@ def count_flops(setup: RunSetup) -> int:
     Raises:
         CnnzooError: If the model cannot be counted.
     """
+    from cnnzoo.measure.counter import count_image  # not before the first step: its imports take time
+
     model = copy_module(setup.model, user_hooks=False).eval()  # hooks would see tensors without values
     return 2 * count_image(model, setup.input_shape, "the model").train_macs
 
@@ -75,6 +75,8 @@ def _peak(device: torch.device, precision: str) -> float:
     value = known.get(key)
     if isinstance(value, float) and value > 0:
         return value
+    from cnnzoo.measure.bench import peak_flops_per_sec
+
     n = None if device.type == "cuda" else 512 if precision == "fp32" else 256  # other types may be emulated
     peak = peak_flops_per_sec(device, _DTYPES[precision], _SECONDS, n)
     with suppress(CnnzooError):

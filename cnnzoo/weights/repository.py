@@ -1,14 +1,30 @@
-"""Names of model repositories on the Hugging Face Hub."""
+"""Names of saved networks: paths, and model repositories on the Hugging Face Hub."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from urllib.parse import quote
 
 from cnnzoo.errors import InputError
+from cnnzoo.files import exists
 
 HUB_PREFIXES = ("hf://", "hf-hub:")  # the Hub's, and timm's
+LOCAL_PREFIX = "local-dir:"  # timm's
+
+
+def is_source(source: object) -> bool:
+    """Returns whether a value names a saved network: a path that exists or looks like one, or a repository."""
+    if isinstance(source, PathLike):
+        return True
+    if not isinstance(source, str):
+        return False
+    looks_like_path = "/" in source or source.endswith(".safetensors")
+    has_prefix = source.startswith((*HUB_PREFIXES, LOCAL_PREFIX))
+    return looks_like_path or has_prefix or (len(source) < 256 and exists(Path(source)))
+
 
 _ID = re.compile(r"([\w.-]{1,96}/)?[\w.-]{1,96}", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[\w+=#,-][\w.+=#,-]*(/[\w+=#,-][\w.+=#,-]*)*")  # no path that leads elsewhere
