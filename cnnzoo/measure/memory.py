@@ -136,11 +136,15 @@ class TrainingMemory(Printable):
         """Returns terms, total and moments as JSON."""
         return json.dumps(self.to_dict(), indent=2)
 
-    def to_page(self) -> str:
-        """Returns a self-contained HTML page with the table and the picture."""
+    def page_parts(self) -> list[str]:
+        """Returns the picture and the table as HTML fragments."""
         from cnnzoo.measure.memory_plot import memory_svg
 
-        return html_page(self.name, [svg_part(memory_svg(self)), self.to_html()])
+        return [svg_part(memory_svg(self)), self.to_html()]
+
+    def to_page(self) -> str:
+        """Returns a self-contained HTML page with the table and the picture."""
+        return html_page(self.name, self.page_parts())
 
     def plot(self, path: str | PathLike[str], memory: int | str | None = None) -> None:
         """Draws what exists at each moment of the step.
@@ -295,6 +299,7 @@ def _trained_layers(report: CountReport, patterns: Sequence[str], bytes_per_valu
     """Returns the layers as they are trained with some of them frozen."""
     frozen = _match_layers(report.layers, patterns)
     readers = Counter(source for layer in report.layers for source in layer.inputs)
+    saved_by_readers: set[int] = set()
     layers: list[_Layer] = []
     for i, count in enumerate(report.layers):
         is_product = bool(count.macs) and not count.elementwise and not count.pooling
@@ -309,9 +314,9 @@ def _trained_layers(report: CountReport, patterns: Sequence[str], bytes_per_valu
         elif is_frozen and is_product and all(readers[j] == 1 for j in count.inputs):
             saved = 0  # its input, which only the gradient of its weights needs
         elif trainable and patterns:
-            # what the frozen layers before it no longer save
-            sources = sum(layers[j].out for j in count.inputs if not layers[j].has_backward)
-            saved = max(saved, sources)
+            sources = [j for j in count.inputs if not layers[j].has_backward and j not in saved_by_readers]
+            saved_by_readers.update(sources)  # instead of by the frozen layers that wrote them
+            saved = max(saved, sum(layers[j].out for j in sources))
         layers.append(
             _Layer(
                 name=count.label or count.name or count.kind,

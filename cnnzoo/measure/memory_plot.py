@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from itertools import pairwise
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def _memory_figure(memory: TrainingMemory, available: int | None) -> Figure:
     begins = [-0.5, *(end + 0.5 for end in ends)]
     for begin in begins[1:-1]:
         axis.axvline(begin, color=FAINT, linewidth=1)
-    centers = [(a + b) / 2 for a, b in zip(begins, begins[1:], strict=False)]
+    centers = [(a + b) / 2 for a, b in pairwise(begins)]
     axis.set_xticks(centers, _PASSES)
     axis.set_xlim(-0.5, n - 0.5)
     axis.set_ylim(0, 1.22 * top)

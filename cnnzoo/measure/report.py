@@ -399,11 +399,16 @@ class CountReport(Printable):
         names = [item.name for item in dataclasses.fields(LayerCount)]
         return Table("", names, [[getattr(layer, name) for name in names] for layer in self.layers]).csv()
 
-    def to_page(self) -> str:
-        """Returns a self-contained HTML page with the table and the picture."""
+    def to_page(self, memory: TrainingMemory | None = None) -> str:
+        """Returns a self-contained HTML page with the table and the picture.
+
+        Args:
+            memory: The memory of a training step, whose table and picture follow.
+        """
         from cnnzoo.measure.layer_plot import layers_svg
 
-        return html_page(self.name, [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")])
+        parts = [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")]
+        return html_page(self.name, [*parts, *(memory.page_parts() if memory else ())])
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws parameters, MACs and saved bytes per layer.
