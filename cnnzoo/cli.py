@@ -101,7 +101,7 @@ def summary(
 
     if depth is not None and show_all:
         raise click.UsageError("--all shows every layer, --depth those down to a depth: give one of them")
-    report = _count(name, dict(knobs), input_size)
+    report = _count(name, dict(knobs), input_size, train=training is not None)
     memory = None if training is None else report.training_memory(**training)
     names = columns if columns in (None, "all") else [column for column in columns.split(",") if column.strip()]
     table = report.table(depth or (None if show_all else "auto"), not show_all, names, sort)
@@ -123,13 +123,13 @@ def summary(
     click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
 
 
-def _count(name: str, knobs: dict[str, Any], input_size: tuple[int, ...] | None) -> CountReport:
+def _count(name: str, knobs: dict[str, Any], input_size: tuple[int, ...] | None, train: bool) -> CountReport:
     """Counts a network that a command line names."""
     from cnnzoo.api import count, resolve
     from cnnzoo.api.factories import count_factory, is_factory
 
     if is_factory(name):
-        return count_factory(name, input_size, knobs)
+        return count_factory(name, input_size, knobs, train)
     return count(resolve(name, **knobs), input_size)
 
 
