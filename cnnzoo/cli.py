@@ -23,6 +23,7 @@ from cnnzoo.cli_options import (
     knobs_option,
     overwrite_option,
     settings_option,
+    training_memory_options,
 )
 from cnnzoo.errors import DataError, unknown
 from cnnzoo.files import CURVES_FILE, HISTORY_FILE, METRICS_FILE, TRAIN_FILE, WEIGHTS_FILE
@@ -73,6 +74,7 @@ def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
 @click.option("--columns", metavar="A,B,...", help="Columns, such as layer,kernel,output,MACs; or 'all'.")
 @click.option("--sort", metavar="COLUMN", help="Largest values of a column first.")
 @click.option("--all", "show_all", is_flag=True, help="A line per layer: repeated blocks are not folded.")
+@training_memory_options
 @html_option
 @json_option
 def summary(
@@ -85,31 +87,49 @@ def summary(
     show_all: bool,
     html: str | None,
     as_json: bool,
+    training: dict[str, Any] | None,
+    available: str | None,
 ) -> None:
     """Count the model NAME, layer by layer.
 
     NAME is a registered name or a saved network; or torchvision:resnet18, timm:NAME, or MODULE:FACTORY, a function or
     class of a Python module, whose arguments are the knobs.
+
+    With --train, also compute the memory of a training step.
     """
     from cnnzoo.api import write_page
 
     if depth is not None and show_all:
         raise click.UsageError("--all shows every layer, --depth those down to a depth: give one of them")
-    report = _count(name, dict(knobs), input_size)
+    report = _count(name, dict(knobs), input_size, train=training is not None)
+    memory = None if training is None else report.training_memory(**training)
     names = columns if columns in (None, "all") else [column for column in columns.split(",") if column.strip()]
     table = report.table(depth or (None if show_all else "auto"), not show_all, names, sort)
     if html:
-        write_page(report, html)
-    click.echo(report.to_json() if as_json else table.text())
+        write_page(report, html, memory)
+    values = report.to_dict()
+    lines = [table.text()]
+    if training is not None and memory is not None:
+        values["training_memory"] = memory.to_dict()
+        lines += ["", str(memory)]
+    if training is not None and memory is not None and available is not None:
+        from cnnzoo.measure.memory import parse_bytes
+
+        training.pop("batch_size", None)
+        largest = report.max_batch_size(available, **training)
+        fits = memory.total <= parse_bytes(available)
+        values["training_memory"] |= {"fits": fits, "max_batch_size": largest}
+        lines.append(f"{available}: {'fits' if fits else 'does not fit'}; the largest batch size is {largest:,}")
+    click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
 
 
-def _count(name: str, knobs: dict[str, Any], input_size: tuple[int, ...] | None) -> CountReport:
+def _count(name: str, knobs: dict[str, Any], input_size: tuple[int, ...] | None, train: bool) -> CountReport:
     """Counts a network that a command line names."""
     from cnnzoo.api import count, resolve
     from cnnzoo.api.factories import count_factory, is_factory
 
     if is_factory(name):
-        return count_factory(name, input_size, knobs)
+        return count_factory(name, input_size, knobs, train)
     return count(resolve(name, **knobs), input_size)
 
 

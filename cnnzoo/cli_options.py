@@ -159,6 +159,34 @@ def add_data_options(default: str | None = SAMPLE, more_help: str = "") -> Calla
     return add
 
 
+def training_memory_options(command: Any) -> Any:
+    """Adds --train, and the options of ``CountReport.training_memory``.
+
+    They are passed on as ``training``, None without --train, and ``available``, the text of --memory.
+    """
+    options = (
+        click.option("--train", is_flag=True, help="Also compute the memory of a training step."),
+        click.option("--batch-size", type=click.IntRange(1), help="Batch size of the step; default: as counted."),
+        click.option("--optimizer", help="'sgd' (default), 'momentum', 'adam', 'adamw', or values per parameter."),
+        click.option("--precision", help="'fp32' (default), 'bf16' or 'fp16'."),
+        click.option("--freeze", "frozen", multiple=True, help="Pattern of layers to freeze, 'conv*' (repeatable)."),
+        click.option("--memory", "available", help="Memory of the device, '8 GB': does the step fit, and which would?"),
+    )
+    names = ("batch_size", "optimizer", "precision", "frozen")
+
+    @functools.wraps(command)
+    def with_options(*, train: bool, available: str | None, **arguments: Any) -> Any:
+        training = {name: value for name in names if (value := arguments.pop(name))}
+        if not train and (training or available):
+            option = "freeze" if "frozen" in training else next(iter(training), "memory").replace("_", "-")
+            raise click.UsageError(f"--{option} is about the memory of a training step: give --train too")
+        return command(**arguments, training=training if train else None, available=available)
+
+    for option in reversed(options):
+        with_options = option(with_options)
+    return with_options
+
+
 def hub_option(command: Any) -> Any:
     """Adds the option --endpoint; a token is not an option, since other users can read command lines."""
     return click.option("--endpoint", metavar="URL", help="Address of the Hub; default: HF_ENDPOINT.")(command)

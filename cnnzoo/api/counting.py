@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cnnzoo.diff import Difference
     from cnnzoo.measure import Bench
+    from cnnzoo.measure.memory import TrainingMemory
     from cnnzoo.preprocessing import Preprocessing
 
 
@@ -132,14 +133,22 @@ def _spec_of(side: Source | nn.Module, knobs: Mapping[str, Any]) -> Spec:
     return model.spec
 
 
-def write_page(report: CountReport | Comparison, path: str | PathLike[str]) -> None:
+def write_page(
+    report: CountReport | Comparison, path: str | PathLike[str], memory: TrainingMemory | None = None
+) -> None:
     """Writes a count or a comparison as one self-contained HTML page.
+
+    Args:
+        report: The count or comparison.
+        path: The file.
+        memory: The memory of a training step, for the page of a count.
 
     Raises:
         FileError: If it cannot be written.
     """
     with atomic_write(Path(path)) as file:
-        file.write(report.to_page().encode())
+        page = report.to_page(memory) if isinstance(report, CountReport) else report.to_page()
+        file.write(page.encode())
 
 
 def bench(

@@ -55,7 +55,9 @@ def build_module(source: str, knobs: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def count_factory(source: str, input_size: Sequence[int] | None, knobs: Mapping[str, Any]) -> CountReport:
+def count_factory(
+    source: str, input_size: Sequence[int] | None, knobs: Mapping[str, Any], train: bool = False
+) -> CountReport:
     """Counts the module of ``build_module``; those of torchvision and timm in eval mode.
 
     Args:
@@ -63,6 +65,7 @@ def count_factory(source: str, input_size: Sequence[int] | None, knobs: Mapping[
         input_size: Shape of the input; by default, for torchvision and timm, one image of the size of its weights, and
             for other modules, the size in their metadata.
         knobs: As for ``build_module``.
+        train: Whether to count it in train mode.
 
     Raises:
         InputError: If it cannot be built or counted, or its input is not known.
@@ -77,6 +80,8 @@ def count_factory(source: str, input_size: Sequence[int] | None, knobs: Mapping[
     from cnnzoo.network import CNN
 
     model = build_module(source, knobs)
+    if train:
+        model.train()
     package, _, name = source.partition(":")
     if input_size is None and package == "torchvision":
         input_size = _torchvision_size(name)

@@ -9,6 +9,7 @@ from cnnzoo.lazy import lazy_names
 from cnnzoo.measure.accuracy_plot import Point, plot_accuracy
 from cnnzoo.measure.comparison import Comparison
 from cnnzoo.measure.diagram import draw
+from cnnzoo.measure.memory import TrainingMemory
 from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "LayerCount",
     "Params",
     "Point",
+    "TrainingMemory",
     "UnknownOp",
     "bench",
     "count",

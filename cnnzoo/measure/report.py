@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.errors import unknown
 from cnnzoo.measure.html_page import html_page, scrolling_part, svg_part
 from cnnzoo.measure.tables import Printable, Table, human, shape_text
+
+if TYPE_CHECKING:
+    from cnnzoo.measure.memory import TrainingMemory
 
 
 @dataclass(frozen=True)
@@ -295,6 +299,70 @@ class CountReport(Printable):
         has_several_inputs = bool(self.input_size) and isinstance(self.input_size[0], tuple)
         return ", ".join(map(shape_text, self.input_size)) if has_several_inputs else shape_text(self.input_size)
 
+    @property
+    def batch_size(self) -> int:
+        """Number of samples of the input: the length of the first axis of the first input."""
+        first = self.input_size[0] if self.input_size else ()
+        return (first[0] if first else 1) if isinstance(first, tuple) else first
+
+    @property
+    def input_values(self) -> int:
+        """Number of values of the input, batch included."""
+        shapes = self.input_size if self.input_size and isinstance(self.input_size[0], tuple) else [self.input_size]
+        return sum(math.prod(shape) for shape in shapes)
+
+    def training_memory(
+        self,
+        optimizer: str | int = "sgd",
+        batch_size: int | None = None,
+        precision: str = "fp32",
+        frozen: str | Sequence[str] = (),
+    ) -> TrainingMemory:
+        """Computes the memory of a training step: parameters, gradients, optimizer, activations, temporaries.
+
+        The step is that of cnnzoo's ``Trainer`` and of most loops: gradients of the former step are freed before the
+        forward pass, and the optimizer is a fused one, which needs no memory of its own for the update. Workspaces of
+        kernels are not included. Count in train mode: what the report says was saved in the mode of the count.
+
+        Args:
+            optimizer: ``"sgd"``, ``"momentum"`` (SGD with momentum), ``"adam"``, ``"adamw"``, or the number of values
+                that another optimizer keeps per parameter.
+            batch_size: By default, that of the count.
+            precision: ``"fp32"``, or ``"bf16"`` or ``"fp16"`` for autocast: activations have two bytes per value, and
+                the weights of convolutions and dense layers are copied.
+            frozen: Patterns of labels or modules without gradients, besides those frozen in the count: ``"conv*"``.
+
+        Raises:
+            InputError: If the state of the optimizer is not known, or the batch size is not a positive number.
+            UnknownNameError: If there is no such precision, or a pattern matches no layer with parameters.
+        """
+        from cnnzoo.measure.memory import training_memory
+
+        return training_memory(self, optimizer, batch_size, precision, frozen)
+
+    def max_batch_size(
+        self,
+        memory: int | str,
+        optimizer: str | int = "sgd",
+        precision: str = "fp32",
+        frozen: str | Sequence[str] = (),
+    ) -> int:
+        """Computes the largest batch size whose training step fits into memory; 0 if one image does not.
+
+        Args:
+            memory: Bytes, or a text: ``"8 GB"`` (10**9 bytes each) or ``"8 GiB"`` (2**30).
+            optimizer: As for ``training_memory``.
+            precision: As for ``training_memory``.
+            frozen: As for ``training_memory``.
+
+        Raises:
+            InputError: If an argument is not valid.
+            UnknownNameError: If there is no such precision, or a pattern matches no layer with parameters.
+        """
+        from cnnzoo.measure.memory import max_batch_size
+
+        return max_batch_size(self, memory, optimizer, precision, frozen)
+
     def tables(self) -> Sequence[Table]:
         """Returns the one table, of depth ``"auto"``."""
         return [self.table("auto")]
@@ -331,11 +399,16 @@ class CountReport(Printable):
         names = [item.name for item in dataclasses.fields(LayerCount)]
         return Table("", names, [[getattr(layer, name) for name in names] for layer in self.layers]).csv()
 
-    def to_page(self) -> str:
-        """Returns a self-contained HTML page with the table and the picture."""
+    def to_page(self, memory: TrainingMemory | None = None) -> str:
+        """Returns a self-contained HTML page with the table and the picture.
+
+        Args:
+            memory: The memory of a training step, whose table and picture follow.
+        """
         from cnnzoo.measure.layer_plot import layers_svg
 
-        return html_page(self.name, [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")])
+        parts = [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")]
+        return html_page(self.name, [*parts, *(memory.page_parts() if memory else ())])
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws parameters, MACs and saved bytes per layer.
