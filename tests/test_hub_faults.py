@@ -625,13 +625,12 @@ def test_ctrl_c(
             raise KeyboardInterrupt
         return send(self, method, url, *others)
 
-    monkeypatch.setattr(hub_client.HubClient, "_send", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(hub_client.HubClient, "_send", interrupted)
         if verb == "pull":
             guard.run(cnnzoo.pull, REPO, endpoint=hub.url, cache_dir=guard.cache)
         cnnzoo.push(saved, REPO, endpoint=hub.url, token=TOKEN, revision="trial", tag="v1")
     assert not [path for path in guard.cache.rglob("*") if path.suffix == ".incomplete"]
-    monkeypatch.undo()
     cnnzoo.push(saved, REPO, endpoint=hub.url, token=TOKEN, revision="trial", tag="v1")
     assert len(hub.repos[REPO].commits) == (1 if verb == "pull" else 2)
 
