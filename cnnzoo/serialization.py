@@ -247,6 +247,23 @@ def load_tensors(path: Path, *, mmap: bool = False) -> dict[str, torch.Tensor]:
     return dict(iter_tensors(path, read_aliases(path, metadata), mmap=mmap))
 
 
+def load_verified(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Returns the tensors of a file that ``save_tensors`` wrote with a checksum, and its metadata.
+
+    Raises:
+        FileError: If the file does not exist.
+        WeightsError: If it is not a complete safetensors file, or the checksum differs.
+    """
+    _, metadata = read_header(path)
+    tensors = dict(iter_tensors(path, read_aliases(path, metadata)))
+    inner = metadata.get(METADATA_KEY)
+    if not isinstance(inner, dict) or "weights_sha256" not in inner:
+        raise WeightsError(f"{path} has no checksum of its tensors")
+    if weights_sha256(tensors) != inner["weights_sha256"]:
+        raise WeightsError(f"{path} is damaged: its tensors do not have the checksum that it states")
+    return tensors, metadata
+
+
 def read_aliases(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
     """Returns alias -> name of a stored tensor, from the metadata of a file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import warnings
@@ -18,6 +19,7 @@ from zoo import MODEL_PARAMS, small_knobs
 import cnnzoo
 from cnnzoo.blocks import TableConv
 from cnnzoo.errors import InputError
+from cnnzoo.measure.report import SUMMED
 
 
 class Calls(nn.Module):
@@ -139,7 +141,7 @@ def test_cases(case: str, meta: bool) -> None:
     before = _state(module)
     report = cnnzoo.count(module, **arguments, meta=meta)
     if not meta and case == "fused attention" and aten_attention not in flop_registry:
-        assert report.unknown_ops == (str(aten_attention),)  # listed, since it is not counted
+        assert [op.name for op in report.unknown_ops] == [str(aten_attention)]  # listed, since it is not counted
         return
     if not (case == "@ of a vector" or "attention" in case) or meta:  # kernels of the CPU fuse attention
         assert (report.macs, report.train_macs - report.macs) == (macs, backward)
@@ -246,7 +248,9 @@ def test_inputs_of_layers() -> None:
             x = self.first(x)
             return self.last(torch.relu(x + self.second(x)))
 
-    assert [layer.inputs for layer in cnnzoo.count(Residual(), (1, 4)).layers] == [(), (0,), (0, 1)]
+    layers = cnnzoo.count(Residual(), (1, 4)).layers
+    assert [layer.name for layer in layers] == ["first", "second", "", "last"]
+    assert [layer.inputs for layer in layers] == [(), (0,), (0, 1), (2,)]
     layers = cnnzoo.count("alexnet").layers
     assert [layer.inputs for layer in layers] == [(), *((i,) for i in range(len(layers) - 1))]
 
@@ -268,6 +272,73 @@ def test_sums_over_groups() -> None:
 def test_intensity() -> None:
     report = cnnzoo.count(nn.Linear(8, 4, bias=False), (2, 8))
     assert report.intensity == 2 * 64 / (4 * (16 + 32 + 8))
+
+
+# --- what modules with children compute themselves ---
+
+
+class Functional(nn.Module):
+    """Activations and pools as functions, or as modules."""
+
+    def __init__(self, modules: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(200, 10)
+        self.relu = nn.ReLU() if modules else functional.relu
+        self.pool = nn.MaxPool2d(2) if modules else lambda x: functional.max_pool2d(x, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.relu(self.a(x)))
+        return self.c(self.pool(self.relu(self.b(x))).flatten(1))
+
+
+def test_functional_calls_equal_modules() -> None:
+    own, twin = (cnnzoo.count(Functional(modules), (1, 1, 28, 28)) for modules in (False, True))
+    assert (own.saved_bytes, own.elementwise, own.pooling) == (47_264, 6_376, 6_208)
+    for column in SUMMED:
+        assert getattr(own, column, None) == getattr(twin, column, None)
+        assert own.by("module")["a"][column] == twin.by("module")["a"][column]
+    names = [(layer.name, layer.kind, layer.out_shape) for layer in own.layers]
+    assert names == [
+        ("a", "Conv2d", (1, 8, 26, 26)),
+        ("", "Functional", (1, 8, 13, 13)),  # a line for what runs between two calls of children
+        ("b", "Conv2d", (1, 8, 11, 11)),
+        ("", "Functional", (1, 200)),
+        ("c", "Linear", (1, 10)),
+    ]
+    assert [layer.inputs for layer in own.layers] == [(), (0,), (1,), (2,), (3,)]
+
+
+def test_sums_and_concatenations_between_layers() -> None:
+    import torchvision
+
+    with torch.device("meta"):
+        resnet = torchvision.models.resnet18()
+    report = cnnzoo.count(resnet, (1, 3, 224, 224))
+    sums = [layer for layer in report.layers if layer.kind == "BasicBlock"]
+    assert len(sums) == 8 and sum(layer.elementwise for layer in sums) == 752_640
+    assert report.elementwise == cnnzoo.count("resnet18").elementwise == 5_569_536
+    assert cnnzoo.count("densenet201").moved_bytes == 762_247_120
+
+
+def test_parameters_of_modules_with_children() -> None:
+    """Also if it computes nothing itself, or its child fails and is caught."""
+
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.layer, self.unused = nn.Parameter(torch.ones(3)), nn.Linear(2, 3), nn.Linear(4, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with contextlib.suppress(RuntimeError):
+                self.unused(x)
+            return self.layer(x)
+
+    layers = cnnzoo.count(Scale(), (1, 2)).layers
+    assert [(layer.name, layer.kind, layer.params) for layer in layers] == [
+        ("unused", "Linear", 25),
+        ("layer", "Linear", 9),
+        ("", "Scale", 3),
+    ]
 
 
 # --- no trace ---

@@ -17,38 +17,46 @@ ARROWS: dict[str, set[str]] = {
     "text": {"limits"},
     "errors": {"text"},
     "version": set(),
+    "lazy": set(),
     "modules": set(),
+    "module_copy": set(),
+    "random_state": set(),
+    "progress_bar": {"random_state", "streams"},
     "device": set(),
     "plugins": set(),
     "fields": set(),
     "knobs": set(),
     "initializers": {"plugins"},
-    "blocks": {"fields", "initializers", "plugins"},
+    "blocks": {"fields", "initializers", "lazy", "plugins"},
     "spec": {"blocks", "fields"},
     "edits": {"blocks", "fields", "spec"},
-    "network": {"blocks", "metadata", "spec"},
-    "backbone": {"blocks", "measure", "modules", "network"},
+    "network": {"blocks", "metadata", "random_state", "spec"},
+    "backbone": {"blocks", "measure", "module_copy", "modules", "network"},
     "published": set(),
     "registry": {"edits", "fields", "plugins", "published", "spec"},
     "models": {"blocks", "published", "registry", "spec"},
     "files": set(),
+    "streams": set(),
     "serialization": {"files"},
-    "measure": {"modules"},
-    "data": {"device", "fields", "files", "plugins"},
+    "measure": {"files", "lazy", "module_copy", "modules", "progress_bar", "random_state"},
+    "data": {"device", "fields", "files", "plugins", "progress_bar", "random_state", "streams"},
     "preprocessing": {"data", "fields"},
     "metadata": {"fields", "preprocessing"},
     "train": {
-        "data", "device", "fields", "files", "initializers", "measure", "metadata", "modules", "plugins",
-        "preprocessing", "serialization",
+        "data", "device", "fields", "files", "initializers", "measure", "metadata", "module_copy", "modules", "plugins",
+        "preprocessing", "progress_bar", "random_state", "serialization", "streams",
     },
     "html_report": {"fields", "files", "measure", "metadata", "modules", "serialization", "train"},
     "diff": {"blocks", "measure", "network", "spec"},
-    "verify": {"measure", "network", "published", "registry", "spec"},
-    "timeline": {"measure", "network", "published", "registry"},
-    "prediction": {"data", "metadata", "modules", "preprocessing"},
+    "stored_counts": {"measure", "spec"},
+    "stored_recipes": set(),
+    "quantities": {"measure", "network", "registry", "spec", "stored_counts"},
+    "verify": {"measure", "published", "quantities", "registry"},
+    "timeline": {"measure", "published", "quantities", "registry"},
+    "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
     "weights": {
-        "blocks", "device", "diff", "files", "measure", "metadata", "modules", "network", "preprocessing", "published",
-        "registry", "serialization", "spec",
+        "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
+        "preprocessing", "published", "registry", "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {
@@ -129,7 +137,7 @@ print(*(callable(getattr(cnnzoo, name)) for name in ("diff", "timeline", "verify
 def test_all_is_the_public_surface() -> None:
     for name in cnnzoo.__all__:
         assert getattr(cnnzoo, name) is not None
-    assert {*cnnzoo._MODULE_OF, *cnnzoo._SUBPACKAGES, "__version__"} == set(cnnzoo.__all__)
+    assert {*sum(cnnzoo._EXPORTS.values(), ()), *cnnzoo._SUBPACKAGES, "__version__"} == set(cnnzoo.__all__)
     with pytest.raises(AttributeError, match="no attribute 'creat'"):
         _ = cnnzoo.creat
 

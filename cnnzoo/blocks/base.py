@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cnnzoo import fields
 from cnnzoo.errors import SpecError
 from cnnzoo.limits import MAX_LABEL_LENGTH, MAX_VALUE
 from cnnzoo.plugins import Registry
 from cnnzoo.text import is_printable, shorten
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Shape = tuple[int, ...]  # of one sample, without the batch dimension: (C, H, W) or (C,)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.activation import ACTIVATIONS, activation_field, make_activation
 from cnnzoo.blocks.base import Block, Shape, register_block
-from cnnzoo.blocks.branches import Branches
-from cnnzoo.blocks.build import build_blocks
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import MISSING, Mismatch, checked_field, choice_field
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def _check_paths(paths: object) -> object:
@@ -45,6 +45,11 @@ class Parallel(Block):
     has_weights = True
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
+        from cnnzoo.blocks.build import build_blocks
+        from cnnzoo.blocks.modules import Branches
+
         paths, out_shapes = [], []
         for number, path in enumerate(self.paths, start=1):
             built = build_blocks(path, shape, f"path {number} of {self.label or 'Parallel'}")

@@ -1,4 +1,4 @@
-"""Blocks to modules: builds blocks in sequence, and infers the shapes between them on the meta device."""
+"""Blocks to modules: builds blocks in sequence, and infers the shapes between them without computing anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cnnzoo.blocks.base import Block, Shape
-from cnnzoo.blocks.branches import Branches
+from cnnzoo.blocks.modules import Branches
 from cnnzoo.errors import SpecError
 from cnnzoo.limits import MAX_DISTINCT_BLOCKS, MAX_OUTPUT, MAX_SHAPES_BYTES, MAX_WEIGHTS
 
@@ -202,9 +202,10 @@ def infer_shape(block: Block, shape: Shape, on_miss: Callable[[Block], None] = l
         modules = block.build(shape)
         if not isinstance(modules, list) or not all(isinstance(module, nn.Module) for module in modules):
             raise SpecError(f"its build must return a list of modules, not {modules!r}")
-        x = torch.empty(2, *shape)  # batch norm on 1x1 maps needs N=2 and eval mode
-        for module in modules:
-            x = _run(module, x)
+        if (x := _run_empty_batch(modules, shape)) is None:
+            x = torch.empty(2, *shape)  # batch norm on 1x1 maps needs N=2 and eval mode
+            for module in modules:
+                x = _run(module, x)
     out_shape = tuple(x.shape[1:])
     if 0 in out_shape:
         raise SpecError(f"an input of {shape} is too small: the output would be empty")
@@ -246,6 +247,41 @@ def _run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     if not isinstance(x, torch.Tensor):
         raise SpecError(f"{type(module).__name__} returns a {type(x).__name__}, not a tensor")
     return x
+
+
+def _run_empty_batch(modules: Sequence[nn.Module], shape: Shape) -> torch.Tensor | None:
+    """Runs modules on a batch of no images on the CPU, with weights that are never read.
+
+    It gives the same shape as the meta device, whose first use costs as much time as importing torch.
+
+    Returns:
+        The output, (0, ...); None if it fails, or for modules that may treat an empty batch differently.
+    """
+    parts = [part for module in modules for part in module.modules()]
+    if not all(type(part).__module__.startswith(("torch.nn.", "cnnzoo.blocks.")) for part in parts):
+        return None
+    tensors: list[tuple[dict[str, Any], str, torch.Tensor]] = [
+        (owner, name, tensor)
+        for part in parts
+        for owner in (part._parameters, part._buffers)
+        for name, tensor in owner.items()
+        if tensor is not None
+    ]
+    try:
+        for owner, name, tensor in tensors:
+            owner[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        x: Any = torch.empty(0, *shape, device="cpu")
+        with torch.device("cpu"):
+            for module in modules:
+                x = module.eval()(x)
+        return x if isinstance(x, torch.Tensor) else None
+    except Exception:  # the run on meta describes what is wrong
+        return None
+    finally:
+        for owner, name, tensor in tensors:
+            owner[name] = tensor
+        for module in modules:
+            module.train()
 
 
 def _ordinal(n: int) -> str:

@@ -6,22 +6,30 @@ A MAC is one multiply-add of a convolution or of any matrix product, biases not 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, SupportsIndex
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 
 from cnnzoo.errors import CnnzooError, InputError
-from cnnzoo.measure.isolation import isolated, substitute, without_onednn
-from cnnzoo.measure.operator_counter import ModuleCall, OperatorCounter
-from cnnzoo.measure.report import CountReport, LayerCount, Params
-from cnnzoo.modules import eval_mode, unwrap
+from cnnzoo.measure.backward_counter import BackwardCounter, has_custom_backward, merge_backward
+from cnnzoo.measure.isolation import isolated, substitute, without_fused_kernels
+from cnnzoo.measure.meta_device import MetaDevice
+from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
+from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights
+from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
+from cnnzoo.module_copy import in_eval_mode
+from cnnzoo.modules import unwrap
 
 _BATCH_NORM_ERROR = "Expected more than 1 value per channel"  # torch's message in train mode
+
+_INTEGER_ERRORS = ("long or int", "types: Long, Int", "used as indices must be")  # torch's messages of embeddings
 
 
 def count(
@@ -51,31 +59,55 @@ def count(
     Raises:
         InputError: If there is no input, or the module cannot run on it.
     """
-    if not isinstance(model, nn.Module) or isinstance(unwrap(model), torch.jit.ScriptModule):
+    if not isinstance(model, nn.Module):
         raise InputError(f"count expects an nn.Module, got {type(model).__name__}")
     model = unwrap(model)
     name = name or type(model).__name__
-    with torch.inference_mode(False), isolated(model, meta) as weights:
-        args, kwargs = _arguments(model, input_size, inputs, name, meta)
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        counter = OperatorCounter(model, weights, meta)
-        for tensor in tensors:
-            counter.register_input(tensor)
-        try:
-            _run(model, args, kwargs, counter)
-            counter.count_uncalled_params(model)
-        except CnnzooError:
-            raise
-        except Exception as error:
-            raise _run_error(name, tensors, meta, error) from error
-        sizes = [tuple(x.shape) for x in tensors]
+    modules = {module: path for path, module in model.named_modules()}
+    _refuse_scripted(modules, name)
+    meta = meta and not any(is_packed(module) for module in modules)
+    sizes: list[tuple[int, ...]] = []
+
+    def run(kind: type[OperatorCounter]) -> tuple[OperatorCounter, bool]:
+        """Runs the forward, or forward and backward; returns the counter, and whether the backward has to run."""
+        with torch.inference_mode(False), isolated(model, meta) as (copy, weights):
+            args, kwargs = _arguments(model, input_size, inputs, name, meta)
+            tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            sizes[:] = [tuple(x.shape) for x in tensors]
+            counter = kind({module: path for path, module in copy.named_modules()}, weights, meta)
+            for tensor in tensors:
+                counter.register_input(tensor)
+            out = _run(copy, args, kwargs, counter)
+            counter.count_uncalled_params()
+            return counter, counter.has_other_hooks or has_custom_backward(out)
+
+    try:
+        counter, needs_backward = run(OperatorCounter)
+        unknown_ops = counter.unknown_ops
+        if needs_backward:
+            try:
+                with warnings.catch_warnings(action="ignore"):  # the first forward gave them
+                    backward_counter, _ = run(BackwardCounter)
+                is_same = merge_backward(counter.records, backward_counter.records)
+                reason = "" if is_same else "the second forward differs from the first"
+            except Exception as error:
+                reason = f"{type(error).__name__}: {_first_line(error)}"
+            if reason:
+                unknown_ops[f"backward of checkpoints and autograd functions ({reason})"] = {"": 1}
+    except CnnzooError:
+        raise
+    except Exception as error:
+        raise InputError(_run_error(name, input_size, sizes, meta, error)) from error
     return CountReport(
         name=name,
         input_size=sizes[0] if len(sizes) == 1 else tuple(sizes),
-        params=_params(model),
-        layers=_layer_counts(counter.calls),
+        params=_params(modules),
+        layers=_layer_counts(counter.records),
         peak_bytes=counter.peak_bytes,
-        unknown_ops=tuple(sorted(counter.unknown_ops)),
+        unknown_ops=tuple(
+            UnknownOp(op, sum(calls.values()), tuple(calls)) for op, calls in sorted(unknown_ops.items())
+        ),
+        modules=tuple((name, type(module).__name__) for module, name in modules.items() if name and module._modules),
     )
 
 
@@ -90,8 +122,7 @@ def count_image(model: nn.Module, size: Sequence[int], name: str) -> CountReport
     except InputError as error:
         if _BATCH_NORM_ERROR not in str(error):
             raise
-    with eval_mode(model):
-        return count(model, (1, *size), name=name)
+    return count(in_eval_mode(model), (1, *size), name=name)
 
 
 def _arguments(
@@ -101,10 +132,11 @@ def _arguments(
     if (input_size is None) == (inputs is None):
         raise InputError(f"count({name}) needs either input_size=(N, C, H, W) or inputs=")
     if inputs is not None:
-        copies = tree_map(lambda x: substitute(x, meta) if isinstance(x, torch.Tensor) else x, inputs)
+        copies = tree_map(lambda x: _copy(x, meta), inputs, is_leaf=lambda x: isinstance(x, PackedSequence))
         if isinstance(copies, Mapping):
             return (), dict(copies)
-        return (copies if isinstance(copies, tuple) else (copies,)), {}
+        is_arguments = isinstance(copies, tuple) and not isinstance(copies, PackedSequence)
+        return (copies if is_arguments else (copies,)), {}
     if not isinstance(input_size, Sequence) or not all(isinstance(n, SupportsIndex) and n > 0 for n in input_size):
         raise InputError(f"input_size must be a tuple such as (1, 3, 224, 224), not {input_size!r}")
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -112,86 +144,144 @@ def _arguments(
     shape = tuple(map(operator.index, input_size))
     if meta:
         return (torch.empty(shape, dtype=dtype, device="meta"),), {}
-    return (torch.rand(shape, device="cpu" if weight is None else weight.device).to(dtype),), {}
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return (x.to("cpu" if weight is None else weight.device, dtype),), {}
 
 
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> None:
-    """Runs the forward under the counter."""
+def _copy(x: Any, meta: bool) -> Any:
+    if isinstance(x, PackedSequence):  # its sizes stay: they are values
+        data, sizes, *indices = x
+        return PackedSequence(
+            substitute(data, meta), sizes, *[i if i is None else substitute(i, meta) for i in indices]
+        )
+    return substitute(x, meta) if isinstance(x, torch.Tensor) else x
+
+
+def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> Any:
+    """Runs a copy under the counter, also backward under a ``BackwardCounter``; returns the result."""
+    is_backward = isinstance(counter, BackwardCounter)
+    for module in model.modules():  # global hooks would run for the modules of other threads
+        module.register_forward_pre_hook(counter.enter_module, prepend=True)
+        module.register_forward_hook(counter.leave_module, prepend=True, always_call=True)
     with ExitStack() as stack:
-        for register, hook in (
-            (register_module_forward_pre_hook, counter.enter_module),
-            (register_module_forward_hook, counter.leave_module),
-        ):
-            stack.callback(register(hook).remove)
-        stack.enter_context(torch.device("meta") if counter.on_meta else without_onednn())
+        stack.enter_context(MetaDevice() if counter.on_meta else without_fused_kernels(model))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_for_backward, _refuse_backward))
+        if is_backward:
+            for module in model.modules():  # your backward hooks do not run; their places in the graph stay
+                for name in ("_backward_hooks", "_backward_pre_hooks"):
+                    setattr(module, name, OrderedDict.fromkeys(getattr(module, name), lambda *_: None))
+        load = (lambda saved: saved) if is_backward else _refuse_backward
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_hook, load))
         stack.enter_context(counter)
-        model(*args, **kwargs)
+        out = model(*args, **kwargs)
+        if isinstance(counter, BackwardCounter):
+            counter.run_backward(out)
+    return out
 
 
 def _refuse_backward(saved: None) -> torch.Tensor:
-    raise InputError("count cannot run a forward that calls backward()")
+    raise InputError(
+        "count cannot run a forward that calls backward() or torch.autograd.grad(); count the module whose gradient "
+        "it computes"
+    )
 
 
-def _run_error(name: str, inputs: list[torch.Tensor], meta: bool, error: Exception) -> InputError:
-    reason = next(iter(str(error).strip().splitlines()), "")
-    shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-    message = f"{name} cannot run on an input of {shapes}: {type(error).__name__}: {reason}"
-    if meta and ("meta" in str(error) or "item()" in str(error) or "data-dependent" in str(error)):
-        message += (
-            "; it needs values, which the meta device does not have (control flow that depends on them, or a tensor "
-            "that is not part of the module): count(..., meta=False) computes them"
+def _refuse_scripted(modules: Mapping[nn.Module, str], name: str) -> None:
+    for module, path in modules.items():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"{path} of {name}" if path else name
+            raise InputError(
+                f"{where} is a TorchScript module, whose weights cannot be replaced for the count; count the module "
+                "that it was scripted or traced from"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    # the interpreter of TorchScript puts the reason last
+    return (lines[-1] if "TorchScript interpreter" in lines[0] else lines[0]) if lines else "no message"
+
+
+def _run_error(
+    name: str, input_size: Sequence[int] | None, sizes: list[tuple[int, ...]], meta: bool, error: Exception
+) -> str:
+    text = str(error)
+    shapes = ", ".join(map(str, sizes)) or "no tensors"
+    message = f"{name} cannot run on an input of {shapes}: {type(error).__name__}: {_first_line(error)[:300]}"
+    if input_size is not None and any(words in text for words in _INTEGER_ERRORS):
+        size = ", ".join(map(str, input_size))
+        return f"{message}; it takes integers: count(..., inputs=torch.zeros({size}, dtype=torch.long))"
+    if "saved tensor hooks" in text:
+        return f"{message}; count the module whose gradient it computes"
+    if "FlexAttention" in text or "flex_attention" in text:
+        return f"{message}; count it with scaled_dot_product_attention in place of flex_attention"
+    if meta and any(words in text for words in ("meta", "Meta", "item()", "data-dependent")):
+        return (
+            f"{message}; it needs values, which the meta device does not have (control flow that depends on them, or a "
+            "tensor that is not part of the module): count(..., meta=False) computes them"
         )
-    elif _BATCH_NORM_ERROR in str(error):
-        message += "; batch norm in train mode needs more: count two images (N=2), or call model.eval() first"
-    return InputError(message)
+    if _BATCH_NORM_ERROR in text:
+        return f"{message}; batch norm in train mode needs more: count two images (N=2), or call model.eval() first"
+    return message
 
 
-def _params(model: nn.Module) -> Params:
-    parameters = list({id(p): p for p in model.parameters()}.values())
-    total = sum(p.numel() for p in parameters)
+def _params(modules: Iterable[nn.Module]) -> Params:
+    parameters = _unique(parameter for module in modules for parameter in module._parameters.values())
+    buffers = _unique(buffer for module in modules for buffer in module._buffers.values())
+    packed = [weight for module in modules if is_packed(module) for weight in packed_weights(module)]
+    total = sum(p.numel() for p in (*parameters, *packed))
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     return Params(
         total=total,
         trainable=trainable,
         frozen=total - trainable,
-        buffers=sum(b.numel() for b in {id(b): b for b in model.buffers()}.values()),
+        buffers=sum(b.numel() for b in buffers),
+        bytes=sum(nbytes(p) for p in (*parameters, *packed)),
+        dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in (*parameters, *packed)})),
     )
 
 
-def _layer_counts(calls: list[ModuleCall]) -> tuple[LayerCount, ...]:
-    """Returns one LayerCount per call of a module without children, and of any other that counts something itself."""
-    layer_calls = [
-        i for i, call in enumerate(calls) if call.params or call.macs or call.bias_adds or not call.module._modules
-    ]
-    positions = {index: position for position, index in enumerate(layer_calls)}
+def _unique(tensors: Iterable[torch.Tensor | None]) -> list[torch.Tensor]:
+    return list({id(x): x for x in tensors if x is not None}.values())
+
+
+def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
+    """Returns one LayerCount per record that is a layer."""
+    layers = [i for i, record in enumerate(records) if record.is_layer]
+    positions = {index: position for position, index in enumerate(layers)}
 
     def source_layers(index: int, path: frozenset[int]) -> Iterator[int]:
-        for source in calls[index].sources:
+        for source in records[index].sources:
             if source in positions:
                 yield positions[source]
-            elif source not in path:  # not a layer (a sum between layers): use its sources
+            elif source not in path:  # not a layer (a view between layers): use its sources
                 yield from source_layers(source, path | {source})
 
     return tuple(
         LayerCount(
-            name=call.name,
-            label=call.label,
-            kind=type(call.module).__name__,
-            out_shape=call.out_shape,
-            params=call.params,
-            macs=call.macs,
-            backward_macs=call.backward_macs,
-            bias_adds=call.bias_adds,
-            elementwise=call.elementwise,
-            pooling=call.pooling,
-            connections=call.macs + call.bias_adds + call.average_pooling,
-            neurons=call.neurons,
-            saved_bytes=call.saved_bytes,
-            moved_bytes=call.moved_bytes,
-            receptive_field=call.receptive_field,
+            name=record.name,
+            label=record.label,
+            kind=type(record.module).__name__,
+            out_shape=record.out_shape,
+            params=record.params,
+            param_bytes=record.param_bytes,
+            macs=record.macs,
+            backward_macs=record.backward_macs,
+            recompute_macs=record.recompute_macs,
+            bias_adds=record.bias_adds,
+            elementwise=record.elementwise,
+            pooling=record.pooling,
+            connections=record.macs + record.bias_adds + record.average_pooling,
+            neurons=record.neurons,
+            saved_bytes=record.saved_bytes,
+            moved_bytes=record.moved_bytes,
+            receptive_field=record.receptive_field,
             inputs=tuple(sorted(set(source_layers(index, frozenset())) - {positions[index]})),
+            in_shape=record.in_shape,
+            kernel_size=record.window[0],
+            stride=record.window[1],
+            groups=record.window[2],
+            trainable=record.trainable,
         )
-        for index, call in ((index, calls[index]) for index in layer_calls)
+        for index, record in ((index, records[index]) for index in layers)
     )

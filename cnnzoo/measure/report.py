@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.errors import unknown
 from cnnzoo.measure.html_page import html_page, scrolling_part, svg_part
 from cnnzoo.measure.tables import Printable, Table, human, shape_text
+
+if TYPE_CHECKING:
+    from cnnzoo.measure.memory import TrainingMemory
 
 
 @dataclass(frozen=True)
@@ -23,26 +27,60 @@ class Params:
         trainable: Those that require a gradient.
         frozen: Those that do not.
         buffers: Values of buffers (batch-norm statistics); not part of ``total``.
+        bytes: Bytes of all parameters in their own types, with the scales of torchao's quantized weights.
+        dtypes: Names of these types: ``("float32",)``.
     """
 
     total: int
     trainable: int
     frozen: int
     buffers: int
+    bytes: int = 0
+    dtypes: tuple[str, ...] = ()
+
+    @property
+    def size_text(self) -> str:
+        """Their bytes, as printed: ``187 MB in float32``."""
+        return f"{human(self.bytes)}B" + (f" in {', '.join(self.dtypes)}" if self.dtypes else "")
+
+
+@dataclass(frozen=True)
+class UnknownOp:
+    """An operator without a rule (see ``register_count_rule``).
+
+    Attributes:
+        name: Its name: ``aten.linalg_qr``.
+        calls: How often it ran.
+        modules: Names of the modules that ran it; empty for the model itself.
+    """
+
+    name: str
+    calls: int
+    modules: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = [name or "the model itself" for name in self.modules]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"{self.name} ({self.calls}x in {', '.join(names[:3])}{more})"
 
 
 @dataclass(frozen=True)
 class LayerCount:
-    """The counts of one call of one layer.
+    """The counts of one call of one layer: a module without children.
+
+    What a module with children computes itself (functional calls, sums, concatenations) is a layer too, with the name
+    and class of that module: one for each run of operators between two calls of its children.
 
     Attributes:
-        name: The module's name in the model: ``features.0``.
+        name: The module's name in the model: ``features.0``; empty for the model itself.
         label: The label of its block: ``conv1``; empty if it has none.
         kind: The module's class.
-        out_shape: Shape of its output, batch included.
+        out_shape: Shape of its output, batch included; of such a run, of its last result.
         params: Its own parameters, at the first call that uses them.
+        param_bytes: Their bytes in their own types.
         macs: Multiply-adds of one forward.
         backward_macs: Multiply-adds of one backward.
+        recompute_macs: Multiply-adds that checkpoints compute again in the backward.
         bias_adds: Additions of a bias.
         elementwise: Output values of element-wise operators (activations, sums, normalizations, dropout).
         pooling: Values that the windows of pools read.
@@ -54,6 +92,11 @@ class LayerCount:
         moved_bytes: Bytes that its operators read and write.
         receptive_field: Side in px of the input region that one output position depends on (the longer side).
         inputs: Indices in the report of the layers whose outputs it reads; empty if it reads the input alone.
+        in_shape: Shape of its input, batch included; of several, of the first.
+        kernel_size: Of its convolution or the window of its pool; empty if it has neither.
+        stride: Of its convolution or pool.
+        groups: Of its convolution; 0 if it has none.
+        trainable: The part of ``params`` that requires a gradient.
     """
 
     name: str
@@ -61,8 +104,10 @@ class LayerCount:
     kind: str
     out_shape: tuple[int, ...]
     params: int
+    param_bytes: int
     macs: int
     backward_macs: int
+    recompute_macs: int
     bias_adds: int
     elementwise: int
     pooling: int
@@ -72,12 +117,17 @@ class LayerCount:
     moved_bytes: int
     receptive_field: int
     inputs: tuple[int, ...]
+    in_shape: tuple[int, ...] = ()
+    kernel_size: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    groups: int = 0
+    trainable: int = 0
 
 
 # fields of LayerCount that add up to totals
 SUMMED = (
-    "params", "macs", "backward_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons", "saved_bytes",
-    "moved_bytes",
+    "params", "param_bytes", "macs", "backward_macs", "recompute_macs", "bias_adds", "elementwise", "pooling",
+    "connections", "neurons", "saved_bytes", "moved_bytes",
 )  # fmt: skip
 
 
@@ -92,7 +142,8 @@ class CountReport(Printable):
         layers: One ``LayerCount`` per call of a layer, in order.
         peak_bytes: Maximum of the bytes of activations that exist at once in inference; pooling indices are included,
             weights and input are not.
-        unknown_ops: Operators without a rule, which are not part of the counts.
+        unknown_ops: Operators without a rule, which are not part of the counts: how often they ran, and where.
+        modules: Name and class of each module with children, the model itself left out.
     """
 
     name: str
@@ -100,7 +151,8 @@ class CountReport(Printable):
     params: Params
     layers: tuple[LayerCount, ...]
     peak_bytes: int = 0
-    unknown_ops: tuple[str, ...] = ()
+    unknown_ops: tuple[UnknownOp, ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
 
     def _sum(self, column: str) -> int:
         return sum(getattr(layer, column) for layer in self.layers)
@@ -117,8 +169,13 @@ class CountReport(Printable):
 
     @property
     def train_macs(self) -> int:
-        """Multiply-adds of one forward and one backward."""
+        """Multiply-adds of one forward and one backward; those that checkpoints compute again are not included."""
         return self.macs + self._sum("backward_macs")
+
+    @property
+    def recompute_macs(self) -> int:
+        """Multiply-adds that checkpoints compute again in the backward: a step runs ``train_macs`` and these."""
+        return self._sum("recompute_macs")
 
     @property
     def bias_adds(self) -> int:
@@ -188,39 +245,42 @@ class CountReport(Printable):
                 sums[column] += getattr(layer, column)
         return groups
 
-    def table(self) -> Table:
-        """Returns the table of the layers, with a column for the blocks if there are labels."""
-        with_blocks = any(layer.label for layer in self.layers)
-        headers = ("layer", "kind", "output", "parameters", "MACs", "saved", "receptive field")
-        return Table(
-            title=f"{self.name} at {self.input_text}",
-            headers=("block", *headers) if with_blocks else headers,
-            rows=[
-                (
-                    *([layer.label] if with_blocks else []),
-                    *(layer.name, layer.kind, layer.out_shape, layer.params, layer.macs),
-                    f"{human(layer.saved_bytes)}B" if layer.saved_bytes else "",
-                    layer.receptive_field,
-                )
-                for layer in self.layers
-            ],
-            total=(
-                "total",
-                *[""] * (3 if with_blocks else 2),
-                self.params.total,
-                self.macs,
-                f"{human(self.saved_bytes)}B",
-                "",
-            ),
-            notes=self._notes(),
-        )
+    def table(
+        self,
+        depth: int | str | None = None,
+        fold: bool = True,
+        columns: Sequence[str] | str | None = None,
+        sort: str | None = None,
+    ) -> Table:
+        """Returns the table of the layers. ``print(report)`` prints that of depth ``"auto"``.
+
+        Args:
+            depth: Number of names, from the outside in, after which the layers of a module share a row: 1 for
+                ``layer3``, 2 for ``layer3.1``. Networks of the zoo have blocks instead of modules, as their tables
+                do. None: a row per layer; ``"auto"``: the deepest table that fits a screen.
+            fold: Whether equal modules that follow each other share a row, ``layer3.1-35``, with their sums.
+            columns: Names of the columns, or ``"all"``: ``"block"``, ``"layer"``, ``"kind"``, ``"input"``,
+                ``"output"``, ``"kernel"``, ``"stride"``, ``"groups"``, ``"parameters"``, ``"parameters %"``,
+                ``"trainable"``, ``"bytes"`` (of parameters, in their own types), ``"MACs"``, ``"MACs %"``, ``"backward
+                MACs"``, ``"recomputed MACs"``, ``"bias adds"``, ``"element-wise"``, ``"pooling"``,
+                ``"connections"``, ``"neurons"``, ``"saved"``, ``"moved"``, ``"receptive field"``.
+            sort: Name of a column: the largest values first.
+
+        Raises:
+            InputError: If the depth is not a positive number.
+            UnknownNameError: If there is no such column.
+        """
+        from cnnzoo.measure.layer_table import layer_table
+
+        return layer_table(self, depth=depth, fold=fold, columns=columns, sort=sort, notes=self._notes())
 
     def _notes(self) -> list[str]:
         notes = [
-            f"parameters {self.params.total:,} ({human(4 * self.params.total)}B in float32), "
+            f"parameters {self.params.total:,} ({self.params.size_text}), "
             f"trainable {self.params.trainable:,}, buffers {self.params.buffers:,}",
             f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}, "
-            f"bias adds {self.bias_adds:,}",
+            f"bias adds {self.bias_adds:,}"
+            + (f"; checkpoints compute {self.recompute_macs:,} again" if self.recompute_macs else ""),
             f"activations: {human(self.saved_bytes)}B saved for backward, {human(self.peak_bytes)}B at peak in "
             f"inference; {self.intensity:.3g} FLOPs per byte moved",
         ]
@@ -230,7 +290,7 @@ class CountReport(Printable):
             if total:
                 notes.append(f"{label}: " + ", ".join(f"{kind} {100 * n / total:.1f} %" for n, kind in shares))
         if self.unknown_ops:
-            notes.append(f"not counted, since there is no rule for them: {', '.join(self.unknown_ops)}")
+            notes.append(f"not counted, since there is no rule for them: {', '.join(map(str, self.unknown_ops))}")
         return notes
 
     @property
@@ -239,22 +299,94 @@ class CountReport(Printable):
         has_several_inputs = bool(self.input_size) and isinstance(self.input_size[0], tuple)
         return ", ".join(map(shape_text, self.input_size)) if has_several_inputs else shape_text(self.input_size)
 
+    @property
+    def batch_size(self) -> int:
+        """Number of samples of the input: the length of the first axis of the first input."""
+        first = self.input_size[0] if self.input_size else ()
+        return (first[0] if first else 1) if isinstance(first, tuple) else first
+
+    @property
+    def input_values(self) -> int:
+        """Number of values of the input, batch included."""
+        shapes = self.input_size if self.input_size and isinstance(self.input_size[0], tuple) else [self.input_size]
+        return sum(math.prod(shape) for shape in shapes)
+
+    def training_memory(
+        self,
+        optimizer: str | int = "sgd",
+        batch_size: int | None = None,
+        precision: str = "fp32",
+        frozen: str | Sequence[str] = (),
+    ) -> TrainingMemory:
+        """Computes the memory of a training step: parameters, gradients, optimizer, activations, temporaries.
+
+        The step is that of cnnzoo's ``Trainer`` and of most loops: gradients of the former step are freed before the
+        forward pass, and the optimizer is a fused one, which needs no memory of its own for the update. Workspaces of
+        kernels are not included. Count in train mode: what the report says was saved in the mode of the count.
+
+        Args:
+            optimizer: ``"sgd"``, ``"momentum"`` (SGD with momentum), ``"adam"``, ``"adamw"``, or the number of values
+                that another optimizer keeps per parameter.
+            batch_size: By default, that of the count.
+            precision: ``"fp32"``, or ``"bf16"`` or ``"fp16"`` for autocast: activations have two bytes per value, and
+                the weights of convolutions and dense layers are copied.
+            frozen: Patterns of labels or modules without gradients, besides those frozen in the count: ``"conv*"``.
+
+        Raises:
+            InputError: If the state of the optimizer is not known, or the batch size is not a positive number.
+            UnknownNameError: If there is no such precision, or a pattern matches no layer with parameters.
+        """
+        from cnnzoo.measure.memory import training_memory
+
+        return training_memory(self, optimizer, batch_size, precision, frozen)
+
+    def max_batch_size(
+        self,
+        memory: int | str,
+        optimizer: str | int = "sgd",
+        precision: str = "fp32",
+        frozen: str | Sequence[str] = (),
+    ) -> int:
+        """Computes the largest batch size whose training step fits into memory; 0 if one image does not.
+
+        Args:
+            memory: Bytes, or a text: ``"8 GB"`` (10**9 bytes each) or ``"8 GiB"`` (2**30).
+            optimizer: As for ``training_memory``.
+            precision: As for ``training_memory``.
+            frozen: As for ``training_memory``.
+
+        Raises:
+            InputError: If an argument is not valid.
+            UnknownNameError: If there is no such precision, or a pattern matches no layer with parameters.
+        """
+        from cnnzoo.measure.memory import max_batch_size
+
+        return max_batch_size(self, memory, optimizer, precision, frozen)
+
     def tables(self) -> Sequence[Table]:
-        """Returns the one table."""
-        return [self.table()]
+        """Returns the one table, of depth ``"auto"``."""
+        return [self.table("auto")]
+
+    def to_html(self) -> str:
+        """Returns the table of depth ``"auto"`` as an HTML fragment, with one of all layers to unfold."""
+        table, whole = self.table("auto"), self.table(fold=False)
+        if len(table.rows) == len(whole.rows):
+            return table.html()
+        whole = dataclasses.replace(whole, notes=())
+        return f"{table.html()}<details><summary>all {len(whole.rows):,} layers</summary>{whole.html()}</details>"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns totals and layers as plain values."""
         totals = (
-            "macs", "flops", "train_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons",
-            "saved_bytes", "moved_bytes", "peak_bytes", "intensity",
+            "macs", "flops", "train_macs", "recompute_macs", "bias_adds", "elementwise", "pooling", "connections",
+            "neurons", "saved_bytes", "moved_bytes", "peak_bytes", "intensity",
         )  # fmt: skip
         return {
             "name": self.name,
             "input_size": list(self.input_size),
             "params": dataclasses.asdict(self.params),
             **{total: getattr(self, total) for total in totals},
-            "unknown_ops": list(self.unknown_ops),
+            "unknown_ops": [dataclasses.asdict(op) for op in self.unknown_ops],
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
         }
 
@@ -267,11 +399,16 @@ class CountReport(Printable):
         names = [item.name for item in dataclasses.fields(LayerCount)]
         return Table("", names, [[getattr(layer, name) for name in names] for layer in self.layers]).csv()
 
-    def to_page(self) -> str:
-        """Returns a self-contained HTML page with the table and the picture."""
+    def to_page(self, memory: TrainingMemory | None = None) -> str:
+        """Returns a self-contained HTML page with the table and the picture.
+
+        Args:
+            memory: The memory of a training step, whose table and picture follow.
+        """
         from cnnzoo.measure.layer_plot import layers_svg
 
-        return html_page(self.name, [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")])
+        parts = [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")]
+        return html_page(self.name, [*parts, *(memory.page_parts() if memory else ())])
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws parameters, MACs and saved bytes per layer.

@@ -10,6 +10,7 @@ from torch import nn
 from cnnzoo.blocks import build_blocks
 from cnnzoo.errors import WeightsError
 from cnnzoo.network import CNN
+from cnnzoo.random_state import OwnGenerator
 from cnnzoo.serialization import DTYPES, TensorInfo
 
 _FLOATING_DTYPES = {name for dtype, name in DTYPES.items() if dtype.is_floating_point}
@@ -90,6 +91,6 @@ def _initial_buffer(model: CNN, name: str) -> torch.Tensor:
         if offset < len(built.modules):
             break
         shape, offset = built.shape, offset - len(built.modules)
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+    with torch.device("cpu"), OwnGenerator(0):
         module: nn.Module = block.build(shape)[offset]
     return module.get_buffer(rest)
