@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnnzoo.errors import CnnzooError, FileError
+from cnnzoo.limits import MAX_DESCRIPTION_BYTES
+from cnnzoo.text import parse_json
 
 # The files of a model folder, and those that a training run adds.
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE = "train.json", "history.jsonl", "metrics.json", "curves.png"
 CHECKPOINT_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
 
-# JSON is parsed before it can be checked, so its size is limited. The description of a thousand convolutions has
-# 200 kB; JSON that is all brackets takes thirty times its size in memory.
-MAX_DESCRIPTION_BYTES = 3 * 2**19  # of config.json, and of the JSON in the metadata of a weights file
 _IS_WINDOWS = os.name == "nt"
 
 
@@ -173,6 +172,18 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
+def open_regular(path: Path) -> IO[bytes]:
+    """Opens a regular file for reading; reading a pipe or a device could wait forever.
+
+    Raises:
+        OSError: If it cannot be opened, or is something else.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open has an error for folders
+        raise OSError("it is not a regular file")
+    return path.open("rb")
+
+
 def read_json(path: Path, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, Any]:
     """Returns the object in a JSON file.
 
@@ -184,17 +195,15 @@ def read_json(path: Path, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, A
         FileError: If the file cannot be read, is too large, or does not hold a JSON object.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(max_bytes + 1)
-        if len(text) > max_bytes:
-            raise FileError(f"{path} has more than {max_bytes:,} bytes; cnnzoo does not write files of this size")
-        value = json.loads(text)
+        value = parse_json(text, max_bytes)
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path} cannot be read: {os_reason(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is not valid JSON: {error}") from None
+    except ValueError as error:
+        raise FileError(f"{path} {error}") from None
     if not isinstance(value, dict):
         raise FileError(f"{path} must hold a JSON object, not a {type(value).__name__}")
     return value

@@ -287,7 +287,7 @@ def test_odd_images_and_sizes(tmp_path: Path) -> None:
         Image.new(mode, (9, 7)).save(tmp_path / "cat" / f"{mode}.{suffix}")
     assert load(tmp_path).shape == (3, 7, 9)
     for size in (0, -1, 2.5, "28", True):
-        with pytest.raises(InputError, match="image_size must be an integer from 1 to 16384 or None, not"):
+        with pytest.raises(InputError, match="image_size must be an integer from 1 to 4096 or None, not"):
             load(tmp_path, image_size=size)
 
 

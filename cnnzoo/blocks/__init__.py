@@ -6,7 +6,7 @@ What needs torch is imported on first use: a network is a value without it.
 from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.activation import ACTIVATIONS, Activation, register_activation
-from cnnzoo.blocks.base import BLOCKS, MAX_VALUE, Block, Shape, register_block
+from cnnzoo.blocks.base import BLOCKS, Block, Shape, register_block
 from cnnzoo.blocks.branch import Parallel
 from cnnzoo.blocks.conv import Conv
 from cnnzoo.blocks.dense import Dense, Dropout, Flatten, Logits
@@ -31,7 +31,6 @@ __all__ = [
     "ACTIVATIONS",
     "BLOCKS",
     "LRN",
-    "MAX_VALUE",
     "NORMS",
     "RBF",
     "Activation",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnzoo.blocks.activation import activation_field, make_activation
-from cnnzoo.blocks.base import MAX_VALUE, Block, Shape, int_field, register_block, require_maps
+from cnnzoo.blocks.base import Block, Shape, int_field, register_block, require_maps
 from cnnzoo.fields import bool_field, float_field, parsed_field
+from cnnzoo.limits import MAX_VALUE
 from cnnzoo.plugins import Parametrized, Registry, bind_argument
 
 NormFactory = Callable[[int, float], "nn.Module"]  # channels, number -> module

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.activation import activation_field
-from cnnzoo.blocks.base import MAX_VALUE, Block, Shape, int_field, register_block, require_maps
+from cnnzoo.blocks.base import Block, Shape, int_field, register_block, require_maps
 from cnnzoo.blocks.layers import bias_init_field, init_field, with_norm_and_activation
 from cnnzoo.blocks.norm import norm_field
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import MISSING, Mismatch, bool_field, checked_field
 from cnnzoo.initializers import make_initializer
+from cnnzoo.limits import MAX_VALUE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,6 +116,8 @@ class Subsample(Block):
         module = Subsampling(shape[0], self.kernel_size)
         if self.init is not None:
             sides = (self.kernel_size, self.kernel_size) if isinstance(self.kernel_size, int) else self.kernel_size
+            if (number := shape[0] * math.prod(sides)) > MAX_VALUE:
+                raise SpecError(f"its initializer would draw {number:,} values, more than the maximum of {MAX_VALUE:,}")
             windows = torch.empty(shape[0], 1, *sides)  # one coefficient per map stands for the whole window
             make_initializer(self.init)(windows)
             with torch.no_grad():
@@ -163,7 +167,9 @@ class RBF(Block):
 
         if shape != (len(self.codes[0]),):
             raise SpecError(f"its codes have length {len(self.codes[0])}, so it needs a vector of as many units")
-        return [RBFUnits(torch.tensor([[1.0 if sign == "+" else -1.0 for sign in code] for code in self.codes]))]
+        signs = torch.frombuffer(bytearray("".join(self.codes).encode()), dtype=torch.uint8) == ord("+")
+        codes = signs.view(len(self.codes), -1).to(torch.empty(0)) * 2 - 1  # default dtype and device
+        return [RBFUnits(codes)]
 
     def with_num_classes(self, num_classes: int) -> Block:
         if num_classes == self.num_classes:

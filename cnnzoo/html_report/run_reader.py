@@ -19,7 +19,6 @@ from cnnzoo.files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
     HISTORY_FILE,
-    MAX_DESCRIPTION_BYTES,
     METRICS_FILE,
     TRAIN_FILE,
     WEIGHTS_FILE,
@@ -27,12 +26,12 @@ from cnnzoo.files import (
     read_json,
     strip_local_paths,
 )
+from cnnzoo.limits import MAX_DESCRIPTION_BYTES, MAX_METRICS_BYTES
 from cnnzoo.measure import CountReport
 from cnnzoo.measure.counter import count_image
 from cnnzoo.metadata import describe
 from cnnzoo.serialization import METADATA_KEY, TensorInfo, iter_tensors, read_aliases, read_header, weights_sha256
 from cnnzoo.train.metrics import summarize_history
-from cnnzoo.train.results import MAX_METRICS_BYTES
 from cnnzoo.train.run_dir import RunDir
 
 MAX_FILTER_SIZE = 64  # px; larger kernels are not shown

@@ -6,11 +6,11 @@ import csv
 import html
 import io
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnnzoo.measure.text_layout import layout_text, terminal_width
+from cnnzoo.text import printable
 
 Value = str | int | float | tuple[int, ...] | None
 
@@ -36,13 +36,6 @@ def ratio_text(ratio: float) -> str:
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
 
 
-def printable(text: str) -> str:
-    """Returns a text with escape sequences in place of line breaks and other control characters."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
-    )
-
-
 def escape_markdown(text: str) -> str:
     """Returns a text with entities in place of the characters of inline markup, ``_`` within a word excepted."""
     return re.sub(r"[&<>|\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
@@ -62,6 +55,13 @@ def _text(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}" if value >= 100 else f"{value:.4g}"
     raise TypeError(f"a table holds no {type(value).__name__}")
+
+
+def _csv_cell(value: Value) -> Value:
+    if value is None:
+        return ""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula and not re.fullmatch(r"[+-]?[\d.,]+[x%]?", str(value)) else value
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,15 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """Returns the rows as CSV (RFC 4180): numbers without separators, no total, no notes."""
+        """Returns the rows as CSV (RFC 4180): numbers without separators, no total, no notes.
+
+        Text that a spreadsheet would compute as a formula is preceded by an apostrophe.
+        """
         file = io.StringIO()
         writer = csv.writer(file)
         writer.writerow(self.headers)
         for row in self.rows:
-            writer.writerow([shape_text(v) if isinstance(v, tuple) else "" if v is None else v for v in row])
+            writer.writerow([shape_text(v) if isinstance(v, tuple) else _csv_cell(v) for v in row])
         return file.getvalue()
 
     def html(self) -> str:

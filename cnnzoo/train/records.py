@@ -9,11 +9,12 @@ from typing import Any
 
 from cnnzoo.errors import FileError
 from cnnzoo.files import CONFIG_FILE, METRICS_FILE, exists, read_json, write_json
+from cnnzoo.limits import MAX_METRICS_BYTES
 from cnnzoo.measure.figures import save_figure
 from cnnzoo.measure.learning_curves import history_figure
 from cnnzoo.serialization import METADATA_KEY
 from cnnzoo.train.metrics import interval_95
-from cnnzoo.train.results import MAX_METRICS_BYTES, read_history
+from cnnzoo.train.results import read_history
 from cnnzoo.train.run_dir import RunDir
 
 

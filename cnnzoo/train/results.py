@@ -13,11 +13,10 @@ from torch import nn
 
 from cnnzoo.errors import FileError, WeightsError
 from cnnzoo.files import CONFIG_FILE, HISTORY_FILE, METRICS_FILE, WEIGHTS_FILE, os_reason, read_json, write_json
+from cnnzoo.limits import MAX_METRICS_BYTES
 from cnnzoo.metadata import get_metadata, set_metadata
 from cnnzoo.serialization import METADATA_KEY, load_verified
 from cnnzoo.train.run import Run
-
-MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
 
 
 def write_metrics(file: Path, metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from cnnzoo.measure.counter import count_image
-from cnnzoo.measure.tables import escape_markdown, printable, shape_text
+from cnnzoo.measure.tables import escape_markdown, shape_text
 from cnnzoo.metadata import Metadata
 from cnnzoo.network import CNN
 from cnnzoo.registry import Entry, get_entry, is_model
+from cnnzoo.text import printable
 
 _MAX_ORIGINS = 20  # of weights that were trained, adapted and trained again
 
