@@ -78,9 +78,12 @@ def _group(name: str) -> str:
 def measure(name: str) -> dict[str, Any]:
     """Counts a network and checks what follows from torch: parameters, MACs, sums of the lines."""
     is_detection = name.startswith("torchvision:") and _group(name.partition(":")[2]) == "detection"
-    with torch.device("cpu" if is_detection else "meta"):  # detectors choose boxes by their values
+    is_regnet = name.startswith("torchvision:regnet")
+    # detectors choose boxes by their values, RegNets their widths
+    with torch.device("cpu" if is_detection or is_regnet else "meta"):
         torch.manual_seed(0)
         model, inputs = create(name)
+    model = model.to("meta") if is_regnet else model
     on_device = inputs if is_detection else torch.utils._pytree.tree_map(lambda x: x.to("meta"), inputs)
     arguments = on_device if isinstance(on_device, tuple) else (on_device,)
     report = cnnzoo.count(model, inputs=on_device, meta=not is_detection)

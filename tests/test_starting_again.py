@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -491,7 +492,7 @@ def test_the_utilization_of_the_machine(tmp_path: Path, tiny_data: ImageData, mo
         calls.append(dtype)
         return 1e12
 
-    monkeypatch.setattr(utilization, "peak_flops_per_sec", peak)
+    monkeypatch.setattr(import_module("cnnzoo.measure.bench"), "peak_flops_per_sec", peak)
     utilization._peak.cache_clear()
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     config = cnnzoo.TrainConfig(epochs=2, batch_size=30, precision="fp32")

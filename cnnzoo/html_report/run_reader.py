@@ -241,7 +241,8 @@ class RunReader:
     def checksum(self) -> Checksum:
         """The recorded checksum of the final weights, compared with the file; computed if none is recorded."""
         file, prefix, _, description = self._weights_file
-        recorded = self.metrics.get("weights_sha256") or _dict(description.get(METADATA_KEY)).get("weights_sha256")
+        stored = {} if prefix else _dict(description.get(METADATA_KEY))  # a checkpoint's covers more than the weights
+        recorded = self.metrics.get("weights_sha256") or stored.get("weights_sha256")
         if prefix or not exists(file):  # no final weights
             return Checksum(str(recorded or ""), "file missing" if recorded else "")
         computed = self._try_read(lambda: weights_sha256(iter_tensors(file, read_aliases(file, description))), "")

@@ -155,11 +155,11 @@ MOVES = _packets(
     upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
     _upsample_nearest_exact3d native_channel_shuffle channel_shuffle pixel_shuffle pixel_unshuffle flip rot90 roll sort
     topk nonzero masked_fill masked_fill_ triu triu_ tril tril_ tril_indices triu_indices diag_embed block_diag
-    unique _unique2 _unique2
-    searchsorted bucketize _local_scalar_dense contiguous resize_ resize_as_ set_ repeat repeat_interleave im2col unfold
-    view_copy expand_copy transpose_ t_ squeeze_ unsqueeze_ swapaxes_ as_strided_ is_same_size unsafe_split
-    unsafe_split_with_sizes split_with_sizes_copy max_unpool2d max_unpool3d nll_loss_forward nll_loss2d_forward
-    _embedding_bag _embedding_bag_forward_only hann_window hamming_window sym_size sym_stride sym_numel
+    unique _unique2 searchsorted bucketize _local_scalar_dense contiguous resize_ resize_as_ set_ repeat
+    repeat_interleave im2col unfold view_copy expand_copy transpose_ t_ squeeze_ unsqueeze_ swapaxes_ as_strided_
+    is_same_size unsafe_split unsafe_split_with_sizes split_with_sizes_copy max_unpool2d max_unpool3d
+    nll_loss_forward nll_loss2d_forward _embedding_bag _embedding_bag_forward_only hann_window hamming_window
+    sym_size sym_stride sym_numel
     sym_storage_offset is_contiguous _pack_padded_sequence _assert_async _assert_tensor_metadata q_scale q_zero_point
     int_repr _fused_sdp_choice"""
 )

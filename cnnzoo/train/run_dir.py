@@ -96,9 +96,6 @@ class RunDir:
         data = run_dir.info.get("data")
         if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("name", "sha256")):
             raise FileError(f"{path / TRAIN_FILE} is not that of a run: it lacks name and sha256 of the data")
-        for key, kind in (("config", dict), ("sessions", list), ("functions", dict), ("initial_provenance", dict)):
-            if not isinstance(run_dir.info.get(key, kind()), kind):
-                raise FileError(f"{path / TRAIN_FILE} is damaged: {key} must be a {kind.__name__}")
         return run_dir
 
     def _read_train_file(self) -> bytes | None:
@@ -295,8 +292,12 @@ class RunDir:
             expected: The config that is expected, if any.
 
         Raises:
+            FileError: If train.json is damaged.
             InputError: If the run has another one.
         """
+        for key, kind in (("config", dict), ("sessions", list), ("functions", dict), ("initial_provenance", dict)):
+            if not isinstance(self.info.get(key, kind()), kind):
+                raise FileError(f"{self.path / TRAIN_FILE} is damaged: {key} must be a {kind.__name__}")
         try:
             config = TrainConfig.from_dict(self.info.get("config"))
         except CnnzooError as error:
