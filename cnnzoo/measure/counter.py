@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from cnnzoo.errors import CnnzooError, InputError
 from cnnzoo.measure.isolation import isolated, substitute, without_onednn
 from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
+from cnnzoo.measure.receptive_field import PositionTracker
 from cnnzoo.measure.report import CountReport, LayerCount, Params
 from cnnzoo.modules import eval_mode, unwrap
 
@@ -73,7 +74,7 @@ def count(
         name=name,
         input_size=sizes[0] if len(sizes) == 1 else tuple(sizes),
         params=_params(model),
-        layers=_layer_counts(counter.records),
+        layers=_layer_counts(counter.records, counter.tracker),
         peak_bytes=counter.peak_bytes,
         unknown_ops=tuple(sorted(counter.unknown_ops)),
     )
@@ -157,7 +158,7 @@ def _params(model: nn.Module) -> Params:
     )
 
 
-def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
+def _layer_counts(records: list[LayerRecord], tracker: PositionTracker) -> tuple[LayerCount, ...]:
     """Returns one LayerCount per record that is a layer."""
     layers = [i for i, record in enumerate(records) if record.is_layer]
     positions = {index: position for position, index in enumerate(layers)}
@@ -185,7 +186,8 @@ def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
             neurons=record.neurons,
             saved_bytes=record.saved_bytes,
             moved_bytes=record.moved_bytes,
-            receptive_field=record.receptive_field,
+            receptive_field=tracker.receptive_field(record.positions),
+            receptive_field_unknown=record.positions if isinstance(record.positions, str) else "",
             inputs=tuple(sorted(set(source_layers(index, frozenset())) - {positions[index]})),
         )
         for index, record in ((index, records[index]) for index in layers)

@@ -7,7 +7,7 @@ The same forward gives everything:
 - backward MACs: each matrix that requires a gradient costs one more product of the same size;
 - saved bytes: the distinct storages that autograd saves for backward, weights not included;
 - peak bytes: the storages that are alive at once. Autograd keeps none of them here, so they are freed as in inference;
-- receptive fields and the inputs of each layer: recorded for each storage.
+- receptive fields and the inputs of each layer: recorded for each storage (see ``receptive_field.py``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
-from cnnzoo.measure.rules import ReceptiveField
+from cnnzoo.measure.receptive_field import Known, PositionTracker
 
 aten = torch.ops.aten
 
@@ -41,7 +41,7 @@ class LayerRecord:
         label: Its label, after those of the modules around it.
         out_shape: Shape of its first output tensor; of a part of a module with children, of its last result.
         sources: Indices of the records whose results it reads, in order.
-        receptive_field: Of its output, along the longer side.
+        positions: Those of its output, from which its receptive field follows.
         average_pooling: Values that the windows of average pools read; part of ``pooling``.
 
     The other counts are those of ``LayerCount``.
@@ -52,7 +52,7 @@ class LayerRecord:
     label: str
     out_shape: tuple[int, ...] = ()
     sources: dict[int, None] = field(default_factory=dict)
-    receptive_field: int = 0
+    positions: Known = None
     params: int = 0
     macs: int = 0
     backward_macs: int = 0
@@ -98,14 +98,10 @@ class StorageInfo:
     Attributes:
         from_input: Whether its values depend on the input.
         record: Index of the record of the layer that wrote or last returned it; -1 for the input.
-        receptive_field: Receptive field of one position.
-        maps: Shape (N, C, H, W) of the feature maps whose values it holds, kept when they are flattened; else empty.
     """
 
     from_input: bool = False
     record: int = -1
-    receptive_field: ReceptiveField = ReceptiveField()
-    maps: tuple[int, ...] = ()
 
 
 class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -130,6 +126,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.counted_params: set[int] = set()  # ids, so that a shared parameter counts once
         self.saved_storages: set[int] = set()
         self.storages: dict[int, StorageInfo] = {}
+        self.tracker = PositionTracker()
+        self.spatial_axes = 1
         self.live_bytes = self.peak_bytes = 0
 
     # --- module calls ---
@@ -167,7 +165,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         record.out_shape = tuple(first.shape)
         info = self._info(first)
         if info is not None:
-            record.receptive_field = max(info.receptive_field.size)
+            record.positions = self.tracker.positions(first)
             if not module._modules:
                 self._add_source(index, info)
                 info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
@@ -212,11 +210,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def register_input(self, tensor: torch.Tensor) -> None:
         """Records a tensor as input of the model."""
-        n = max(tensor.dim() - 2, 1)
-        maps = tuple(tensor.shape) if tensor.dim() > 2 else ()
-        self.storages[tensor.untyped_storage()._cdata] = StorageInfo(
-            True, receptive_field=ReceptiveField((1,) * n, (1.0,) * n), maps=maps
-        )
+        self.tracker.add_input(tensor)
+        self.spatial_axes = max(self.spatial_axes, tensor.dim() - 2)
+        self.storages[tensor.untyped_storage()._cdata] = StorageInfo(True)
 
     def save_for_backward(self, tensor: torch.Tensor) -> None:
         """Counts a tensor that autograd saves; returns None, so that autograd keeps nothing alive."""
@@ -243,6 +239,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _release(self, key: int, size: int) -> None:
         self.live_bytes -= size
         self.storages.pop(key, None)
+        self.tracker.release(key)
 
     # --- operators ---
 
@@ -265,14 +262,11 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         infos = [info for x in inputs if (info := self._info(x)) is not None and info.from_input]
         for info in infos:
             self._add_source(index, info)
-        widest = max(infos, key=lambda info: info.receptive_field.size) if infos else StorageInfo()
-        receptive_field, maps = widest.receptive_field, widest.maps
 
         if rules.is_product(op):
-            maps = ()
-            receptive_field = self._count_product(op, record, args, kwargs, inputs, out, receptive_field)
+            self._count_product(op, record, args, kwargs, inputs, out)
         elif op in rules.POOLS:
-            receptive_field = _count_pool(op, record, args, outputs[0], receptive_field)
+            _count_pool(op, record, args, outputs[0], self.spatial_axes)
         elif rules.is_elementwise(func):
             size = outputs[0].numel() if outputs else 0
             is_bookkeeping = not infos and bool(outputs) and self._is_weight(outputs[0])  # batch norm counts batches
@@ -281,18 +275,16 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 record.bias_adds += size
         elif op in rules.REDUCTIONS:
             record.elementwise += inputs[0].numel() if inputs else 0
-            if inputs and outputs:
-                receptive_field = rules.reduction_field(inputs[0].shape, outputs[0].shape, receptive_field)
         elif not (func.is_view or op in rules.MOVES):
             self.unknown_ops.add(str(op))
 
         if not func.is_view:
             record.moved_bytes += sum([x.numel() * x.element_size() for x in (*inputs, *outputs)])
         for x in outputs:
-            own_maps = tuple(x.shape) if x.dim() > 2 and not func.is_view else maps
-            self._register_output(x, StorageInfo(bool(infos), index, receptive_field, own_maps))
+            self._register_output(x, StorageInfo(bool(infos), index))
+        self.tracker.follow(func, args, kwargs, outputs)
         if outputs and infos and record.module._modules:  # else set when its call ends
-            record.out_shape, record.receptive_field = tuple(outputs[0].shape), max(receptive_field.size)
+            record.out_shape, record.positions = tuple(outputs[0].shape), self.tracker.positions(outputs[0])
 
     def _count_product(
         self,
@@ -302,15 +294,14 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any],
         inputs: list[torch.Tensor],
         out: Any,
-        receptive_field: ReceptiveField,
-    ) -> ReceptiveField:
-        """Counts a convolution, a matrix product or fused attention; returns the receptive field of its output."""
+    ) -> None:
+        """Counts a convolution, a matrix product or fused attention."""
         macs = rules.product_macs(op, args, kwargs, out)
         record.macs += macs
         if op not in rules.PRODUCTS:
             # fused attention: two products, each with two more in the backward
             record.backward_macs += 2 * macs if any(x.requires_grad for x in inputs) else 0
-            return receptive_field
+            return
         positions, bias = rules.PRODUCTS[op]
         matrices = [args[i] for i in positions]
         if torch.is_grad_enabled():  # parts of a forward may run under no_grad
@@ -321,12 +312,6 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         from_input = [info is not None and info.from_input for info in infos]
         if any(from_input) and not all(from_input):
             record.neurons += out.numel()
-        if op in rules.CONVOLUTIONS:
-            return rules.convolution_field(args, receptive_field)
-        for x, info in zip(matrices, infos, strict=True):
-            if info and info.from_input and info.maps and x.shape == (info.maps[0], math.prod(info.maps[1:])):
-                return receptive_field.grow(info.maps[2:], [1] * len(info.maps[2:]))  # flattened maps: all positions
-        return receptive_field
 
     def _info(self, tensor: torch.Tensor) -> StorageInfo | None:
         return self.storages.get(tensor.untyped_storage()._cdata)
@@ -335,21 +320,16 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tensor.untyped_storage()._cdata in self.weights
 
 
-def _count_pool(
-    op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.Tensor, receptive_field: ReceptiveField
-) -> ReceptiveField:
-    """Counts a pool; returns the receptive field of its output."""
-    window, stride = rules.pool_window(op, args, out)
-    n = len(receptive_field.size)
-    if len(window) > n > 1:  # torch's LRN averages over channels with a 3-D pool: only the spatial axes matter
-        window, stride = window[-n:], stride[-n:]
+def _count_pool(op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.Tensor, spatial_axes: int) -> None:
+    window = rules.pool_window(op, args, out)
+    if len(window) > spatial_axes > 1:  # torch's LRN averages over channels with a 3-D pool
+        window = window[-spatial_axes:]
     size = out.numel() * math.prod(window)
     if math.prod(window) > 1:
         record.pooling += size
         record.average_pooling += size if op in rules.AVERAGE_POOLS else 0
     else:
         record.elementwise += size
-    return receptive_field.grow(window, stride)
 
 
 def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:

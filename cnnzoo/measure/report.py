@@ -55,7 +55,9 @@ class LayerCount:
             weights.
         saved_bytes: Bytes of activations that autograd saves for backward, unless an earlier layer saves them.
         moved_bytes: Bytes that its operators read and write.
-        receptive_field: Side in px of the input region that one output position depends on (the longer side).
+        receptive_field: Side in px of the input region that one output position depends on (the longer side); None if
+            the input has no positions, or if they are unknown.
+        receptive_field_unknown: Operator from which on the positions are unknown, and why; else empty.
         inputs: Indices in the report of the layers whose outputs it reads; empty if it reads the input alone.
     """
 
@@ -73,7 +75,8 @@ class LayerCount:
     neurons: int
     saved_bytes: int
     moved_bytes: int
-    receptive_field: int
+    receptive_field: int | None
+    receptive_field_unknown: str
     inputs: tuple[int, ...]
 
 
