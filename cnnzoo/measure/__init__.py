@@ -5,7 +5,8 @@ from cnnzoo.measure.bench import Bench, bench
 from cnnzoo.measure.comparison import Comparison
 from cnnzoo.measure.counter import count
 from cnnzoo.measure.diagram import draw
-from cnnzoo.measure.report import CountReport, LayerCount, Params
+from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
+from cnnzoo.measure.rules import register_rule
 
 __all__ = [
     "Bench",
@@ -14,8 +15,10 @@ __all__ = [
     "LayerCount",
     "Params",
     "Point",
+    "UnknownOp",
     "bench",
     "count",
     "draw",
     "plot_accuracy",
+    "register_rule",
 ]

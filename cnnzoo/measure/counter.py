@@ -6,6 +6,7 @@ A MAC is one multiply-add of a convolution or of any matrix product, biases not 
 from __future__ import annotations
 
 import operator
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, SupportsIndex
@@ -13,16 +14,22 @@ from typing import Any, SupportsIndex
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 
 from cnnzoo.errors import CnnzooError, InputError
-from cnnzoo.measure.isolation import isolated, substitute, without_onednn
+from cnnzoo.measure.backward_counter import BackwardCounter, has_custom_backward, merge_backward
+from cnnzoo.measure.isolation import isolated, substitute, without_fused_kernels
+from cnnzoo.measure.meta_device import MetaDevice
 from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
+from cnnzoo.measure.quantized import is_quantized, nbytes, packed_weights
 from cnnzoo.measure.receptive_field import PositionTracker
-from cnnzoo.measure.report import CountReport, LayerCount, Params
+from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
 from cnnzoo.modules import eval_mode, unwrap
 
 _BATCH_NORM_ERROR = "Expected more than 1 value per channel"  # torch's message in train mode
+
+_INTEGER_ERRORS = ("long or int", "types: Long, Int", "used as indices must be")  # torch's messages of embeddings
 
 
 def count(
@@ -52,31 +59,52 @@ def count(
     Raises:
         InputError: If there is no input, or the module cannot run on it.
     """
-    if not isinstance(model, nn.Module) or isinstance(unwrap(model), torch.jit.ScriptModule):
+    if not isinstance(model, nn.Module):
         raise InputError(f"count expects an nn.Module, got {type(model).__name__}")
     model = unwrap(model)
     name = name or type(model).__name__
-    with torch.inference_mode(False), isolated(model, meta) as weights:
-        args, kwargs = _arguments(model, input_size, inputs, name, meta)
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        counter = OperatorCounter(model, weights, meta)
-        for tensor in tensors:
-            counter.register_input(tensor)
-        try:
-            _run(model, args, kwargs, counter)
+    meta = meta and not is_quantized(model)
+    _refuse_scripted(model, name)
+    sizes: list[tuple[int, ...]] = []
+
+    def run(kind: type[OperatorCounter]) -> tuple[OperatorCounter, bool]:
+        """Runs the forward, or forward and backward; returns the counter, and whether the backward has to run."""
+        with torch.inference_mode(False), isolated(model, meta) as weights:
+            args, kwargs = _arguments(model, input_size, inputs, name, meta)
+            tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            sizes[:] = [tuple(x.shape) for x in tensors]
+            counter = kind(model, weights, meta)
+            for tensor in tensors:
+                counter.register_input(tensor)
+            out = _run(model, args, kwargs, counter)
             counter.count_uncalled_params(model)
-        except CnnzooError:
-            raise
-        except Exception as error:
-            raise _run_error(name, tensors, meta, error) from error
-        sizes = [tuple(x.shape) for x in tensors]
+            return counter, counter.has_other_hooks or has_custom_backward(out)
+
+    try:
+        counter, needs_backward = run(OperatorCounter)
+        unknown_ops = counter.unknown_ops
+        if needs_backward:
+            try:
+                backward_counter, _ = run(BackwardCounter)
+                is_same = merge_backward(counter.records, backward_counter.records)
+                reason = "" if is_same else "the second forward differs from the first"
+            except Exception as error:
+                reason = f"{type(error).__name__}: {_first_line(error)}"
+            if reason:
+                unknown_ops[f"backward of checkpoints and autograd functions ({reason})"] = {"": 1}
+    except CnnzooError:
+        raise
+    except Exception as error:
+        raise InputError(_run_error(name, input_size, sizes, meta, error)) from error
     return CountReport(
         name=name,
         input_size=sizes[0] if len(sizes) == 1 else tuple(sizes),
         params=_params(model),
         layers=_layer_counts(counter.records, counter.tracker),
         peak_bytes=counter.peak_bytes,
-        unknown_ops=tuple(sorted(counter.unknown_ops)),
+        unknown_ops=tuple(
+            UnknownOp(op, sum(calls.values()), tuple(calls)) for op, calls in sorted(unknown_ops.items())
+        ),
     )
 
 
@@ -102,7 +130,7 @@ def _arguments(
     if (input_size is None) == (inputs is None):
         raise InputError(f"count({name}) needs either input_size=(N, C, H, W) or inputs=")
     if inputs is not None:
-        copies = tree_map(lambda x: substitute(x, meta) if isinstance(x, torch.Tensor) else x, inputs)
+        copies = tree_map(lambda x: _copy(x, meta), inputs, is_leaf=lambda x: isinstance(x, PackedSequence))
         if isinstance(copies, Mapping):
             return (), dict(copies)
         return (copies if isinstance(copies, tuple) else (copies,)), {}
@@ -116,45 +144,92 @@ def _arguments(
     return (torch.rand(shape, device="cpu" if weight is None else weight.device).to(dtype),), {}
 
 
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> None:
-    """Runs the forward under the counter."""
+def _copy(x: Any, meta: bool) -> Any:
+    if isinstance(x, PackedSequence):  # its sizes stay: they are values
+        data, sizes, *indices = x
+        return PackedSequence(
+            substitute(data, meta), sizes, *[i if i is None else substitute(i, meta) for i in indices]
+        )
+    return substitute(x, meta) if isinstance(x, torch.Tensor) else x
+
+
+def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> Any:
+    """Runs the forward under the counter, and the backward under a ``BackwardCounter``; returns the result."""
+    is_backward = isinstance(counter, BackwardCounter)
     with ExitStack() as stack:
         stack.callback(register_module_forward_pre_hook(counter.enter_module).remove)
         stack.callback(register_module_forward_hook(counter.leave_module, always_call=True).remove)
-        stack.enter_context(torch.device("meta") if counter.on_meta else without_onednn())
+        stack.enter_context(MetaDevice() if counter.on_meta else without_fused_kernels())
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_for_backward, _refuse_backward))
+        if is_backward:
+            for module in model.modules():  # your backward hooks do not run
+                module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
+        load = (lambda saved: saved) if is_backward else _refuse_backward
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_hook, load))
         stack.enter_context(counter)
-        model(*args, **kwargs)
+        out = model(*args, **kwargs)
+        if isinstance(counter, BackwardCounter):
+            counter.run_backward(out)
+    return out
 
 
 def _refuse_backward(saved: None) -> torch.Tensor:
-    raise InputError("count cannot run a forward that calls backward()")
+    raise InputError(
+        "count cannot run a forward that calls backward() or torch.autograd.grad(); count the module whose gradient "
+        "it computes"
+    )
 
 
-def _run_error(name: str, inputs: list[torch.Tensor], meta: bool, error: Exception) -> InputError:
-    reason = next(iter(str(error).strip().splitlines()), "")
-    shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-    message = f"{name} cannot run on an input of {shapes}: {type(error).__name__}: {reason}"
-    if meta and ("meta" in str(error) or "item()" in str(error) or "data-dependent" in str(error)):
-        message += (
-            "; it needs values, which the meta device does not have (control flow that depends on them, or a tensor "
-            "that is not part of the module): count(..., meta=False) computes them"
+def _refuse_scripted(model: nn.Module, name: str) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"{path} of {name}" if path else name
+            raise InputError(
+                f"{where} is a TorchScript module, whose weights cannot be replaced for the count; count the module "
+                "that it was scripted or traced from"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    # the interpreter of TorchScript puts the reason last
+    return (lines[-1] if "TorchScript interpreter" in lines[0] else lines[0]) if lines else "no message"
+
+
+def _run_error(
+    name: str, input_size: Sequence[int] | None, sizes: list[tuple[int, ...]], meta: bool, error: Exception
+) -> str:
+    text = str(error)
+    shapes = ", ".join(map(str, sizes)) or "no tensors"
+    message = f"{name} cannot run on an input of {shapes}: {type(error).__name__}: {_first_line(error)[:300]}"
+    if input_size is not None and any(words in text for words in _INTEGER_ERRORS):
+        size = ", ".join(map(str, input_size))
+        return f"{message}; it takes integers: count(..., inputs=torch.zeros({size}, dtype=torch.long))"
+    if "saved tensor hooks" in text:
+        return f"{message}; count the module whose gradient it computes"
+    if "only supported on" in text and "meta device" in text:
+        return f"{message}; count(..., meta=False) runs it with values"
+    if meta and any(words in text for words in ("meta", "Meta", "item()", "data-dependent")):
+        return (
+            f"{message}; it needs values, which the meta device does not have (control flow that depends on them, or a "
+            "tensor that is not part of the module): count(..., meta=False) computes them"
         )
-    elif _BATCH_NORM_ERROR in str(error):
-        message += "; batch norm in train mode needs more: count two images (N=2), or call model.eval() first"
-    return InputError(message)
+    if _BATCH_NORM_ERROR in text:
+        return f"{message}; batch norm in train mode needs more: count two images (N=2), or call model.eval() first"
+    return message
 
 
 def _params(model: nn.Module) -> Params:
     parameters = list({id(p): p for p in model.parameters()}.values())
-    total = sum(p.numel() for p in parameters)
+    packed = [weight for module in model.modules() for weight in packed_weights(module)]
+    total = sum(p.numel() for p in (*parameters, *packed))
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     return Params(
         total=total,
         trainable=trainable,
         frozen=total - trainable,
         buffers=sum(b.numel() for b in {id(b): b for b in model.buffers()}.values()),
+        bytes=sum(nbytes(p) for p in (*parameters, *packed)),
     )
 
 
@@ -177,8 +252,10 @@ def _layer_counts(records: list[LayerRecord], tracker: PositionTracker) -> tuple
             kind=type(record.module).__name__,
             out_shape=record.out_shape,
             params=record.params,
+            param_bytes=record.param_bytes,
             macs=record.macs,
             backward_macs=record.backward_macs,
+            recompute_macs=record.recompute_macs,
             bias_adds=record.bias_adds,
             elementwise=record.elementwise,
             pooling=record.pooling,

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from cnnzoo.errors import InputError
+from cnnzoo.measure.quantized import inner_tensors
 
 # containers whose contents are restored; subclasses may refuse to be changed
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set)
@@ -27,10 +29,20 @@ def substitute(tensor: torch.Tensor, meta: bool) -> torch.Tensor:
     """
     if is_lazy(tensor):
         raise InputError("the module has lazy layers without weights; call it once on an input, then count it")
-    replacement = torch.empty_like(tensor, device="meta", requires_grad=False) if meta else tensor.detach().clone()
+    replacement = _empty_on_meta(tensor) if meta else tensor.detach().clone()
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(replacement, requires_grad=tensor.requires_grad)
     return replacement.requires_grad_(tensor.requires_grad)
+
+
+def _empty_on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    if not is_traceable_wrapper_subclass(tensor):
+        return torch.empty_like(tensor, device="meta", requires_grad=False)
+    names, context = tensor.__tensor_flatten__()  # of torchao, or jagged
+    inner = {name: _empty_on_meta(getattr(tensor, name)) for name in names}
+    kind: Any = type(tensor)
+    empty: torch.Tensor = kind.__tensor_unflatten__(inner, context, tensor.size(), tensor.stride())
+    return empty
 
 
 @contextmanager
@@ -65,7 +77,12 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[set[int]]:
                         if id(value) not in substitutes:
                             substitutes[id(value)] = substitute(value, meta)
                         holder[key] = substitutes[id(value)]
-            yield {tensor.untyped_storage()._cdata for tensor in substitutes.values()}
+            yield {
+                inner.untyped_storage()._cdata
+                for tensor in substitutes.values()
+                for inner in inner_tensors(tensor)
+                if inner.layout is torch.strided
+            }
         finally:
             for namespace, original in zip(attributes, originals, strict=True):
                 namespace.clear()
@@ -76,14 +93,16 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[set[int]]:
 
 
 @contextmanager
-def without_onednn() -> Iterator[None]:
-    """Disables oneDNN, which runs a whole LSTM as one operator and so hides its products."""
-    enabled = torch._C._get_mkldnn_enabled()
+def without_fused_kernels() -> Iterator[None]:
+    """Disables kernels that run a whole LSTM or transformer layer as one operator and so hide its products."""
+    is_onednn, is_fast = torch._C._get_mkldnn_enabled(), torch.backends.mha.get_fastpath_enabled()
     torch._C._set_mkldnn_enabled(False)
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch._C._set_mkldnn_enabled(enabled)
+        torch._C._set_mkldnn_enabled(is_onednn)
+        torch.backends.mha.set_fastpath_enabled(is_fast)
 
 
 @contextmanager

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+# Batch norms whose sixth argument is the mode.
+_BATCH_NORMS = (torch.ops.aten.native_batch_norm, torch.ops.aten.cudnn_batch_norm)
+
 
 class MemoizedMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode in which operators on the meta device are memoized."""
@@ -30,8 +33,8 @@ def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     """
     if not kwargs and _is_functional(func):
         try:
-            outputs = _infer_outputs(func, tuple([_signature(x) for x in args]))
-        except _UncacheableError:
+            outputs = _infer_outputs(func, tuple([signature(x) for x in args]))
+        except UncacheableError:
             return func(*args)
         if outputs is not None:
             is_single, signatures = outputs
@@ -42,7 +45,7 @@ def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     return func(*args, **kwargs)
 
 
-class _UncacheableError(Exception):
+class UncacheableError(Exception):
     """An argument that cannot be part of a key of the cache."""
 
 
@@ -53,24 +56,27 @@ def _is_functional(func: Any) -> bool:
     return schema is not None and not any(x.alias_info for x in (*schema.arguments, *schema.returns))
 
 
-def _signature(x: Any) -> Any:
-    """Returns the hashable description of an argument from which ``_from_signature`` makes an equivalent one."""
+def signature(x: Any) -> Any:
+    """Returns the hashable description of an argument from which ``from_signature`` makes an equivalent one."""
     kind = type(x)
     if kind is torch.Tensor or kind is torch.nn.Parameter:
         if x.device.type != "meta" or x.layout is not torch.strided:
-            raise _UncacheableError
+            raise UncacheableError
         return torch.Tensor, tuple(x.shape), x.stride(), x.dtype
     if kind is list or kind is tuple:
-        return list, tuple([_signature(item) for item in x])
+        return list, tuple([signature(item) for item in x])
     if x is None or kind in (int, float, bool, str, torch.dtype):
         return kind, x  # with the type, since 1 == True == 1.0
-    raise _UncacheableError
+    raise UncacheableError
 
 
-def _from_signature(signature: Any) -> Any:
-    if signature[0] is torch.Tensor:
-        return torch.empty_strided(signature[1], signature[2], dtype=signature[3], device="meta")
-    return [_from_signature(item) for item in signature[1]] if signature[0] is list else signature[1]
+def from_signature(description: Any, device: str = "meta") -> Any:
+    """Returns an argument with the signature; a tensor has no values."""
+    kind, *values = description
+    if kind is torch.Tensor:
+        size, stride, dtype = values
+        return torch.empty_strided(size, stride, dtype=dtype, device=device)
+    return [from_signature(item, device) for item in values[0]] if kind is list else values[0]
 
 
 @lru_cache(maxsize=4096)
@@ -80,8 +86,12 @@ def _infer_outputs(func: Any, signatures: tuple[Any, ...]) -> tuple[bool, list[A
     Returns:
         Whether its result is a single tensor; shape, stride and dtype of each. None if it returns anything but tensors.
     """
-    out = func(*map(_from_signature, signatures))
+    arguments = [from_signature(x) for x in signatures]
+    out = func(*arguments)
     outs = [out] if isinstance(out, torch.Tensor) else out
     if not isinstance(outs, (list, tuple)) or not all(isinstance(x, torch.Tensor) and x.is_meta for x in outs):
         return None
-    return outs is not out, [(tuple(x.shape), x.stride(), x.dtype) for x in outs]
+    results = [(tuple(x.shape), x.stride(), x.dtype) for x in outs]
+    if func._overloadpacket in _BATCH_NORMS and arguments[5] is False:
+        results[1:] = [((0,), (1,), dtype) for _, _, dtype in results[1:]]  # as on devices: no statistics saved
+    return outs is not out, results

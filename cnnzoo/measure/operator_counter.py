@@ -4,7 +4,8 @@ The same forward gives everything:
 
 - MACs and the other counts: the rules of ``rules.py``, applied to the operators that run, so that a functional call,
   ``@`` or a subclass counts as a layer does;
-- backward MACs: each matrix that requires a gradient costs one more product of the same size;
+- backward MACs: each matrix that requires a gradient costs one more product of the same size. Where autograd does
+  something else (a checkpoint, a function with a backward of its own), ``backward_counter.py`` runs the backward;
 - saved bytes: the distinct storages that autograd saves for backward, weights not included;
 - peak bytes: the storages that are alive at once. Autograd keeps none of them here, so they are freed as in inference;
 - receptive fields and the inputs of each layer: recorded for each storage (see ``receptive_field.py``).
@@ -26,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
+from cnnzoo.measure.quantized import nbytes, packed_weights, unpack
 from cnnzoo.measure.receptive_field import Known, PositionTracker
 
 aten = torch.ops.aten
@@ -54,8 +56,10 @@ class LayerRecord:
     sources: dict[int, None] = field(default_factory=dict)
     positions: Known = None
     params: int = 0
+    param_bytes: int = 0
     macs: int = 0
     backward_macs: int = 0
+    recompute_macs: int = 0
     bias_adds: int = 0
     elementwise: int = 0
     pooling: int = 0
@@ -80,14 +84,14 @@ class RunningModule:
         module: The module.
         name: Its name in the model.
         label: Its label, after those of the modules around it.
-        params: Its own parameters that no record has yet.
+        params: Number and bytes of its own parameters that no record has yet.
         record: Index of the record of its operators; -1 before the first one and after the call of a child.
     """
 
     module: nn.Module
     name: str
     label: str
-    params: int = 0
+    params: tuple[int, int] = (0, 0)
     record: int = -1
 
 
@@ -113,6 +117,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         on_meta: Whether all tensors are on the meta device.
     """
 
+    supports_higher_order_operators = True  # such as flex attention
+
     def __init__(self, model: nn.Module, weights: set[int], on_meta: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = on_meta
@@ -122,7 +128,10 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.records: list[LayerRecord] = []
         self.running = [RunningModule(model, "", "")]  # stack; hooks on the whole model run outside of its call
         self.called: set[str] = set()  # names of modules
-        self.unknown_ops: set[str] = set()
+        self.kinds: dict[Any, str] = {}  # of operators
+        self.unknown_ops: dict[str, dict[str, int]] = {}  # name -> name of the module -> number of calls
+        self.has_other_hooks = False  # whether a product ran where other hooks save tensors: in a checkpoint
+        self.save_hook = self.save_for_backward  # one object, since each access makes another bound method
         self.counted_params: set[int] = set()  # ids, so that a shared parameter counts once
         self.saved_storages: set[int] = set()
         self.storages: dict[int, StorageInfo] = {}
@@ -151,7 +160,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Records the end of a module call; a global forward hook, also called if the forward raises."""
         if threading.get_ident() != self.thread:
             return
-        if self.running[-1].params:
+        if self.running[-1].params[0]:
             self._open_record()
         index = self.running.pop().record
         if index < 0:
@@ -176,31 +185,42 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for record in reversed(self.records):
             first_records[record.name] = record
         for name, module in model.named_modules():
-            if params := self._new_params(module):
+            params, param_bytes = self._new_params(module)
+            if params:
                 while name and name not in self.called:
                     name = name.rpartition(".")[0]
                 if name not in first_records:
                     first_records[name] = LayerRecord(model.get_submodule(name), name, "")
                     self.records.append(first_records[name])
                 first_records[name].params += params
+                first_records[name].param_bytes += param_bytes
 
     def _open_record(self) -> int:
         """Returns the index of the record of the innermost running module; adds one if there is none."""
         running = self.running[-1]
         if running.record < 0:
             running.record = len(self.records)
-            self.records.append(LayerRecord(running.module, running.name, running.label, params=running.params))
-            running.params = 0
+            params, param_bytes = running.params
+            self.records.append(
+                LayerRecord(running.module, running.name, running.label, params=params, param_bytes=param_bytes)
+            )
+            running.params = (0, 0)
         return running.record
 
-    def _new_params(self, module: nn.Module) -> int:
-        """Returns how many parameters of a module, not of its children, are not counted yet; counts them."""
-        size = 0
+    def _new_params(self, module: nn.Module) -> tuple[int, int]:
+        """Returns number and bytes of parameters of a module, not of its children, not counted yet; counts them."""
+        size = size_in_bytes = 0
         for parameter in module._parameters.values():
             if parameter is not None and id(parameter) not in self.counted_params:
                 self.counted_params.add(id(parameter))
                 size += parameter.numel()
-        return size
+                size_in_bytes += nbytes(parameter)
+        if "_packed_params" in vars(module) and id(module) not in self.counted_params:
+            self.counted_params.add(id(module))
+            for weight in packed_weights(module):
+                size += weight.numel()
+                size_in_bytes += nbytes(weight)
+        return size, size_in_bytes
 
     def _add_source(self, index: int, info: StorageInfo) -> None:
         if info.record != index and info.record >= 0:
@@ -212,11 +232,14 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Records a tensor as input of the model."""
         self.tracker.add_input(tensor)
         self.spatial_axes = max(self.spatial_axes, tensor.dim() - 2)
-        self.storages[tensor.untyped_storage()._cdata] = StorageInfo(True)
+        if (storage := storage_of(tensor)) is not None:
+            self.storages[storage._cdata] = StorageInfo(True)
 
-    def save_for_backward(self, tensor: torch.Tensor) -> None:
+    def save_for_backward(self, tensor: torch.Tensor) -> Any:
         """Counts a tensor that autograd saves; returns None, so that autograd keeps nothing alive."""
-        storage = tensor.untyped_storage()
+        storage = storage_of(tensor)
+        if storage is None:
+            return
         key = storage._cdata
         if key not in self.weights and key not in self.saved_storages:
             self.saved_storages.add(key)
@@ -225,9 +248,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             weakref.finalize(storage, self.saved_storages.discard, key)
 
     def _register_output(self, tensor: torch.Tensor, info: StorageInfo) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self.weights:
+        storage = storage_of(tensor)
+        if storage is None or (key := storage._cdata) in self.weights:
             return
         if key not in self.storages:
             size = storage.nbytes()
@@ -255,7 +277,10 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _count_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        op = func._overloadpacket
+        op = getattr(func, "_overloadpacket", func)  # a higher-order operator has no overloads
+        kind = self.kinds.get(func)
+        if kind is None:
+            kind = self.kinds[func] = rules.kind_of(func)
         index = self._open_record()
         record = self.records[index]
         inputs, outputs = _tensors((*args, *kwargs.values())), _tensors((out,))
@@ -263,23 +288,24 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for info in infos:
             self._add_source(index, info)
 
-        if rules.is_product(op):
+        if kind == "product":
             self._count_product(op, record, args, kwargs, inputs, out)
-        elif op in rules.POOLS:
+        elif kind == "pool":
             _count_pool(op, record, args, outputs[0], self.spatial_axes)
-        elif rules.is_elementwise(func):
+        elif kind == "elementwise":
             size = outputs[0].numel() if outputs else 0
             is_bookkeeping = not infos and bool(outputs) and self._is_weight(outputs[0])  # batch norm counts batches
             record.elementwise += 0 if is_bookkeeping else size
             if infos and op in (aten.add, aten.add_) and any(self._is_weight(x) for x in inputs):
                 record.bias_adds += size
-        elif op in rules.REDUCTIONS:
+        elif kind == "reduction":
             record.elementwise += inputs[0].numel() if inputs else 0
-        elif not (func.is_view or op in rules.MOVES):
-            self.unknown_ops.add(str(op))
+        elif kind == "unknown":
+            calls = self.unknown_ops.setdefault(str(op), {})
+            calls[record.name] = calls.get(record.name, 0) + 1
 
-        if not func.is_view:
-            record.moved_bytes += sum([x.numel() * x.element_size() for x in (*inputs, *outputs)])
+        if not getattr(func, "is_view", False):
+            record.moved_bytes += sum([_nbytes(x) for x in (*inputs, *outputs)])
         for x in outputs:
             self._register_output(x, StorageInfo(bool(infos), index))
         self.tracker.follow(func, args, kwargs, outputs)
@@ -298,38 +324,71 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Counts a convolution, a matrix product or fused attention."""
         macs = rules.product_macs(op, args, kwargs, out)
         record.macs += macs
-        if op not in rules.PRODUCTS:
-            # fused attention: two products, each with two more in the backward
-            record.backward_macs += 2 * macs if any(x.requires_grad for x in inputs) else 0
+        has_gradients = torch.is_grad_enabled()  # parts of a forward may run under no_grad
+        if has_gradients and save_hook() != self.save_hook:
+            self.has_other_hooks = True
+        product = rules.product_of(op)
+        if product is None:  # fused attention: two products, each with two more in the backward
+            needs_gradients = [x for x in inputs if x.requires_grad] if has_gradients else []
+            factor = 2 if "attention" in str(op) else 1
+            record.backward_macs += macs * (factor if needs_gradients and factor > 1 else min(2, len(needs_gradients)))
             return
-        positions, bias = rules.PRODUCTS[op]
-        matrices = [args[i] for i in positions]
-        if torch.is_grad_enabled():  # parts of a forward may run under no_grad
-            record.backward_macs += macs * sum(x.requires_grad for x in matrices)
-        if bias is not None and args[bias] is not None:
+        matrices = [args[i] for i in product.matrices]
+        if has_gradients:
+            record.backward_macs += macs * sum(isinstance(x, torch.Tensor) and x.requires_grad for x in matrices)
+        bias = args[product.bias] if product.bias is not None and len(args) > product.bias else None
+        if isinstance(matrices[-1], torch.ScriptObject):  # packed
+            bias = next(iter(unpack(matrices[-1])[1:]), None)
+            record.elementwise += out.numel() if "relu" in str(op) else 0
+        if bias is not None:
             record.bias_adds += out.numel()
-        infos = [self._info(x) for x in matrices]
+        infos = [self._info(x) if isinstance(x, torch.Tensor) else None for x in matrices]
         from_input = [info is not None and info.from_input for info in infos]
         if any(from_input) and not all(from_input):
             record.neurons += out.numel()
 
     def _info(self, tensor: torch.Tensor) -> StorageInfo | None:
-        return self.storages.get(tensor.untyped_storage()._cdata)
+        storage = storage_of(tensor)
+        return None if storage is None else self.storages.get(storage._cdata)
 
     def _is_weight(self, tensor: torch.Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self.weights
+        storage = storage_of(tensor)
+        return storage is not None and storage._cdata in self.weights
 
 
 def _count_pool(op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.Tensor, spatial_axes: int) -> None:
     window = rules.pool_window(op, args, out)
     if len(window) > spatial_axes > 1:  # torch's LRN averages over channels with a 3-D pool
         window = window[-spatial_axes:]
-    size = out.numel() * math.prod(window)
     if math.prod(window) > 1:
-        record.pooling += size
-        record.average_pooling += size if op in rules.AVERAGE_POOLS else 0
+        reads = rules.pool_reads(op, args, out)
+        record.pooling += reads
+        record.average_pooling += reads if op in rules.AVERAGE_POOLS else 0
     else:
-        record.elementwise += size
+        record.elementwise += out.numel()
+
+
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    """Returns the storage of a tensor, or of that inside a batch of ``torch.vmap``; None if it has none (sparse)."""
+    try:
+        return tensor.untyped_storage()
+    except NotImplementedError:
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return storage_of(torch._C._functorch.get_unwrapped(tensor))
+        return None
+
+
+def save_hook() -> Any:
+    """Returns the function to which autograd passes the tensors that it saves."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks and hooks[0]
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    if type(tensor) is torch.Tensor or type(tensor) is nn.Parameter:
+        if tensor.layout is torch.strided:
+            return tensor.numel() * tensor.element_size()
+    return nbytes(tensor)
 
 
 def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:

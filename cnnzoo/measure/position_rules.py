@@ -15,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from cnnzoo.measure.position_joins import concatenate, join, overwrite
 from cnnzoo.measure.positions import Shape, UnknownPositionsError, View
+from cnnzoo.measure.rules import ELEMENTWISE, PRODUCTS, kind_of, product_of
 
 aten = torch.ops.aten
 
@@ -99,9 +100,9 @@ class Kind(Enum):
 
 
 @lru_cache(maxsize=4096)
-def kind_of(func: Any) -> Kind:
+def simple_kind(func: Any) -> Kind:
     """Returns the kind of an operator."""
-    if func.is_view:
+    if getattr(func, "is_view", False):
         return Kind.VIEW
     function = rule_of(func)
     return Kind.POINTWISE if function is _elementwise else Kind.BATCH_NORM if function is _batch_norm else Kind.OTHER
@@ -109,7 +110,12 @@ def kind_of(func: Any) -> Kind:
 
 def rule_of(func: Any) -> Rule:
     """Returns the rule of an operator."""
-    return _RULES.get(func._overloadpacket, _elementwise if torch.Tag.pointwise in func.tags else _unknown)
+    op = getattr(func, "_overloadpacket", func)
+    if op in _RULES:
+        return _RULES[op]
+    if kind_of(func) == "elementwise" and op not in ELEMENTWISE:  # each of those has a rule of its own, or none
+        return _elementwise
+    return _product if op in PRODUCTS or str(op).startswith("quantized.linear") else _unknown
 
 
 def rule(names: str) -> Callable[[Rule], Rule]:
@@ -135,7 +141,9 @@ def _joined(call: Call, views: Sequence[View | None]) -> View | None:
 
 @rule(
     "clone _to_copy contiguous lift_fresh masked_fill masked_fill_ bernoulli triu tril native_dropout _prelu_kernel "
-    "hardswish hardswish_ _conj_physical"
+    "hardswish hardswish_ _conj_physical log_sigmoid_forward rrelu_with_noise rrelu_with_noise_ complex polar "
+    "dequantize quantize_per_tensor quantize_per_channel quantize_per_tensor_dynamic "
+    "fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask"
 )
 def _elementwise(call: Call) -> View | None:
     return _joined(call, [operand.view for operand in call.operands])
@@ -155,21 +163,26 @@ def _copy(call: Call) -> View | None:
     return None if view is None else join([view], call.shape, call.size)
 
 
-@rule("mm bmm addmm baddbmm mv dot vdot addmv addbmm _cdist_forward")
+@rule("mm bmm addmm baddbmm mv dot vdot addmv addbmm matmul linear _int_mm _scaled_mm _cdist_forward _euclidean_dist")
 def _product(call: Call) -> View | None:
-    *bias, a, b = (operand for operand in call.operands)
-    if call.op is aten._cdist_forward:
-        bias, a = [], call.args["x1"]
-        b = call.args["x2"]
-        b = Operand((*b.shape[:-2], b.shape[-1], b.shape[-2]), b.view and _transpose(b.view))
-    views = [operand.view for operand in bias]
+    """The axis that a product sums over is reduced in both matrices."""
+    product, args = product_of(call.op), list(call.args.values())
+    if product is None or len(product.matrices) != 2 or not isinstance(args[product.matrices[0]], Operand):
+        return _unknown(call)
+    a, b = (args[i] for i in product.matrices)
+    bias = args[product.bias] if product.bias is not None else None
+    views = [bias.view] if isinstance(bias, Operand) else []
     rank = len(call.shape)
+    is_batch_summed = call.op is aten.addbmm
     if a.view is not None:
-        view = a.view.reduce([len(a.shape) - 1], keepdim=len(b.shape) > 1 and rank > 0)
-        views.append(view if call.op is not aten.addbmm else view.reduce([0], keepdim=False))
-    if b.view is not None:
+        view = a.view.reduce([len(a.shape) - 1], keepdim=rank == len(a.shape) or is_batch_summed)
+        views.append(view.reduce([0], keepdim=False) if is_batch_summed else view)
+    if isinstance(b, Operand) and b.view is not None:
+        if call.op in (aten._cdist_forward, aten._euclidean_dist, aten.linear):
+            b = Operand((*b.shape[:-2], b.shape[-1], b.shape[-2]), _transpose(b.view))
+        assert b.view is not None
         view = b.view.reduce([max(len(b.shape) - 2, 0)], keepdim=rank > 1)
-        views.append(view if call.op is not aten.addbmm else view.reduce([0], keepdim=False))
+        views.append(view.reduce([0], keepdim=False) if is_batch_summed else view)
     return _joined(call, views)
 
 
@@ -197,7 +210,7 @@ _RULES.update({op: _attention for op in flop_registry if "_scaled_dot_product" i
 
 @rule(
     "mean sum amax amin max min argmax argmin var std var_mean std_mean norm linalg_vector_norm prod any all logsumexp "
-    "median nansum count_nonzero aminmax"
+    "median nanmedian mode kthvalue nansum count_nonzero aminmax"
 )
 def _reduction(call: Call) -> View | None:
     if "other" in call.args:  # max of two tensors
@@ -207,7 +220,7 @@ def _reduction(call: Call) -> View | None:
     return view.reduce([d % len(view.shape) for d in dims], bool(call.args.get("keepdim")))
 
 
-@rule("_softmax _log_softmax _safe_softmax sort topk kthvalue")
+@rule("_softmax _log_softmax _safe_softmax sort topk")
 def _spread(call: Call) -> View | None:
     return call.view.spread([call.dim()])._replace(shape=call.shape)
 

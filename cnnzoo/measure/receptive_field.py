@@ -15,7 +15,7 @@ import torch
 
 from cnnzoo.measure import resampling_rules  # noqa: F401  # registers its rules
 from cnnzoo.measure.position_joins import overwrite
-from cnnzoo.measure.position_rules import CREATED, Call, Kind, Operand, kind_of, rule_of
+from cnnzoo.measure.position_rules import CREATED, Call, Kind, Operand, rule_of, simple_kind
 from cnnzoo.measure.positions import Shape, UnknownPositionsError, View
 from cnnzoo.measure.rules import CONVOLUTIONS, PRODUCTS
 from cnnzoo.measure.spans import Span
@@ -166,12 +166,16 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]
         kwargs: Its arguments by name.
         shapes: Shapes of its results.
     """
-    op = func._overloadpacket
+    op = getattr(func, "_overloadpacket", None)
     if op in CREATED:
         return None
-    named = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-    named |= {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)}
-    named |= dict(kwargs)
+    if op is None:  # a higher-order operator
+        return str(func) if any(x.positions for x in _arguments((*args, *dict(kwargs).values()))) else None
+    given = dict(kwargs)
+    named = {
+        argument.name: args[i] if i < len(args) else given.get(argument.name, argument.default_value)
+        for i, argument in enumerate(func._schema.arguments)
+    }
     axes = dict.fromkeys(axis for x in _arguments(named.values()) if x.positions for axis in x.positions.views)
     rule = rule_of(func)
     views: dict[Axis, View] = {}
@@ -292,7 +296,7 @@ class PositionTracker:
 
     def positions(self, tensor: torch.Tensor) -> Known:
         """Returns the positions of a tensor."""
-        layout = self._layouts.get(tensor.untyped_storage()._cdata)
+        layout = self._layouts.get(_key(tensor))
         if layout is None or layout.positions.__class__ is not Positions:
             return layout and layout.positions
         shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
@@ -310,7 +314,7 @@ class PositionTracker:
 
     def follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Sequence[torch.Tensor]) -> None:
         """Records the positions of the results of an operator."""
-        kind = kind_of(func)
+        kind = simple_kind(func)
         if kind is Kind.VIEW or not outputs:
             return
         has_statistics = kind is Kind.BATCH_NORM and isinstance(args[3], torch.Tensor)  # running ones
@@ -326,12 +330,17 @@ class PositionTracker:
         reasons: list[str] = []
         arguments = tuple([self._freeze(value, reasons) for value in args])
         named = tuple([(name, self._freeze(value, reasons)) for name, value in kwargs.items()])
-        if reasons and func._overloadpacket not in CREATED:
+        op = getattr(func, "_overloadpacket", func)
+        if reasons and op not in CREATED:
             result = reasons[0]
         else:
             if self._sources:
-                self._find_channels(func._overloadpacket, arguments)
-            result = follow(func, arguments, named, tuple([tuple(x.shape) for x in outputs]))
+                self._find_channels(op, arguments)
+            shapes = tuple([tuple(x.shape) for x in outputs])
+            try:
+                result = follow(func, arguments, named, shapes)
+            except TypeError:  # an argument that cannot be part of a key
+                result = follow.__wrapped__(func, arguments, named, shapes)
             if self._channels and isinstance(result, Positions):
                 result = without_axes(result, self._channels)
         for x in outputs:
@@ -351,9 +360,9 @@ class PositionTracker:
 
     def _find_channels(self, op: Any, arguments: tuple[Any, ...]) -> None:
         """Finds out which axes of the inputs hold channels, at the first product that they reach."""
-        for i, place in enumerate(PRODUCTS[op][0] if op in PRODUCTS else ()):
+        for i, place in enumerate(PRODUCTS[op].matrices if op in PRODUCTS else ()):
             x = arguments[place]
-            if x.positions is None:
+            if not isinstance(x, Argument) or x.positions is None:
                 continue
             n = len(x.shape)
             d = n - len(arguments[3]) - 1 if op in CONVOLUTIONS else n - 1 if i == 0 else max(n - 2, 0)
@@ -364,7 +373,10 @@ class PositionTracker:
 
     def _set(self, tensor: torch.Tensor, positions: Known) -> None:
         """Records the positions of a tensor that was written."""
-        key, shape, strides = tensor.untyped_storage()._cdata, tensor.shape, tensor.stride()
+        if tensor.layout is not torch.strided:
+            self._layouts[_key(tensor)] = Layout(positions and "a sparse tensor", (), (), 0)
+            return
+        key, shape, strides = _key(tensor), tensor.shape, tensor.stride()
         layout = self._layouts.get(key)
         if positions.__class__ is Positions and positions.shape != shape:  # the second one of an operator
             positions = "results of different shapes"
@@ -373,3 +385,13 @@ class PositionTracker:
         elif positions is not layout.positions:  # written into a part
             place = tuple(shape), strides, int(tensor.storage_offset())
             self._layouts[key] = layout._replace(positions=write(layout, positions, *place))
+
+
+def _key(tensor: torch.Tensor) -> int:
+    """Returns the key of the storage of a tensor, or of that inside a batch of ``torch.vmap``."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except NotImplementedError:
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return _key(torch._C._functorch.get_unwrapped(tensor))
+        return -id(tensor)

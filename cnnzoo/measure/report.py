@@ -23,12 +23,34 @@ class Params:
         trainable: Those that require a gradient.
         frozen: Those that do not.
         buffers: Values of buffers (batch-norm statistics); not part of ``total``.
+        bytes: Bytes of all parameters in their own types, with the scales of torchao's quantized weights.
     """
 
     total: int
     trainable: int
     frozen: int
     buffers: int
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class UnknownOp:
+    """An operator without a rule (see ``register_rule``).
+
+    Attributes:
+        name: Its name: ``aten.linalg_qr``.
+        calls: How often it ran.
+        modules: Names of the modules that ran it; empty for the model itself.
+    """
+
+    name: str
+    calls: int
+    modules: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = [name or "the model itself" for name in self.modules]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"{self.name} ({self.calls}x in {', '.join(names[:3])}{more})"
 
 
 @dataclass(frozen=True)
@@ -44,8 +66,10 @@ class LayerCount:
         kind: The module's class.
         out_shape: Shape of its output, batch included; of such a run, of its last result.
         params: Its own parameters, at the first call that uses them.
+        param_bytes: Their bytes in their own types.
         macs: Multiply-adds of one forward.
         backward_macs: Multiply-adds of one backward.
+        recompute_macs: Multiply-adds that checkpoints compute again in the backward.
         bias_adds: Additions of a bias.
         elementwise: Output values of element-wise operators (activations, sums, normalizations, dropout).
         pooling: Values that the windows of pools read.
@@ -66,8 +90,10 @@ class LayerCount:
     kind: str
     out_shape: tuple[int, ...]
     params: int
+    param_bytes: int
     macs: int
     backward_macs: int
+    recompute_macs: int
     bias_adds: int
     elementwise: int
     pooling: int
@@ -82,8 +108,8 @@ class LayerCount:
 
 # fields of LayerCount that add up to totals
 SUMMED = (
-    "params", "macs", "backward_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons", "saved_bytes",
-    "moved_bytes",
+    "params", "param_bytes", "macs", "backward_macs", "recompute_macs", "bias_adds", "elementwise", "pooling",
+    "connections", "neurons", "saved_bytes", "moved_bytes",
 )  # fmt: skip
 
 
@@ -98,7 +124,7 @@ class CountReport(Printable):
         layers: One ``LayerCount`` per call of a layer, in order.
         peak_bytes: Maximum of the bytes of activations that exist at once in inference; pooling indices are included,
             weights and input are not.
-        unknown_ops: Operators without a rule, which are not part of the counts.
+        unknown_ops: Operators without a rule, which are not part of the counts: how often they ran, and where.
     """
 
     name: str
@@ -106,7 +132,7 @@ class CountReport(Printable):
     params: Params
     layers: tuple[LayerCount, ...]
     peak_bytes: int = 0
-    unknown_ops: tuple[str, ...] = ()
+    unknown_ops: tuple[UnknownOp, ...] = ()
 
     def _sum(self, column: str) -> int:
         return sum(getattr(layer, column) for layer in self.layers)
@@ -123,8 +149,13 @@ class CountReport(Printable):
 
     @property
     def train_macs(self) -> int:
-        """Multiply-adds of one forward and one backward."""
+        """Multiply-adds of one forward and one backward; those that checkpoints compute again are not included."""
         return self.macs + self._sum("backward_macs")
+
+    @property
+    def recompute_macs(self) -> int:
+        """Multiply-adds that checkpoints compute again in the backward: a step runs ``train_macs`` and these."""
+        return self._sum("recompute_macs")
 
     @property
     def bias_adds(self) -> int:
@@ -226,7 +257,8 @@ class CountReport(Printable):
             f"parameters {self.params.total:,} ({human(4 * self.params.total)}B in float32), "
             f"trainable {self.params.trainable:,}, buffers {self.params.buffers:,}",
             f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}, "
-            f"bias adds {self.bias_adds:,}",
+            f"bias adds {self.bias_adds:,}"
+            + (f"; checkpoints compute {self.recompute_macs:,} again" if self.recompute_macs else ""),
             f"activations: {human(self.saved_bytes)}B saved for backward, {human(self.peak_bytes)}B at peak in "
             f"inference; {self.intensity:.3g} FLOPs per byte moved",
         ]
@@ -236,7 +268,7 @@ class CountReport(Printable):
             if total:
                 notes.append(f"{label}: " + ", ".join(f"{kind} {100 * n / total:.1f} %" for n, kind in shares))
         if self.unknown_ops:
-            notes.append(f"not counted, since there is no rule for them: {', '.join(self.unknown_ops)}")
+            notes.append(f"not counted, since there is no rule for them: {', '.join(map(str, self.unknown_ops))}")
         return notes
 
     @property
@@ -252,7 +284,7 @@ class CountReport(Printable):
     def to_dict(self) -> dict[str, Any]:
         """Returns totals and layers as plain values."""
         totals = (
-            "macs", "flops", "train_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons",
+            "macs", "flops", "train_macs", "recompute_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons",
             "saved_bytes", "moved_bytes", "peak_bytes", "intensity",
         )  # fmt: skip
         return {
@@ -260,7 +292,7 @@ class CountReport(Printable):
             "input_size": list(self.input_size),
             "params": dataclasses.asdict(self.params),
             **{total: getattr(self, total) for total in totals},
-            "unknown_ops": list(self.unknown_ops),
+            "unknown_ops": [dataclasses.asdict(op) for op in self.unknown_ops],
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
         }
 

@@ -51,10 +51,10 @@ def _transposed(view: View, d: int, size: int, stride: int, dilation: int, paddi
     return view.resample(d, pick, (stride, 1), n)
 
 
-@rule("avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool2d_with_indices max_pool3d_with_indices")
+@rule("avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices quantized_max_pool2d")
 def _pool(call: Call) -> View | None:
     view = call.view
-    n = 3 if "3d" in str(call.op) else 1 if "1d" in str(call.op) else 2
+    n = 3 if "3d" in str(call.op) else 2
     size = per_axis(call.args["kernel_size"], n)
     stride = per_axis(call.args["stride"] or size, n)
     padding = per_axis(call.args["padding"], n)

@@ -1,0 +1,71 @@
+"""The meta device as context, on which attention runs as the same fused operator as on the CPU."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._device import DeviceContext
+from torch.utils._python_dispatch import _disable_current_modes
+
+from cnnzoo.measure.meta_cache import UncacheableError, from_signature, signature
+
+_FLASH = 1  # torch.nn.attention.SDPBackend.FLASH_ATTENTION
+
+
+class MetaDevice(DeviceContext):  # type: ignore[misc]
+    """``torch.device("meta")`` with the attention of the CPU.
+
+    On meta, torch runs ``scaled_dot_product_attention`` as two products and a softmax, which save all scores for the
+    backward. On the CPU and on GPUs it is one operator, which saves none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("meta")  # type: ignore[no-untyped-call]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is scaled_dot_product_attention:
+            return _attention(*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    needs_gradient = attn_mask is not None and attn_mask.requires_grad
+    options = (dropout_p, is_causal, enable_gqa, needs_gradient)
+    try:
+        is_fused = _cpu_backend(tuple([signature(x) for x in (query, key, value, attn_mask)]), *options) == _FLASH
+    except (UncacheableError, RuntimeError):  # another kind of tensors, or shapes that do not fit: torch says why
+        is_fused = False
+    if not is_fused:
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(attn_mask.logical_not(), -torch.inf)
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return flash(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+
+
+@lru_cache(maxsize=1024)
+def _cpu_backend(
+    signatures: tuple[Any, ...], dropout_p: float, is_causal: bool, enable_gqa: bool, needs_gradient: bool
+) -> int:
+    """Returns torch's choice for tensors on the CPU, which are allocated and never written."""
+    with _disable_current_modes():
+        query, key, value, mask = [from_signature(x, "cpu") for x in signatures]
+        if needs_gradient:
+            mask.requires_grad_()
+        return int(
+            torch._fused_sdp_choice(query, key, value, mask, dropout_p, is_causal, enable_gqa=enable_gqa)
+        )
