@@ -133,7 +133,8 @@ def _arguments(
         copies = tree_map(lambda x: _copy(x, meta), inputs, is_leaf=lambda x: isinstance(x, PackedSequence))
         if isinstance(copies, Mapping):
             return (), dict(copies)
-        return (copies if isinstance(copies, tuple) else (copies,)), {}
+        is_arguments = isinstance(copies, tuple) and not isinstance(copies, PackedSequence)
+        return (copies if is_arguments else (copies,)), {}
     if not isinstance(input_size, Sequence) or not all(isinstance(n, SupportsIndex) and n > 0 for n in input_size):
         raise InputError(f"input_size must be a tuple such as (1, 3, 224, 224), not {input_size!r}")
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
@@ -207,8 +208,8 @@ def _run_error(
         return f"{message}; it takes integers: count(..., inputs=torch.zeros({size}, dtype=torch.long))"
     if "saved tensor hooks" in text:
         return f"{message}; count the module whose gradient it computes"
-    if "only supported on" in text and "meta device" in text:
-        return f"{message}; count(..., meta=False) runs it with values"
+    if "FlexAttention" in text or "flex_attention" in text:
+        return f"{message}; count it with scaled_dot_product_attention in place of flex_attention"
     if meta and any(words in text for words in ("meta", "Meta", "item()", "data-dependent")):
         return (
             f"{message}; it needs values, which the meta device does not have (control flow that depends on them, or a "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
+from types import FunctionType
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn import functional
 from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -26,8 +28,10 @@ class MetaDevice(DeviceContext):  # type: ignore[misc]
         super().__init__("meta")  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is scaled_dot_product_attention:
+        if func is functional.scaled_dot_product_attention:
             return _attention(*args, **(kwargs or {}))
+        if func is functional.multi_head_attention_forward:
+            return _multi_head_attention()(*args, **(kwargs or {}))
         return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
 
@@ -48,13 +52,27 @@ def _attention(
     except (UncacheableError, RuntimeError):  # another kind of tensors, or shapes that do not fit: torch says why
         is_fused = False
     if not is_fused:
-        return scaled_dot_product_attention(
+        return functional.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(attn_mask.logical_not(), -torch.inf)
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     return flash(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+
+
+@cache
+def _multi_head_attention() -> Callable[..., Any]:
+    """Returns a copy of torch's function that calls ``_attention``: modes do not see what it calls itself."""
+    original = functional.multi_head_attention_forward
+    names = {
+        **original.__globals__,
+        "scaled_dot_product_attention": _attention,
+        "has_torch_function": lambda _: False,
+    }
+    copy = FunctionType(original.__code__, names, original.__name__, original.__defaults__, original.__closure__)
+    copy.__kwdefaults__ = original.__kwdefaults__
+    return copy
 
 
 @lru_cache(maxsize=1024)

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from cnnzoo.measure import rules
@@ -217,9 +217,10 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 size_in_bytes += nbytes(parameter)
         if "_packed_params" in vars(module) and id(module) not in self.counted_params:
             self.counted_params.add(id(module))
-            for weight in packed_weights(module):
-                size += weight.numel()
-                size_in_bytes += nbytes(weight)
+            with _disable_current_modes():  # unpacking runs operators
+                for weight in packed_weights(module):
+                    size += weight.numel()
+                    size_in_bytes += nbytes(weight)
         return size, size_in_bytes
 
     def _add_source(self, index: int, info: StorageInfo) -> None:
@@ -277,6 +278,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _count_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        if func is torch.ops.higher_order.out_dtype:  # an operator, with the type of its result
+            func, args = args[0], args[2:]
         op = getattr(func, "_overloadpacket", func)  # a higher-order operator has no overloads
         kind = self.kinds.get(func)
         if kind is None:
