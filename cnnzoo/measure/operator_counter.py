@@ -171,13 +171,15 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)), None)
         if first is None:
             return
-        record.out_shape = tuple(first.shape)
-        info = self._info(first)
-        if info is not None:
+        with torch._C.DisableTorchFunction():  # the mode of the meta device, which is slow
+            record.out_shape = tuple(first.shape)
+            info = self._info(first)
+            if info is None:
+                return
             record.positions = self.tracker.positions(first)
-            if not module._modules:
-                self._add_source(index, info)
-                info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
+        if not module._modules:
+            self._add_source(index, info)
+            info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
 
     def count_uncalled_params(self, model: nn.Module) -> None:
         """Adds the parameters of modules that were never called to the innermost called module around them."""
@@ -238,7 +240,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def save_for_backward(self, tensor: torch.Tensor) -> Any:
         """Counts a tensor that autograd saves; returns None, so that autograd keeps nothing alive."""
-        storage = storage_of(tensor)
+        with torch._C.DisableTorchFunction():  # the mode of the meta device, which is slow
+            storage = storage_of(tensor)
         if storage is None:
             return
         key = storage._cdata
@@ -307,13 +310,16 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             calls = self.unknown_ops.setdefault(str(op), {})
             calls[record.name] = calls.get(record.name, 0) + 1
 
-        if not getattr(func, "is_view", False):
+        is_view = getattr(func, "is_view", False)
+        if not is_view:
             record.moved_bytes += sum([_nbytes(x) for x in (*inputs, *outputs)])
+            self.tracker.follow(func, args, kwargs, outputs)
         for x in outputs:
             self._register_output(x, StorageInfo(bool(infos), index))
-        self.tracker.follow(func, args, kwargs, outputs)
         if outputs and infos and record.module._modules:  # else set when its call ends
-            record.out_shape, record.positions = tuple(outputs[0].shape), self.tracker.positions(outputs[0])
+            record.out_shape = tuple(outputs[0].shape)
+            if not is_view or record.positions is None:
+                record.positions = self.tracker.positions(outputs[0])
 
     def _count_product(
         self,

@@ -128,13 +128,6 @@ def extent(positions: Positions, channels: frozenset[tuple[int, int]]) -> int | 
 
 
 @lru_cache(maxsize=8192)
-def without_axes(positions: Positions, channels: frozenset[tuple[int, int]]) -> Known:
-    """Returns positions without the axes that hold channels."""
-    views = {axis: view for axis, view in positions.views.items() if (axis.source, axis.dim) not in channels}
-    return Positions(views) if views else None
-
-
-@lru_cache(maxsize=8192)
 def read(layout: Layout, shape: Shape, strides: Shape, offset: int) -> Known:
     """Returns the positions of a tensor in a storage.
 
@@ -157,14 +150,21 @@ def read(layout: Layout, shape: Shape, strides: Shape, offset: int) -> Known:
 
 
 @lru_cache(maxsize=8192)
-def follow(func: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...], shapes: tuple[Shape, ...]) -> Known:
+def follow(
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: tuple[tuple[str, Any], ...],
+    shape: Shape,
+    channels: frozenset[tuple[int, int]],
+) -> Known:
     """Returns the positions of the results of an operator.
 
     Args:
         func: The operator.
         args: Its arguments; an ``Argument`` in place of each tensor.
         kwargs: Its arguments by name.
-        shapes: Shapes of its results.
+        shape: Shape of its first result.
+        channels: (source, dimension) of the axes that hold channels, which are left out.
     """
     op = getattr(func, "_overloadpacket", None)
     if op in CREATED:
@@ -177,16 +177,17 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]
         for i, argument in enumerate(func._schema.arguments)
     }
     axes = dict.fromkeys(axis for x in _arguments(named.values()) if x.positions for axis in x.positions.views)
+    axes = {axis: None for axis in axes if (axis.source, axis.dim) not in channels}
     rule = rule_of(func)
     views: dict[Axis, View] = {}
     try:
         for axis in axes:
-            view = rule(Call(op, {name: _along(value, axis) for name, value in named.items()}, shapes[0], axis.size))
+            view = rule(Call(op, {name: _along(value, axis) for name, value in named.items()}, shape, axis.size))
             if view is not None:
                 views[axis] = view
     except UnknownPositionsError as error:
         return str(error) if str(error) == str(op) else f"{op}: {error}"
-    if any(view.shape != shapes[0] for view in views.values()):
+    if any(view.shape != shape for view in views.values()):
         return str(op)
     return Positions(views) if views else None
 
@@ -207,21 +208,18 @@ def _along(value: Any, axis: Axis) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def write(layout: Layout, new: Known, shape: Shape, strides: Shape, offset: int) -> Known:
+def write(layout: Layout, part: Layout) -> Known:
     """Returns the positions of a storage after values were written into a part of it.
 
     Args:
         layout: Layout of the storage before.
-        new: Positions of the values.
-        shape: Shape of the part.
-        strides: Its strides.
-        offset: Its offset in the storage.
+        part: Layout of the part.
     """
-    old = layout.positions
+    old, new = layout.positions, part.positions
     if isinstance(old, str) or isinstance(new, str):
         return old if isinstance(old, str) else new
     try:
-        places = _places(layout, shape, strides, offset)
+        places = _places(layout, part)
         views: dict[Axis, View] = {}
         axes = dict.fromkeys(axis for positions in (old, new) if positions is not None for axis in positions.views)
         for axis in axes:
@@ -255,11 +253,11 @@ class _Place(NamedTuple):
     dims: list[int]
 
 
-def _places(layout: Layout, shape: Shape, strides: Shape, offset: int) -> list[_Place]:
+def _places(layout: Layout, part: Layout) -> list[_Place]:
     """Returns where a part of a storage lies, for each dimension of its layout."""
     places: dict[int, _Place] = {}
-    free = dict(enumerate([(n, stride) for n, stride in zip(shape, strides, strict=True) if n > 1]))
-    offset -= layout.offset
+    free = dict(enumerate([(n, stride) for n, stride in zip(part.shape, part.strides, strict=True) if n > 1]))
+    offset = part.offset - layout.offset
     for d in sorted(range(len(layout.shape)), key=lambda d: -layout.strides[d]):
         n, stride = layout.shape[d], layout.strides[d]
         start, offset = divmod(offset, stride) if n > 1 else (0, offset)
@@ -296,13 +294,20 @@ class PositionTracker:
 
     def positions(self, tensor: torch.Tensor) -> Known:
         """Returns the positions of a tensor."""
-        layout = self._layouts.get(_key(tensor))
-        if layout is None or layout.positions.__class__ is not Positions:
-            return layout and layout.positions
-        shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
-        if strides == layout.strides and shape == layout.shape and offset == layout.offset:
-            return layout.positions
-        return read(layout, tuple(shape), strides, int(offset))
+        try:
+            key = tensor.untyped_storage()._cdata
+        except NotImplementedError:
+            key = _key(tensor)
+        layout = self._layouts.get(key)
+        if layout is None:
+            return None
+        positions = layout[0]
+        if positions.__class__ is not Positions:
+            return positions
+        strides, shape = tensor.stride(), tensor.shape
+        if strides == layout[2] and shape == layout[1] and tensor.storage_offset() == layout[3]:
+            return positions
+        return read(layout, tuple(shape), strides, int(tensor.storage_offset()))
 
     def receptive_field(self, positions: Known) -> int | None:
         """Returns the receptive field of a tensor in px; None if it is unknown, or if the input has no positions."""
@@ -319,14 +324,18 @@ class PositionTracker:
             return
         has_statistics = kind is Kind.BATCH_NORM and isinstance(args[3], torch.Tensor)  # running ones
         if kind is Kind.POINTWISE or has_statistics:  # most operators
-            operands = args[:1] if has_statistics else args
-            known = {self.positions(x) for x in operands if isinstance(x, torch.Tensor)}
-            known.discard(None)
-            result = known.pop() if known else None
-            if not known and (result.__class__ is not Positions or result.shape == outputs[0].shape):
-                for x in outputs[:1] if has_statistics else outputs:
-                    self._set(x, result)
-                return
+            result = None
+            for x in args[:1] if has_statistics else args:
+                positions = self.positions(x) if isinstance(x, torch.Tensor) else None
+                if positions is not None and positions is not result:
+                    if result is not None:
+                        break
+                    result = positions
+            else:
+                if result.__class__ is not Positions or result.shape == outputs[0].shape:
+                    for x in outputs[:1] if has_statistics else outputs:
+                        self._set(x, result)
+                    return
         reasons: list[str] = []
         arguments = tuple([self._freeze(value, reasons) for value in args])
         named = tuple([(name, self._freeze(value, reasons)) for name, value in kwargs.items()])
@@ -336,13 +345,11 @@ class PositionTracker:
         else:
             if self._sources:
                 self._find_channels(op, arguments)
-            shapes = tuple([tuple(x.shape) for x in outputs])
+            call = func, arguments, named, tuple(outputs[0].shape), self._channels
             try:
-                result = follow(func, arguments, named, shapes)
+                result = follow(*call)
             except TypeError:  # an argument that cannot be part of a key
-                result = follow.__wrapped__(func, arguments, named, shapes)
-            if self._channels and isinstance(result, Positions):
-                result = without_axes(result, self._channels)
+                result = follow.__wrapped__(*call)
         for x in outputs:
             self._set(x, result)
 
@@ -376,15 +383,15 @@ class PositionTracker:
         if tensor.layout is not torch.strided:
             self._layouts[_key(tensor)] = Layout(positions and "a sparse tensor", (), (), 0)
             return
-        key, shape, strides = _key(tensor), tensor.shape, tensor.stride()
-        layout = self._layouts.get(key)
+        shape = tuple(tensor.shape)
         if positions.__class__ is Positions and positions.shape != shape:  # the second one of an operator
             positions = "results of different shapes"
-        if layout is None or math.prod(layout.shape) == math.prod(shape):
-            self._layouts[key] = Layout(positions, tuple(shape), strides, int(tensor.storage_offset()))
-        elif positions is not layout.positions:  # written into a part
-            place = tuple(shape), strides, int(tensor.storage_offset())
-            self._layouts[key] = layout._replace(positions=write(layout, positions, *place))
+        key, new = _key(tensor), Layout(positions, shape, tensor.stride(), int(tensor.storage_offset()))
+        old = self._layouts.get(key)
+        if old is None or old.shape == shape or math.prod(old.shape) == math.prod(shape):
+            self._layouts[key] = new
+        elif positions is not old.positions:  # written into a part
+            self._layouts[key] = old._replace(positions=write(old, new))
 
 
 def _key(tensor: torch.Tensor) -> int:
