@@ -6,6 +6,7 @@ A MAC is one multiply-add of a convolution or of any matrix product, biases not 
 from __future__ import annotations
 
 import operator
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -85,7 +86,8 @@ def count(
         unknown_ops = counter.unknown_ops
         if needs_backward:
             try:
-                backward_counter, _ = run(BackwardCounter)
+                with warnings.catch_warnings(action="ignore"):  # the first forward gave them
+                    backward_counter, _ = run(BackwardCounter)
                 is_same = merge_backward(counter.records, backward_counter.records)
                 reason = "" if is_same else "the second forward differs from the first"
             except Exception as error:
@@ -163,8 +165,9 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counte
         stack.enter_context(MetaDevice() if counter.on_meta else without_fused_kernels())
         stack.enter_context(torch.enable_grad())
         if is_backward:
-            for module in model.modules():  # your backward hooks do not run
-                module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
+            for module in model.modules():  # your backward hooks do not run; their places in the graph stay
+                for name in ("_backward_hooks", "_backward_pre_hooks"):
+                    setattr(module, name, OrderedDict.fromkeys(getattr(module, name), lambda *_: None))
         load = (lambda saved: saved) if is_backward else _refuse_backward
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_hook, load))
         stack.enter_context(counter)

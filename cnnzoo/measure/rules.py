@@ -75,6 +75,8 @@ PRODUCTS: dict[Any, Product] = {
     aten.conv_tbc: Product((0, 1), 2, lambda out, x, weight, *_: out.numel() * weight.shape[0] * weight.shape[1]),
     aten._int_mm: Product(macs=_pairs_macs),
     aten._scaled_mm: Product(),
+    aten._sparse_mm: Product(macs=_pairs_macs),
+    aten._sparse_addmm: Product((1, 2), None, lambda out, bias, a, b, **_: out.numel() * a.shape[-1]),
     aten._trilinear: Product((0, 1, 2), None, _trilinear_macs),  # nn.Bilinear
     # distances: a multiply-add per pair and coordinate, as in the matrix product of the two sets
     aten._cdist_forward: Product(macs=_pairs_macs),
