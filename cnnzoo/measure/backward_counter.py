@@ -7,6 +7,7 @@ own. Both are run and counted, for the layers whose forward they belong to.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,17 +23,17 @@ from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter, save_h
 aten = torch.ops.aten
 
 
-class BackwardCounter(OperatorCounter):
+class BackwardCounter(OperatorCounter):  # type: ignore[no-untyped-call]
     """Counts the operators of a forward and of its backward.
 
     Args:
-        model: The module whose forward will run.
+        modules: As for ``OperatorCounter``.
         weights: As for ``OperatorCounter``.
         on_meta: As for ``OperatorCounter``.
     """
 
-    def __init__(self, model: nn.Module, weights: set[int], on_meta: bool) -> None:
-        super().__init__(model, weights, on_meta)
+    def __init__(self, modules: Mapping[nn.Module, str], weights: set[int], on_meta: bool) -> None:
+        super().__init__(modules, weights, on_meta)
         self.is_forward = True
         self.first_records: dict[str, int] = {}
         # autograd numbers the nodes of its graph: the number before each operator of the forward, and its record
@@ -97,13 +98,13 @@ def differentiable(out: Any) -> list[torch.Tensor]:
 
 def has_custom_backward(out: Any) -> bool:
     """Returns whether a ``torch.autograd.Function`` written in Python is part of the graph of a result."""
-    nodes = [x.grad_fn for x in differentiable(out)]
+    nodes: list[Any] = [x.grad_fn for x in differentiable(out) if x.grad_fn is not None]
     seen = set(nodes)
     while nodes:
         node = nodes.pop()
-        if isinstance(node, BackwardCFunction) and node._forward_cls is not BackwardHookFunction:  # type: ignore[attr-defined]
+        if isinstance(node, BackwardCFunction) and getattr(node, "_forward_cls", None) is not BackwardHookFunction:
             return True
-        for following, _ in node.next_functions if node is not None else ():
+        for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 nodes.append(following)

@@ -6,8 +6,9 @@ A MAC is one multiply-add of a convolution or of any matrix product, biases not 
 from __future__ import annotations
 
 import operator
+import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, SupportsIndex
 
@@ -22,7 +23,7 @@ from cnnzoo.measure.backward_counter import BackwardCounter, has_custom_backward
 from cnnzoo.measure.isolation import isolated, substitute, without_fused_kernels
 from cnnzoo.measure.meta_device import MetaDevice
 from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
-from cnnzoo.measure.quantized import is_quantized, nbytes, packed_weights
+from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights
 from cnnzoo.measure.receptive_field import PositionTracker
 from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
 from cnnzoo.modules import eval_mode, unwrap
@@ -63,8 +64,9 @@ def count(
         raise InputError(f"count expects an nn.Module, got {type(model).__name__}")
     model = unwrap(model)
     name = name or type(model).__name__
-    meta = meta and not is_quantized(model)
-    _refuse_scripted(model, name)
+    modules = {module: path for path, module in model.named_modules()}
+    _refuse_scripted(modules, name)
+    meta = meta and not any(is_packed(module) for module in modules)
     sizes: list[tuple[int, ...]] = []
 
     def run(kind: type[OperatorCounter]) -> tuple[OperatorCounter, bool]:
@@ -73,11 +75,11 @@ def count(
             args, kwargs = _arguments(model, input_size, inputs, name, meta)
             tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
             sizes[:] = [tuple(x.shape) for x in tensors]
-            counter = kind(model, weights, meta)
+            counter = kind(modules, weights, meta)
             for tensor in tensors:
                 counter.register_input(tensor)
             out = _run(model, args, kwargs, counter)
-            counter.count_uncalled_params(model)
+            counter.count_uncalled_params()
             return counter, counter.has_other_hooks or has_custom_backward(out)
 
     try:
@@ -85,7 +87,8 @@ def count(
         unknown_ops = counter.unknown_ops
         if needs_backward:
             try:
-                backward_counter, _ = run(BackwardCounter)
+                with warnings.catch_warnings(action="ignore"):  # the first forward gave them
+                    backward_counter, _ = run(BackwardCounter)
                 is_same = merge_backward(counter.records, backward_counter.records)
                 reason = "" if is_same else "the second forward differs from the first"
             except Exception as error:
@@ -99,7 +102,7 @@ def count(
     return CountReport(
         name=name,
         input_size=sizes[0] if len(sizes) == 1 else tuple(sizes),
-        params=_params(model),
+        params=_params(modules),
         layers=_layer_counts(counter.records, counter.tracker),
         peak_bytes=counter.peak_bytes,
         unknown_ops=tuple(
@@ -163,8 +166,9 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counte
         stack.enter_context(MetaDevice() if counter.on_meta else without_fused_kernels())
         stack.enter_context(torch.enable_grad())
         if is_backward:
-            for module in model.modules():  # your backward hooks do not run
-                module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
+            for module in model.modules():  # your backward hooks do not run; their places in the graph stay
+                for name in ("_backward_hooks", "_backward_pre_hooks"):
+                    setattr(module, name, OrderedDict.fromkeys(getattr(module, name), lambda *_: None))
         load = (lambda saved: saved) if is_backward else _refuse_backward
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_hook, load))
         stack.enter_context(counter)
@@ -181,8 +185,8 @@ def _refuse_backward(saved: None) -> torch.Tensor:
     )
 
 
-def _refuse_scripted(model: nn.Module, name: str) -> None:
-    for path, module in model.named_modules():
+def _refuse_scripted(modules: Mapping[nn.Module, str], name: str) -> None:
+    for module, path in modules.items():
         if isinstance(module, torch.jit.ScriptModule):
             where = f"{path} of {name}" if path else name
             raise InputError(
@@ -220,18 +224,23 @@ def _run_error(
     return message
 
 
-def _params(model: nn.Module) -> Params:
-    parameters = list({id(p): p for p in model.parameters()}.values())
-    packed = [weight for module in model.modules() for weight in packed_weights(module)]
+def _params(modules: Iterable[nn.Module]) -> Params:
+    parameters = _unique(parameter for module in modules for parameter in module._parameters.values())
+    buffers = _unique(buffer for module in modules for buffer in module._buffers.values())
+    packed = [weight for module in modules if is_packed(module) for weight in packed_weights(module)]
     total = sum(p.numel() for p in (*parameters, *packed))
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     return Params(
         total=total,
         trainable=trainable,
         frozen=total - trainable,
-        buffers=sum(b.numel() for b in {id(b): b for b in model.buffers()}.values()),
+        buffers=sum(b.numel() for b in buffers),
         bytes=sum(nbytes(p) for p in (*parameters, *packed)),
     )
+
+
+def _unique(tensors: Iterable[torch.Tensor | None]) -> list[torch.Tensor]:
+    return list({id(x): x for x in tensors if x is not None}.values())
 
 
 def _layer_counts(records: list[LayerRecord], tracker: PositionTracker) -> tuple[LayerCount, ...]:

@@ -36,12 +36,14 @@ def substitute(tensor: torch.Tensor, meta: bool) -> torch.Tensor:
 
 
 def _empty_on_meta(tensor: torch.Tensor) -> torch.Tensor:
-    if not is_traceable_wrapper_subclass(tensor):
+    if type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_contiguous():  # faster than empty_like
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    subclass: Any = tensor
+    if not is_traceable_wrapper_subclass(subclass):
         return torch.empty_like(tensor, device="meta", requires_grad=False)
-    names, context = tensor.__tensor_flatten__()  # of torchao, or jagged
-    inner = {name: _empty_on_meta(getattr(tensor, name)) for name in names}
-    kind: Any = type(tensor)
-    empty: torch.Tensor = kind.__tensor_unflatten__(inner, context, tensor.size(), tensor.stride())
+    names, context = subclass.__tensor_flatten__()  # of torchao, or jagged
+    inner = {name: _empty_on_meta(getattr(subclass, name)) for name in names}
+    empty: torch.Tensor = type(subclass).__tensor_unflatten__(inner, context, tensor.size(), tensor.stride())
     return empty
 
 

@@ -42,6 +42,12 @@ def run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
                 torch.empty_strided(size, stride, dtype=dtype, device="meta") for size, stride, dtype in signatures
             ]
             return tensors[0] if is_single else tuple(tensors)
+    if not kwargs and _is_in_place(func):
+        try:
+            _infer_outputs(func, tuple([signature(x) for x in args]))  # raises if the shapes do not fit
+        except UncacheableError:
+            return func(*args)
+        return args[0]
     return func(*args, **kwargs)
 
 
@@ -54,6 +60,16 @@ def _is_functional(func: Any) -> bool:
     """Returns whether an operator returns new tensors and changes none."""
     schema = getattr(func, "_schema", None)
     return schema is not None and not any(x.alias_info for x in (*schema.arguments, *schema.returns))
+
+
+@lru_cache(maxsize=1024)
+def _is_in_place(func: Any) -> bool:
+    """Returns whether an operator changes the values of its first argument, and nothing else."""
+    schema = getattr(func, "_schema", None)
+    if schema is None or torch.Tag.pointwise not in func.tags or len(schema.returns) != 1:
+        return False
+    changed = [x.alias_info is not None for x in schema.arguments]
+    return schema.name.endswith("_") and changed[0] and not any(changed[1:])
 
 
 def signature(x: Any) -> Any:

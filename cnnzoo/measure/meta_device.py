@@ -17,7 +17,7 @@ from cnnzoo.measure.meta_cache import UncacheableError, from_signature, signatur
 _FLASH = 1  # torch.nn.attention.SDPBackend.FLASH_ATTENTION
 
 
-class MetaDevice(DeviceContext):  # type: ignore[misc]
+class MetaDevice(DeviceContext):
     """``torch.device("meta")`` with the attention of the CPU.
 
     On meta, torch runs ``scaled_dot_product_attention`` as two products and a softmax, which save all scores for the
@@ -25,7 +25,7 @@ class MetaDevice(DeviceContext):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        super().__init__("meta")  # type: ignore[no-untyped-call]
+        super().__init__("meta")
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.scaled_dot_product_attention:
@@ -84,6 +84,4 @@ def _cpu_backend(
         query, key, value, mask = [from_signature(x, "cpu") for x in signatures]
         if needs_gradient:
             mask.requires_grad_()
-        return int(
-            torch._fused_sdp_choice(query, key, value, mask, dropout_p, is_causal, enable_gqa=enable_gqa)
-        )
+        return int(torch._fused_sdp_choice(query, key, value, mask, dropout_p, is_causal, enable_gqa=enable_gqa))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
-from cnnzoo.measure.quantized import nbytes, packed_weights, unpack
+from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights, unpack
 from cnnzoo.measure.receptive_field import Known, PositionTracker
 
 aten = torch.ops.aten
@@ -112,21 +112,23 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts each operator for the module that runs it.
 
     Args:
-        model: The module whose forward will run.
+        modules: The modules of the module whose forward will run, itself first, and their names.
         weights: Keys of the storages of its parameters and buffers (``storage._cdata``, as everywhere here).
         on_meta: Whether all tensors are on the meta device.
     """
 
     supports_higher_order_operators = True  # such as flex attention
 
-    def __init__(self, model: nn.Module, weights: set[int], on_meta: bool) -> None:
+    def __init__(self, modules: Mapping[nn.Module, str], weights: set[int], on_meta: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = on_meta
         self.thread = threading.get_ident()
         self.weights = weights
-        self.names = {id(module): name for name, module in model.named_modules()}
+        self.names = modules
         self.records: list[LayerRecord] = []
-        self.running = [RunningModule(model, "", "")]  # stack; hooks on the whole model run outside of its call
+        self.running = [
+            RunningModule(next(iter(modules)), "", "")
+        ]  # stack; hooks on the whole model run outside of its call
         self.called: set[str] = set()  # names of modules
         self.kinds: dict[Any, str] = {}  # of operators
         self.unknown_ops: dict[str, dict[str, int]] = {}  # name -> name of the module -> number of calls
@@ -150,7 +152,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         label = getattr(module, "label", "")
         label = label if isinstance(label, str) else ""
         full_label = f"{outer.label}/{label}" if outer.label and label else outer.label or label
-        name = self.names.get(id(module), "")
+        name = self.names.get(module, "")
         self.called.add(name)
         self.running.append(RunningModule(module, name, full_label, self._new_params(module)))
         if not module._modules:
@@ -181,18 +183,19 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._add_source(index, info)
             info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
 
-    def count_uncalled_params(self, model: nn.Module) -> None:
+    def count_uncalled_params(self) -> None:
         """Adds the parameters of modules that were never called to the innermost called module around them."""
         first_records: dict[str, LayerRecord] = {}
         for record in reversed(self.records):
             first_records[record.name] = record
-        for name, module in model.named_modules():
+        modules = {name: module for module, name in self.names.items()}
+        for name, module in modules.items():
             params, param_bytes = self._new_params(module)
             if params:
                 while name and name not in self.called:
                     name = name.rpartition(".")[0]
                 if name not in first_records:
-                    first_records[name] = LayerRecord(model.get_submodule(name), name, "")
+                    first_records[name] = LayerRecord(modules[name], name, "")
                     self.records.append(first_records[name])
                 first_records[name].params += params
                 first_records[name].param_bytes += param_bytes
@@ -217,7 +220,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.counted_params.add(id(parameter))
                 size += parameter.numel()
                 size_in_bytes += nbytes(parameter)
-        if "_packed_params" in vars(module) and id(module) not in self.counted_params:
+        if "_packed_params" in module.__dict__ and is_packed(module) and id(module) not in self.counted_params:
             self.counted_params.add(id(module))
             with _disable_current_modes():  # unpacking runs operators
                 for weight in packed_weights(module):
@@ -394,9 +397,9 @@ def save_hook() -> Any:
 
 
 def _nbytes(tensor: torch.Tensor) -> int:
-    if type(tensor) is torch.Tensor or type(tensor) is nn.Parameter:
-        if tensor.layout is torch.strided:
-            return tensor.numel() * tensor.element_size()
+    is_plain = type(tensor) is torch.Tensor or type(tensor) is nn.Parameter
+    if is_plain and tensor.layout is torch.strided:  # the most frequent case, several times per operator
+        return tensor.numel() * tensor.element_size()
     return nbytes(tensor)
 
 

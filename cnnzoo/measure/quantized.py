@@ -8,14 +8,17 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)  # layouts
 
 
+def is_packed(module: nn.Module) -> bool:
+    """Returns whether a module (of ``torch.ao.nn.quantized``) holds weights packed for a kernel of the CPU."""
+    return isinstance(module.__dict__.get("_packed_params"), torch.ScriptObject)
+
+
 def packed_weights(module: nn.Module) -> list[torch.Tensor]:
-    """Returns weight and bias that a module of ``torch.ao.nn.quantized`` holds packed, not those of its children."""
-    packed = vars(module).get("_packed_params")
-    return unpack(packed) if isinstance(packed, torch.ScriptObject) else []
+    """Returns weight and bias of a module that holds them packed."""
+    return unpack(module.__dict__["_packed_params"])
 
 
 def unpack(packed: Any) -> list[torch.Tensor]:
@@ -23,17 +26,13 @@ def unpack(packed: Any) -> list[torch.Tensor]:
     return [x for x in packed.unpack() if x is not None]
 
 
-def is_quantized(model: nn.Module) -> bool:
-    """Returns whether a module has packed weights, whose kernels run on the CPU only."""
-    return any(isinstance(vars(module).get("_packed_params"), torch.ScriptObject) for module in model.modules())
-
-
 def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Returns the plain tensors of which a tensor consists: itself, or those of torchao's int8 and int4 weights."""
-    if not is_traceable_wrapper_subclass(tensor):
+    subclass: Any = tensor
+    if not is_traceable_wrapper_subclass(subclass):
         return [tensor]
-    names, _ = tensor.__tensor_flatten__()
-    return [inner for name in names for inner in inner_tensors(getattr(tensor, name))]
+    names, _ = subclass.__tensor_flatten__()
+    return [inner for name in names for inner in inner_tensors(getattr(subclass, name))]
 
 
 def nbytes(tensor: torch.Tensor) -> int:

@@ -284,8 +284,8 @@ class CountReport(Printable):
     def to_dict(self) -> dict[str, Any]:
         """Returns totals and layers as plain values."""
         totals = (
-            "macs", "flops", "train_macs", "recompute_macs", "bias_adds", "elementwise", "pooling", "connections", "neurons",
-            "saved_bytes", "moved_bytes", "peak_bytes", "intensity",
+            "macs", "flops", "train_macs", "recompute_macs", "bias_adds", "elementwise", "pooling", "connections",
+            "neurons", "saved_bytes", "moved_bytes", "peak_bytes", "intensity",
         )  # fmt: skip
         return {
             "name": self.name,

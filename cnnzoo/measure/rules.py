@@ -75,6 +75,8 @@ PRODUCTS: dict[Any, Product] = {
     aten.conv_tbc: Product((0, 1), 2, lambda out, x, weight, *_: out.numel() * weight.shape[0] * weight.shape[1]),
     aten._int_mm: Product(macs=_pairs_macs),
     aten._scaled_mm: Product(),
+    aten._sparse_mm: Product(macs=_pairs_macs),
+    aten._sparse_addmm: Product((1, 2), None, lambda out, bias, a, b, **_: out.numel() * a.shape[-1]),
     aten._trilinear: Product((0, 1, 2), None, _trilinear_macs),  # nn.Bilinear
     # distances: a multiply-add per pair and coordinate, as in the matrix product of the two sets
     aten._cdist_forward: Product(macs=_pairs_macs),
@@ -136,10 +138,10 @@ ELEMENTWISE = _packets(
 )
 # Count one per input value.
 REDUCTIONS = _packets(
-    """mean sum nansum amax amin aminmax max min argmax argmin var std var_mean std_mean norm linalg_vector_norm prod any
-    all logsumexp median nanmedian mode kthvalue count_nonzero histc bincount col2im mse_loss huber_loss smooth_l1_loss
-    binary_cross_entropy binary_cross_entropy_with_logits multi_margin_loss multilabel_margin_loss_forward
-    soft_margin_loss"""
+    """mean sum nansum amax amin aminmax max min argmax argmin var std var_mean std_mean norm linalg_vector_norm prod
+    any all logsumexp median nanmedian mode kthvalue count_nonzero histc bincount col2im mse_loss huber_loss
+    smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits multi_margin_loss
+    multilabel_margin_loss_forward soft_margin_loss"""
 )
 # Count nothing: they create, copy or look up values.
 MOVES = _packets(
@@ -264,14 +266,14 @@ def backward_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out:
     op = getattr(func, "_overloadpacket", func)
     if op is aten.convolution_backward:
         gradient, x, weight, is_transposed, needed = args[0], args[1], args[2], args[7], args[10]
-        return (x if is_transposed else gradient).numel() * weight[0].numel() * sum(needed[:2])
+        return int((x if is_transposed else gradient).numel() * weight[0].numel() * sum(needed[:2]))
     name = str(op)
     if name.startswith("aten._scaled_dot_product_") and name.endswith("_backward"):
         return 2 * int(flop_registry[aten._scaled_dot_product_flash_attention](*args[1:4], out_val=None) // 2)
     if name == "torchvision._deform_conv2d_backward":
-        return 2 * args[0].numel() * args[2][0].numel()
+        return int(2 * args[0].numel() * args[2][0].numel())
     if op is aten._cdist_backward:
-        return 2 * args[0].numel() * args[1].shape[-1]
+        return int(2 * args[0].numel() * args[1].shape[-1])
     return product_macs(op, args, kwargs, out) if kind_of(func) == "product" else 0
 
 
@@ -292,11 +294,11 @@ def pool_reads(op: Any, args: tuple[Any, ...], out: torch.Tensor) -> int:
     """Returns how many values the windows of a pool read; padding counts."""
     n = _pool_axes(op, args)
     if op not in ADAPTIVE_POOLS:
-        return out.numel() * math.prod(per_axis(args[1], n))
-    reads = math.prod(out.shape[:-n])
+        return out.numel() * int(math.prod(per_axis(args[1], n)))
+    reads: int = math.prod(out.shape[:-n])
     for before, after in zip(args[0].shape[-n:], out.shape[-n:], strict=True):  # windows may overlap
         reads *= sum(-(-(i + 1) * before // after) - i * before // after for i in range(after))
-    return reads
+    return int(reads)
 
 
 def _pool_axes(op: Any, args: tuple[Any, ...]) -> int:
