@@ -16,6 +16,7 @@ from torch import fx, nn
 from cnnzoo.blocks.branch import Branches
 from cnnzoo.errors import InputError, unknown
 from cnnzoo.measure.meta_cache import MemoizedMeta
+from cnnzoo.module_copy import in_eval_mode
 from cnnzoo.modules import unwrap
 from cnnzoo.network import CNN, require_width
 
@@ -73,21 +74,22 @@ def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> 
     batches, ``backbone`` is faster: it prepares once what this function prepares in each call.
 
     Args:
-        model: A network of the zoo, which runs in its own mode (train or eval).
+        model: A network of the zoo; it runs as in eval mode, and is not changed.
         labels: Labels of blocks, such as ``["conv1", "pool5"]``, or a single one; ``"inception3a/conv2"`` for a block
             inside a Parallel.
         x: Images (N, C, H, W).
 
     Returns:
         A dict from labels to outputs, in the order of ``labels``; its attributes ``channels`` and ``strides`` are also
-        by label. Gradients flow as in a plain call.
+        by label. Gradients flow as in a plain call in eval mode; to train with dropout and batch statistics, use
+        ``backbone``.
 
     Raises:
         UnknownNameError: If no block has one of the labels.
         InputError: If there are no labels, or one twice, the model is not a network of the zoo, or the images have
             another number of channels.
     """
-    network = Backbone(model, labels)
+    network = Backbone(in_eval_mode(unwrap(model)) if isinstance(model, nn.Module) else model, labels)
     return FeatureMaps(network(x), network.channels, network.strides)
 
 

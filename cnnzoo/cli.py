@@ -449,12 +449,13 @@ def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
     """Classify each IMAGE with the network MODEL (as for evaluate): its five most probable classes."""
     from cnnzoo import api
     from cnnzoo.prediction import expand_folders
+    from cnnzoo.progress_bar import track
 
     files = expand_folders(images)
     network = api.load_network(model)
     results: dict[str, dict[str, float]] = {}
     errors = 0
-    for file in map(str, files):
+    for file in track(list(map(str, files)), "classifying") if as_json or not sys.stdout.isatty() else map(str, files):
         try:
             prediction = api.predict(network, file)
         except DataError as error:  # the other images are classified all the same

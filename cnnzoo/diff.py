@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ class Difference(Printable):
 
     a: CountReport
     b: CountReport
-    changes: Sequence[Change]
+    changes: Sequence[Change] = field(hash=False)
     same: int
 
     def table(self) -> Table:

@@ -53,7 +53,7 @@ def checked_field(default: Any, check: Check, *, help: str = "", optional: bool 
 
     metadata = {"check": check_optional if optional else check, "help": help}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+        return dataclasses.field(default_factory=lambda: dict(default), hash=False, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 

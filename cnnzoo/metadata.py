@@ -45,8 +45,9 @@ class Metadata:
         label_names: Name of each class, in the order of the scores; None if they are not known.
         preprocessing: How an image becomes the network's input; None if it is not known.
         provenance: Where the weights come from; None if it is not known. Its ``"kind"`` is ``"random"``, ``"trained"``
-            (by ``cnnzoo.Trainer``, with config, data and metrics), ``"state_dict"`` (loaded by ``load_state_dict``),
-            ``"torchvision"``, ``"adapted"`` (for other classes or channels), ``"changed"`` (since, by something
+            (by ``cnnzoo.Trainer``, with config, data and metrics), ``"state_dict"`` (loaded by ``load_state_dict``; if
+            not all, the others are those of ``"from"``), ``"torchvision"``, ``"adapted"`` (for other classes or
+            channels), ``"changed"`` (since, by something
             that recorded no provenance, such as a training loop of your own), or a word of your own; ``"from"`` is
             the provenance before.
 
@@ -66,6 +67,9 @@ class Metadata:
 
     def __post_init__(self) -> None:
         check_fields(self, InputError)
+
+    def __hash__(self) -> int:
+        return hash((self.label_names, self.preprocessing))  # a mapping has no hash
 
     def replace(self, **changes: Any) -> Metadata:
         """Returns these metadata with other values."""

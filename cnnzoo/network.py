@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,14 @@ from cnnzoo.blocks import BlockError, Shape, build_blocks
 from cnnzoo.blocks.build import infer_shape
 from cnnzoo.errors import ChangedModuleError, InputError, SpecError
 from cnnzoo.metadata import Metadata, checksum_tensors
+from cnnzoo.random_state import OwnGenerator
 from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
 _MAX_IMAGE_SIZE = 4096  # px; no classic CNN needs larger images
 _MAX_BLOCKS_TRIED = 1000  # no search for an image size with more blocks: each size tried builds all of them
+
+_metadata_lock = threading.RLock()
 
 
 def require_width(x: torch.Tensor, width: int, name: str, input_shape: Shape, where: str) -> torch.Tensor:
@@ -82,16 +86,17 @@ class CNN(nn.Module):
     @property
     def metadata(self) -> Metadata:
         """What is saved with the weights: label names, preprocessing, provenance."""
-        kind = (self._metadata.provenance or {}).get("kind")
-        # statistics of batch norm change in any forward pass in train mode: random weights stay random
-        tensors = [*self.parameters(), *([] if kind == "random" else self.buffers())]
-        versions = _versions(tensors)
-        if versions is None or versions != self._versions:
-            checksum = checksum_tensors(tensors)
-            if checksum is not None and self._checksum is not None and checksum != self._checksum[: len(checksum)]:
-                self.metadata = self._metadata.derive("changed")
-            self._versions = versions
-        return self._metadata
+        with _metadata_lock:  # threads that notice a change at the same time record it once
+            kind = (self._metadata.provenance or {}).get("kind")
+            # statistics of batch norm change in any forward pass in train mode: random weights stay random
+            tensors = [*self.parameters(), *([] if kind == "random" else self.buffers())]
+            versions = _versions(tensors)
+            if versions is None or versions != self._versions:
+                checksum = checksum_tensors(tensors)
+                if checksum is not None and self._checksum is not None and checksum != self._checksum[: len(checksum)]:
+                    self.metadata = self._metadata.derive("changed")
+                self._versions = versions
+            return self._metadata
 
     @metadata.setter
     def metadata(self, value: Metadata) -> None:
@@ -182,9 +187,18 @@ class CNN(nn.Module):
         }
 
 
-def _record_state_dict(model: CNN, _: object) -> None:
-    """Records that the weights were loaded from a state dict, of which nothing else is known."""
-    model.metadata = model._metadata.replace(provenance={"kind": "state_dict"})
+def _record_state_dict(model: CNN, keys: Any) -> None:
+    """Records that weights were loaded from a state dict, of which nothing else is known.
+
+    If some keys were missing, the other weights are those of before. Equal weights are not recorded.
+    """
+    before = model._checksum
+    if before is not None and before == checksum_tensors([*model.parameters(), *model.buffers()]):
+        return
+    if keys.missing_keys:
+        model.metadata = model._metadata.derive("state_dict")
+    else:
+        model.metadata = model._metadata.replace(provenance={"kind": "state_dict"})
 
 
 def _versions(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, int], ...] | None:
@@ -254,12 +268,16 @@ def _larger_image_size(spec: Spec) -> int | None:
 
 
 def build_network(spec: Spec, seed: int | None) -> CNN:
-    """Builds a network with initial weights drawn from ``seed``; the caller's random state is not changed."""
-    if seed is None:
+    """Builds a network on the default device, with initial weights drawn from ``seed`` or the global random state.
+
+    Those of a seed are the same on every device, and the global random state is not read or changed.
+    """
+    device = torch.empty(0).device
+    if seed is None or device.type == "meta":
         return CNN(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return CNN(spec)
+    with torch.device("cpu"), OwnGenerator(seed):
+        model = CNN(spec)
+    return model.to(device)
 
 
 def end_layer_names(model: nn.Module) -> tuple[str | None, str | None]:

@@ -13,7 +13,8 @@ from torch import nn
 from cnnzoo.data.folder import list_image_files
 from cnnzoo.errors import InputError
 from cnnzoo.metadata import get_metadata, require_preprocessing
-from cnnzoo.modules import eval_mode, explain_forward_error, for_inference, require_weights, unwrap
+from cnnzoo.module_copy import in_eval_mode
+from cnnzoo.modules import explain_forward_error, for_inference, require_weights, unwrap
 from cnnzoo.preprocessing import Image, Preprocessing
 
 
@@ -50,7 +51,9 @@ class Prediction:
 def predict(
     model: nn.Module, images: Iterable[Image], *, name: str, preprocessing: Preprocessing | None = None
 ) -> Iterator[Prediction]:
-    """Yields the prediction of a network for each image, one image at a time, in float32 and eval mode.
+    """Yields the prediction of a network for each image, one image at a time, as in eval mode.
+
+    The network is not changed, so that other threads may use it meanwhile.
 
     Args:
         model: Any module that returns class scores (N, classes).
@@ -67,10 +70,11 @@ def predict(
     require_weights(model, name)
     parameter = next(model.parameters(), torch.zeros(()))  # for device and dtype
     names = get_metadata(unwrap(model)).label_names
+    network = in_eval_mode(model)
     for image in images:
         x = preprocessing.apply([image]).to(parameter)
-        with eval_mode(model), torch.inference_mode(), explain_forward_error(name, x):
-            scores = model(x)
+        with torch.inference_mode(), explain_forward_error(name, x):
+            scores = network(x)
         if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
             raise InputError(f"{name} must return class scores (N, classes), not {_text(scores)}")
         probabilities = scores[0].float().softmax(dim=0).cpu()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 
 import torch
@@ -14,6 +14,7 @@ from cnnzoo.errors import unknown
 from cnnzoo.measure import Point, count, plot_accuracy
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.network import CNN
+from cnnzoo.progress_bar import track
 from cnnzoo.published import TOP1, TOP1_ERROR
 from cnnzoo.registry import get_entry, get_spec, list_models
 
@@ -26,7 +27,7 @@ class Timeline(Printable):
         points: One per model, in order of year and name.
     """
 
-    points: Sequence[Point]
+    points: Sequence[Point] = field(hash=False)
 
     def table(self) -> Table:
         """Returns the models as a table."""
@@ -74,7 +75,7 @@ def timeline(pattern: str = "*") -> Timeline:
         UnknownNameError: If no matching model has a year.
     """
     points = []
-    for name in list_models(pattern):
+    for name in track(list_models(pattern), "counting"):
         entry = get_entry(name)
         if entry.year is None:
             continue

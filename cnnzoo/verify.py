@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from cnnzoo.errors import InputError
 from cnnzoo.measure import count
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.network import CNN, label_of, min_image_size
+from cnnzoo.progress_bar import track
 from cnnzoo.published import Deviation, Published
 from cnnzoo.registry import get_entry, get_spec, list_models
 from cnnzoo.spec import Spec
@@ -55,8 +56,8 @@ class Audit(Printable):
         deviations: (name of the registered model, deviation) pairs.
     """
 
-    findings: Sequence[Finding]
-    deviations: Sequence[tuple[str, Deviation]] = ()
+    findings: Sequence[Finding] = field(hash=False)
+    deviations: Sequence[tuple[str, Deviation]] = field(default=(), hash=False)
 
     @property
     def unexplained(self) -> list[Finding]:
@@ -140,7 +141,7 @@ def verify(name: str | None = None) -> Audit:
     return Audit(
         [
             Finding(model, published, recompute(model, published))
-            for model in names
+            for model in track(names, "counting")
             for published in get_entry(model).published
         ],
         [(model, deviation) for model in names for deviation in get_entry(model).deviations],

@@ -6,6 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+# pytest -n: the processes share the cores. OpenMP reads this once, when torch is imported.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    )
+
 # The Hub's client reads these once, when it is imported: no test may reach the real one, or the user's cache.
 os.environ.update(HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1")
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

@@ -129,12 +129,15 @@ def test_runs_nothing_after_the_last_block(alexnet: cnnzoo.CNN) -> None:
 
 
 def test_mode_of_the_model_is_respected(tiny_spec: cnnzoo.Spec) -> None:
-    """Dropout drops in train mode, and batch norm counts one batch."""
+    """Of a backbone: dropout drops in train mode, and batch norm counts one batch."""
     model = cnnzoo.create(tiny_spec, seed=0)
     drop = model.spec.classifier[1].label
     statistics = model.features[1]
     x = _images(model)
-    maps = cnnzoo.features(model, [drop, "conv1"], x)
+    expected = cnnzoo.backbone(copy.deepcopy(model).eval(), [drop, "conv1"])(x)
+    _require_equal(cnnzoo.features(model, [drop, "conv1"], x), expected)  # as in eval mode
+    assert model.training and statistics.num_batches_tracked == 0
+    maps = cnnzoo.backbone(model, [drop, "conv1"])(x)
     assert model.training and (maps[drop] == 0).float().mean() > 0.4
     assert statistics.num_batches_tracked == 1 and not torch.equal(statistics.running_mean, torch.zeros(4))
     before = copy.deepcopy(model.state_dict())

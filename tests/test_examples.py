@@ -78,6 +78,7 @@ def test_roofline(tmp_path: Path) -> None:
     assert is_picture(tmp_path / "roofline.png")
 
 
+@pytest.mark.slow
 def test_batch_sizes(tmp_path: Path) -> None:
     out = run_example("batch_sizes.py", "--sizes", "64", "500", "--epochs", "1", "--seconds", "0.01", cwd=tmp_path)
     small, large = numbers_of(out, "64 "), numbers_of(out, "500 ")

@@ -80,6 +80,7 @@ def test_push_and_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert again == out  # files that the repository has already are not uploaded again
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
     out = run_example("two_processes.py", "--epochs", "1", cwd=tmp_path)
     (one, none), (two, little), (other, much) = (

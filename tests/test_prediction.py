@@ -54,7 +54,7 @@ def test_shipped_names() -> None:
 def test_shipped_weights_have_the_accuracy_in_their_provenance(name: str) -> None:
     assert shipped_file(name).stat().st_size <= MAX_SHIPPED_BYTES
     model = cnnzoo.create(name, pretrained=True)
-    assert model.spec == cnnzoo.get_spec(name) and model.training
+    assert model.spec == cnnzoo.get_spec(name) and not model.training
     provenance = model.metadata.provenance
     assert (provenance["kind"], provenance["data"]) == ("trained", "fashion_mnist")
     cnnzoo.TrainConfig.from_dict(provenance["config"])
@@ -114,7 +114,7 @@ def test_predict(trouser: Path, data: ImageData) -> None:
     many = cnnzoo.predict(
         model, [trouser, Image.open(trouser), Image.open(trouser).convert("RGB"), data.test.images[0]]
     )
-    assert model.training and [one.label for one in many[:3]] == ["Trouser"] * 3
+    assert not model.training and [one.label for one in many[:3]] == ["Trouser"] * 3
     assert torch.equal(many[0].probabilities, many[1].probabilities)
 
 
@@ -193,7 +193,7 @@ def test_onnx(tmp_path: Path, name: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     model = cnnzoo.create(name, pretrained=True)
     path = cnnzoo.export(model, tmp_path / "net.onnx")
-    assert model.training and [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+    assert not model.training and [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for n in (1, 7):
         x = torch.randn(n, *model.spec.input)

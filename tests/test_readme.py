@@ -15,7 +15,7 @@ README = Path(__file__).parents[1] / "README.md"
 def test_two_commands() -> None:
     commands, tests = (block.strip() for block in blocks(README.read_text(), "bash"))
     assert commands.endswith("cnnzoo compare alexnet lenet --train")
-    assert tests.endswith("python -m pytest")
+    assert tests.endswith("python -m pytest -n auto")
 
 
 def test_every_command_is_named() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -149,10 +148,7 @@ def bench(
         require_weights(model, name_of(model))
     size = check_positive_int("batch_size", batch_size)
     return measure.bench(
-        [
-            (name_of(model), copy.deepcopy(unwrap(model)), (size, *image_shape(model, preprocessing)))
-            for model in models
-        ],
+        [(name_of(model), unwrap(model), (size, *image_shape(model, preprocessing))) for model in models],
         train=train,
         device=resolve_device(device),
         precision=precision,

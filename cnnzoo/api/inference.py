@@ -21,6 +21,7 @@ from cnnzoo.modules import require_weights, unwrap
 from cnnzoo.network import CNN
 from cnnzoo.prediction import Prediction
 from cnnzoo.preprocessing import Image, Preprocessing
+from cnnzoo.progress_bar import track
 from cnnzoo.train import Evaluation
 
 
@@ -90,6 +91,7 @@ def evaluate(
             batch_size=check_positive_int("batch_size", batch_size),
             precision=precision,
             workers=workers,
+            show=True,
         )
 
 
@@ -165,7 +167,8 @@ def predict(
     """
     network = load_network(model)
     files = prediction.expand_folders(images if isinstance(images, list) else [images])
-    predictions = list(prediction.predict(network, files, name=name_of(network), preprocessing=preprocessing))
+    images_shown = track(files, "classifying")
+    predictions = list(prediction.predict(network, images_shown, name=name_of(network), preprocessing=preprocessing))
     return predictions if isinstance(images, list) or prediction.is_folder(images) else predictions[0]
 
 

@@ -93,10 +93,11 @@ def create(
     new_channels: str | None = None,
     **knobs: Any,
 ) -> CNN:
-    """Builds a network, in train mode like any new module.
+    """Builds a network.
 
-    A saved network, or one with ``pretrained=``, has its trained weights; if the knobs set other ``num_classes`` or
-    ``in_channels``, they are adapted, and a warning describes how. Otherwise the weights are random.
+    A saved network, or one with ``pretrained=``, has its trained weights and is in eval mode; if the knobs set other
+    ``num_classes`` or ``in_channels``, they are adapted, and a warning describes how. Otherwise the weights are random,
+    and the network is in train mode, like any new module.
 
     Args:
         source: A registered name, also with knobs, ``"lenet(activation=relu)"``; a Spec; or a saved network: a file, a
@@ -157,6 +158,8 @@ def create(
         else:
             # drawn on the CPU, so that the weights are the same on every device
             model = build_network(resolve(source, **knobs), seed)
+        if saved or pretrained:
+            model.eval()
         if target is not None:
             model = model.to(target)
     if dtype is not None:

@@ -14,10 +14,11 @@ from torch.utils.data import Dataset
 
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
-from cnnzoo.data.parallel import parallel_map, progress_bar
+from cnnzoo.data.parallel import parallel_map
 from cnnzoo.data.seeding import derive_seed, seeded
 from cnnzoo.data.statistics import CHUNK, compute_color_components, compute_mean_std
 from cnnzoo.errors import DataError, InputError
+from cnnzoo.progress_bar import progress_bar
 
 _STATISTICS_IMAGES = 1000  # training images from which the statistics of a StreamData are estimated
 _CHUNK = 32  # images that threads decode at a time

@@ -12,9 +12,10 @@ from cnnzoo.data.datasets import Data, ImageData, Split, StreamData
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.file_splits import ClassFiles, complete_splits
 from cnnzoo.data.image_files import ImageFiles
-from cnnzoo.data.parallel import parallel_map, progress_bar
+from cnnzoo.data.parallel import parallel_map
 from cnnzoo.data.scan import Scan, scan
 from cnnzoo.errors import DataError
+from cnnzoo.progress_bar import progress_bar
 
 _MAX_MEMORY = 2_000_000_000  # bytes of decoded images; more are read on demand
 

@@ -1,15 +1,12 @@
-"""Work on many images in threads, with a progress bar."""
+"""Work on many images in threads."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
-
-_BAR_AFTER = 2.0  # seconds until a progress bar appears
 
 
 @contextmanager
@@ -20,41 +17,3 @@ def parallel_map() -> Iterator[Callable[[Callable[[int], Any], Sequence[int]], I
         yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that counts steps; after two seconds, a bar on standard error shows them."""
-    start, done = time.monotonic(), 0
-    bar: Any = None
-    task: Any = None
-
-    def advance(n: int) -> None:
-        nonlocal done, bar, task
-        done += n
-        if bar is not None:
-            bar.update(task, completed=done)
-        elif time.monotonic() - start > _BAR_AFTER and int(os.environ.get("RANK", "0")) == 0:
-            bar, task = _start_bar(description, total)
-
-    try:
-        yield advance
-    finally:
-        if bar is not None:
-            bar.stop()
-
-
-def _start_bar(description: str, total: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    task = bar.add_task(description, total=total)
-    bar.start()
-    return bar, task

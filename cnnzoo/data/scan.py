@@ -15,9 +15,10 @@ import torch
 
 from cnnzoo.data.decoding import is_rotated, open_image, require_8_bits
 from cnnzoo.data.image_files import ImageFiles
-from cnnzoo.data.parallel import parallel_map, progress_bar
+from cnnzoo.data.parallel import parallel_map
 from cnnzoo.errors import DataError
 from cnnzoo.files import cache_folder
+from cnnzoo.progress_bar import progress_bar
 
 _CHUNK = 256  # images that are looked up, and written to the cache, at a time
 _SHOWN = 10  # bad images that an error names

@@ -6,10 +6,11 @@ import hashlib
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 import torch
+
+from cnnzoo.random_state import restored_random_state
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -20,25 +21,18 @@ def derive_seed(*parts: int | str) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds the random states of torch, Python and NumPy, and restores them, except in a worker process."""
-    numpy: Any = sys.modules.get("numpy")
-    if torch.utils.data.get_worker_info() is not None:
-        _seed_all(numpy, seed)
+    """Seeds the random states of torch, Python and NumPy, and restores them, except in a worker process.
+
+    One thread at a time.
+    """
+    is_worker = torch.utils.data.get_worker_info() is not None
+    with nullcontext() if is_worker else restored_random_state():
+        _seed_all(seed)
         yield
-        return
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
-    with torch.random.fork_rng(devices=[]):
-        _seed_all(numpy, seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            if numpy:
-                numpy.random.set_state(numpy_state)
 
 
-def _seed_all(numpy: Any, seed: int) -> None:
+def _seed_all(seed: int) -> None:
     random.seed(seed)
     torch.default_generator.manual_seed(seed)
-    if numpy:
+    if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed(seed % 2**32)

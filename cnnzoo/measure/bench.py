@@ -8,7 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,6 +17,9 @@ from torch import nn
 from cnnzoo.errors import InputError
 from cnnzoo.measure.counter import count
 from cnnzoo.measure.tables import Printable, Table, human
+from cnnzoo.module_copy import clone, copy_module
+from cnnzoo.progress_bar import track
+from cnnzoo.random_state import preserved_random_state
 
 WARM_UP = 0.5  # seconds
 MIN_CALLS, MAX_CALLS = 5, 200  # timed calls
@@ -81,7 +84,7 @@ class Bench(Printable):
         threads: The number of CPU threads of torch.
     """
 
-    timings: Sequence[Timing]
+    timings: Sequence[Timing] = field(hash=False)
     device: str
     precision: str
     threads: int
@@ -145,7 +148,7 @@ def bench(
     """Times modules one after the other, each after a warm-up.
 
     Args:
-        modules: Name, module and input size (N, C, H, W) of each; the modules are moved to the device and dtype.
+        modules: Name, module and input size (N, C, H, W) of each; copies of the modules are timed.
         train: Whether a call is a forward and a backward in train mode, instead of a forward in eval mode under
             ``torch.inference_mode``.
         device: The device; by default the CPU.
@@ -165,14 +168,15 @@ def bench(
         raise InputError("bench needs at least one network")
     device, dtype = device or torch.device("cpu"), DTYPES[precision]
     ceiling = peak_flops_per_sec(device, dtype)
-    timings = []
-    for name, module, input_size in modules:
-        module = module.to(device, dtype).train(train)
-        x = torch.randn(tuple(input_size), device=device, dtype=dtype)
+    timings: list[Timing] = []
+    for name, module, input_size in track(modules, "timing"):
+        module = copy_module(module, clone).to(device, dtype).train(train)
+        x = torch.randn(tuple(input_size), generator=torch.Generator().manual_seed(0)).to(device, dtype)
         report = count(module, input_size, name=name)
         call = _train_call(module, x) if train else _inference_call(module, x)
-        peak_bytes = measure_peak_bytes(call, device)
-        times = _time_calls(call, device, seconds)
+        with preserved_random_state():  # dropout draws from it
+            peak_bytes = measure_peak_bytes(call, device)
+            times = _time_calls(call, device, seconds)
         quartiles = statistics.quantiles(times, n=4)
         timings.append(
             Timing(
@@ -188,7 +192,6 @@ def bench(
                 ceiling=ceiling,
             )
         )
-        module.zero_grad(set_to_none=True)
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return Bench(timings, device_name, precision, torch.get_num_threads())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
@@ -51,10 +51,10 @@ class Comparison(Printable):
         InputError: If there are fewer than two reports, or the baseline is not the index of one.
     """
 
-    reports: Sequence[CountReport]
+    reports: Sequence[CountReport] = field(hash=False)
     baseline: int = -1
-    notes: Sequence[str] = ()
-    results: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = field(default=(), hash=False)
+    results: Sequence[Mapping[str, Any]] = field(default=(), hash=False)
     trained_on: str = ""
 
     def __post_init__(self) -> None:

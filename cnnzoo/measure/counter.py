@@ -14,7 +14,6 @@ from typing import Any, SupportsIndex
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -26,7 +25,8 @@ from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
 from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights
 from cnnzoo.measure.receptive_field import PositionTracker
 from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
-from cnnzoo.modules import eval_mode, unwrap
+from cnnzoo.module_copy import in_eval_mode
+from cnnzoo.modules import unwrap
 
 _BATCH_NORM_ERROR = "Expected more than 1 value per channel"  # torch's message in train mode
 
@@ -71,14 +71,14 @@ def count(
 
     def run(kind: type[OperatorCounter]) -> tuple[OperatorCounter, bool]:
         """Runs the forward, or forward and backward; returns the counter, and whether the backward has to run."""
-        with torch.inference_mode(False), isolated(model, meta) as weights:
+        with torch.inference_mode(False), isolated(model, meta) as (copy, weights):
             args, kwargs = _arguments(model, input_size, inputs, name, meta)
             tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
             sizes[:] = [tuple(x.shape) for x in tensors]
-            counter = kind(modules, weights, meta)
+            counter = kind({module: path for path, module in copy.named_modules()}, weights, meta)
             for tensor in tensors:
                 counter.register_input(tensor)
-            out = _run(model, args, kwargs, counter)
+            out = _run(copy, args, kwargs, counter)
             counter.count_uncalled_params()
             return counter, counter.has_other_hooks or has_custom_backward(out)
 
@@ -122,8 +122,7 @@ def count_image(model: nn.Module, size: Sequence[int], name: str) -> CountReport
     except InputError as error:
         if _BATCH_NORM_ERROR not in str(error):
             raise
-    with eval_mode(model):
-        return count(model, (1, *size), name=name)
+    return count(in_eval_mode(model), (1, *size), name=name)
 
 
 def _arguments(
@@ -145,7 +144,8 @@ def _arguments(
     shape = tuple(map(operator.index, input_size))
     if meta:
         return (torch.empty(shape, dtype=dtype, device="meta"),), {}
-    return (torch.rand(shape, device="cpu" if weight is None else weight.device).to(dtype),), {}
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return (x.to("cpu" if weight is None else weight.device, dtype),), {}
 
 
 def _copy(x: Any, meta: bool) -> Any:
@@ -158,12 +158,13 @@ def _copy(x: Any, meta: bool) -> Any:
 
 
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> Any:
-    """Runs the forward under the counter, and the backward under a ``BackwardCounter``; returns the result."""
+    """Runs the forward of a copy under the counter, the backward under a ``BackwardCounter``; returns the result."""
     is_backward = isinstance(counter, BackwardCounter)
+    for module in model.modules():  # global hooks would run for the modules of other threads
+        module.register_forward_pre_hook(counter.enter_module, prepend=True)
+        module.register_forward_hook(counter.leave_module, prepend=True, always_call=True)
     with ExitStack() as stack:
-        stack.callback(register_module_forward_pre_hook(counter.enter_module).remove)
-        stack.callback(register_module_forward_hook(counter.leave_module, always_call=True).remove)
-        stack.enter_context(MetaDevice() if counter.on_meta else without_fused_kernels())
+        stack.enter_context(MetaDevice() if counter.on_meta else without_fused_kernels(model))
         stack.enter_context(torch.enable_grad())
         if is_backward:
             for module in model.modules():  # your backward hooks do not run; their places in the graph stay

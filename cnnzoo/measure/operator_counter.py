@@ -29,6 +29,7 @@ from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
 from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights, unpack
 from cnnzoo.measure.receptive_field import Known, PositionTracker
+from cnnzoo.random_state import draw_from, is_random
 
 aten = torch.ops.aten
 
@@ -123,6 +124,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = on_meta
         self.thread = threading.get_ident()
+        self.generator = torch.Generator().manual_seed(0)  # of random numbers that the forward draws
         self.weights = weights
         self.names = modules
         self.records: list[LayerRecord] = []
@@ -279,7 +281,10 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        out = run_on_meta(func, args, kwargs) if self.on_meta else func(*args, **kwargs)
+        if self.on_meta and not is_random(func):
+            out = run_on_meta(func, args, kwargs)
+        else:
+            out = draw_from(self.generator, func, args, kwargs)
         self._count_operator(func, args, kwargs, out)
         return out
 

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnnzoo.random_state import restored_random_state
+
 Value = str | int | float | tuple[int, ...] | None
 
 WIDTH = 100  # characters of a printed table
@@ -94,9 +96,10 @@ class Table:
 
     def text(self, width: int = WIDTH) -> str:
         """Returns the table as plain text, ``width`` characters wide; wider if cells would have to be broken."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table as RichTable
+        with restored_random_state():  # rich draws from it when it is imported
+            from rich import box
+            from rich.console import Console
+            from rich.table import Table as RichTable
 
         cells = [[_text(row[i]) for row in self.rows] for i in range(len(self.headers))]
         numeric = [self._is_numeric(i) for i in range(len(self.headers))]

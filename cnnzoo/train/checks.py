@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from cnnzoo.data import Data, ImageData, StreamData, has_samples
 from cnnzoo.errors import InputError, TrainingError
 from cnnzoo.measure.isolation import isolated
+from cnnzoo.module_copy import copy_module
 from cnnzoo.modules import require_weights, unwrap, wrappers
 from cnnzoo.train.batches import find_batch_of_one
 from cnnzoo.train.config import TrainConfig
@@ -247,8 +248,8 @@ def _batch_norm_fails(model: nn.Module, shape: tuple[int, int, int]) -> bool:
     for meta in (True, False):
         device = torch.device("meta") if meta else parameter.device
         try:
-            with isolated(model, meta), torch.no_grad():
-                model(torch.zeros(1, *shape, device=device, dtype=parameter.dtype))
+            with isolated(copy_module(model, user_hooks=False), meta) as (copy, _), torch.no_grad():
+                copy(torch.zeros(1, *shape, device=device, dtype=parameter.dtype))
         except Exception as error:  # another error is raised again by the first step
             if "more than 1 value per channel" in str(error):
                 return True

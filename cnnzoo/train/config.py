@@ -44,6 +44,12 @@ def _check_class_weights(value: Any) -> str | tuple[float, ...]:
     raise Mismatch("'balanced' or a list of numbers of at least 0, one per class")
 
 
+def _check_compile(value: Any) -> bool | str:
+    if isinstance(value, bool) or value == "auto":
+        return value  # type: ignore[no-any-return]
+    raise Mismatch("True, False or 'auto'")
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Every setting of a training run; frozen, JSON both ways. ``describe(name)`` returns what a field means."""
@@ -168,8 +174,11 @@ class TrainConfig:
         help="'fp32', 'bf16' or 'fp16' (autocast), or 'auto': bf16 if the hardware supports it",
     )
     channels_last: bool = bool_field(True, help="whether images and weights use the channels-last memory format")
-    compile: bool = bool_field(
-        False, help="whether the network is compiled by torch.compile; a resumed run then matches only approximately"
+    compile: bool | str = checked_field(
+        False,
+        _check_compile,
+        help="whether forward pass, loss and backward pass are compiled by torch.compile, which takes 10 to 60 s; "
+        "'auto': if the run is long enough to save more than that",
     )
     deterministic: bool = bool_field(False, help="whether nondeterministic operators are refused")
     sync_batch_norm: bool = bool_field(

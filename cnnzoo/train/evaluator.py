@@ -8,6 +8,7 @@ from typing import Any
 
 from cnnzoo.data import Data
 from cnnzoo.data.loaders import LoaderCache
+from cnnzoo.modules import eval_mode
 from cnnzoo.train.best import BestWeights
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.evaluation import Evaluation
@@ -94,20 +95,21 @@ class Evaluator:
         setup = self._setup
         # each process has statistics of batch normalization of its own; those of rank 0 are saved
         setup.distributed.copy_from_rank_0(*setup.model.buffers())
-        evaluation = evaluate(
-            setup.model,
-            data.test,
-            classes=data.classes,
-            preprocessing=setup.preprocessing,
-            label_map=setup.label_map,
-            label_names=setup.label_names,
-            views=views,
-            batch_size=max(setup.config.batch_size, 256),
-            precision=precision,
-            workers=setup.config.workers,
-            distributed=setup.distributed,
-            loaders=self._loaders,
-        )
+        with eval_mode(setup.model):  # compiled steps have compiled evaluations
+            evaluation = evaluate(
+                setup.model,
+                data.test,
+                classes=data.classes,
+                preprocessing=setup.preprocessing,
+                label_map=setup.label_map,
+                label_names=setup.label_names,
+                views=views,
+                batch_size=max(setup.config.batch_size, 256),
+                precision=precision,
+                workers=setup.config.workers,
+                distributed=setup.distributed,
+                loaders=self._loaders,
+            )
         self.evaluations[name] = evaluation
         self._on_eval(evaluation)
         return evaluation

@@ -13,8 +13,11 @@ from torch import nn
 from cnnzoo.data import ImageFiles, Split, has_samples, make_loader
 from cnnzoo.data.loaders import LoaderCache
 from cnnzoo.errors import InputError, unknown
-from cnnzoo.modules import eval_mode, explain_forward_error, for_inference, unwrap
+from cnnzoo.module_copy import in_eval_mode
+from cnnzoo.modules import explain_forward_error, for_inference, unwrap
 from cnnzoo.preprocessing import VIEWS, Preprocessing
+from cnnzoo.progress_bar import progress_bar
+from cnnzoo.random_state import restored_random_state
 from cnnzoo.train.distributed import DistributedContext
 from cnnzoo.train.evaluation import Evaluation
 from cnnzoo.train.precision import resolve_precision
@@ -66,8 +69,9 @@ def evaluate(
     workers: int = 0,
     distributed: DistributedContext | None = None,
     loaders: LoaderCache | None = None,
+    show: bool = False,
 ) -> Evaluation:
-    """Returns accuracy, loss and confusion matrix of a network in eval mode; its own mode is restored.
+    """Returns accuracy, loss and confusion matrix of a network in eval mode; the network itself is not changed.
 
     Files are decoded as ``preprocessing.decoding`` says, whichever way the data set was loaded, so that the network
     sees what it sees in ``predict``.
@@ -87,6 +91,7 @@ def evaluate(
         workers: Worker processes that read data on demand.
         distributed: The processes that share the images; each image is counted once.
         loaders: Keeps worker processes for the next evaluation of the same data; by default they end with this one.
+        show: Whether a progress bar is shown after two seconds.
 
     Raises:
         UnknownNameError: If ``views`` or ``precision`` is not known.
@@ -112,13 +117,17 @@ def evaluate(
     indices = _batch_indices(split, max(batch_size // n_views, 1), distributed)
     label_map = None if label_map is None else label_map.to(device)
     cache = closing(LoaderCache()) if loaders is None else nullcontext(loaders)
-    with cache as kept, eval_mode(model), torch.inference_mode():
+    network = in_eval_mode(model)
+    # a DataLoader draws its order from the global random state
+    random_state = nullcontext() if has_samples(split) else restored_random_state()
+    progress = progress_bar("evaluating", len(indices)) if show else nullcontext(lambda n: None)
+    with cache as kept, random_state, progress as advance, torch.inference_mode():
         loader = kept.get(data, (preprocessing, views), make)
         for images, labels in loader.batches(indices, 0):
             y = labels if label_map is None else label_map[labels]
             x = make_input(images)
             with explain_forward_error(type(unwrap(model)).__name__, x):
-                logits = compute_logits(model, x, precision, n_classes)
+                logits = compute_logits(network, x, precision, n_classes)
             if n_views > 1:
                 p = logits.softmax(dim=1).reshape(len(y), n_views, n_classes).mean(dim=1)
                 logits = p.clamp(min=1e-30).log()
@@ -126,6 +135,7 @@ def evaluate(
             best = logits.topk(min(5, n_classes), dim=1).indices
             top5 += (best == y[:, None]).sum()
             confusion += torch.bincount(y * n_classes + best[:, 0], minlength=n_classes**2)
+            advance(1)
     distributed.sum(loss, top5, confusion)
     table = confusion.reshape(n_classes, n_classes).cpu()
     n = int(table.sum())

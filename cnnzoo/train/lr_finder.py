@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import pairwise
 from os import PathLike
 
@@ -16,6 +16,7 @@ from cnnzoo.data import Data
 from cnnzoo.errors import InputError, TrainingError
 from cnnzoo.measure.figures import new_figure, save_figure
 from cnnzoo.modules import unwrap
+from cnnzoo.progress_bar import progress_bar
 from cnnzoo.train.callbacks import Callback
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.schedules import Progress
@@ -32,8 +33,8 @@ class LRFinderResult:
         suggestion: The learning rate at which the loss fell fastest.
     """
 
-    rates: Sequence[float]
-    losses: Sequence[float]
+    rates: Sequence[float] = field(hash=False)
+    losses: Sequence[float] = field(hash=False)
     suggestion: float
 
     def __str__(self) -> str:
@@ -95,7 +96,7 @@ def lr_find(
         return float(low * (high / low) ** (progress.step / (steps - 1)))
 
     trainer = Trainer(copy.deepcopy(unwrap(model)), data, config, schedule=schedule, callbacks=[recorder], show=False)
-    with contextlib.suppress(_Done, TrainingError):
+    with progress_bar("searching a learning rate", steps) as recorder.advance, suppress(_Done, TrainingError):
         trainer.fit()
     if len(recorder.losses) < 2:
         raise TrainingError(f"at lr={low:g} the loss diverges at once; pass a smaller low, or check the data")
@@ -113,6 +114,7 @@ class _LossRecorder(Callback):
 
     def __init__(self, steps: int) -> None:
         self.losses: list[float] = []
+        self.advance: Callable[[int], None] = lambda n: None  # of a progress bar
         self._steps, self._average = steps, 0.0
 
     def on_step(self, trainer: Trainer) -> None:
@@ -122,5 +124,6 @@ class _LossRecorder(Callback):
         if not math.isfinite(smoothed) or (self.losses and smoothed > 4 * min(self.losses)):
             raise _Done
         self.losses.append(smoothed)
+        self.advance(1)
         if len(self.losses) == self._steps:
             raise _Done

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnzoo.fields import is_number
 from cnnzoo.measure.learning_curves import history_figure
+from cnnzoo.random_state import restored_random_state
 from cnnzoo.train.callbacks import Callback
 from cnnzoo.train.metrics import THROUGHPUT
 
@@ -49,8 +50,9 @@ class ProgressDisplay(Callback):
         """Opens the bar, on a terminal."""
         if not sys.stderr.isatty():
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        with restored_random_state():  # rich draws from it when it is imported
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
             TextColumn("{task.description}"),

@@ -14,6 +14,7 @@ from cnnzoo.device import seed
 from cnnzoo.train import checks
 from cnnzoo.train.batches import PreparedBatch
 from cnnzoo.train.checkpoint import TrainState
+from cnnzoo.train.compilation import CompiledForward, Forward, should_compile
 from cnnzoo.train.inference import compute_logits
 from cnnzoo.train.optim import set_learning_rate
 from cnnzoo.train.setup import RunSetup
@@ -34,10 +35,9 @@ class TrainStep:
     def __init__(self, setup: RunSetup, state: TrainState, on_backward: Callable[[], None]) -> None:
         self._setup, self._config, self._state, self._on_backward = setup, setup.config, state, on_backward
         self.last_loss = torch.zeros(())
-        self._loss = setup.make_loss()
         self._network: Any = distribute(setup)
-        if self._config.compile:
-            self._network = torch.compile(self._network)
+        self._forward = make_forward(setup, self._network)
+        self._compiled_forward = CompiledForward(self._forward) if should_compile(setup) else None
 
     def __call__(self, micro_batches: Sequence[PreparedBatch], step: int, lr: float) -> None:
         """Updates the weights once.
@@ -56,7 +56,7 @@ class TrainStep:
             # processes exchange gradients in the last backward pass
             is_local = i < len(micro_batches) and distributed.size > 1
             with self._network.no_sync() if is_local else nullcontext():
-                logits, loss = self._forward(batch)
+                logits, loss = self._compute_loss(batch)
                 state.scaler.scale(loss if batch.weight == 1 else loss * batch.weight).backward()  # type: ignore[no-untyped-call]
             if batch.weight:
                 self.last_loss = loss.detach()
@@ -64,12 +64,13 @@ class TrainStep:
         self._on_backward()
         self._update(step)
 
-    def _forward(self, batch: PreparedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _compute_loss(self, batch: PreparedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns logits, (N, classes), and mean loss of a micro-batch."""
-        setup = self._setup
-        with checks.explain_batch_norm_error(setup.name, len(batch.labels)):
-            logits = compute_logits(self._network, batch.x, setup.precision, len(setup.data.classes))
-        return logits, self._loss(logits, batch.labels if batch.targets is None else batch.targets)
+        # the last, smaller batch of an epoch is not worth another compilation
+        is_full = batch.batch_size == self._config.batch_size
+        forward = self._compiled_forward if self._compiled_forward is not None and is_full else self._forward
+        with checks.explain_batch_norm_error(self._setup.name, len(batch.labels)):
+            return forward(batch.x, batch.labels if batch.targets is None else batch.targets)
 
     def _update(self, step: int) -> None:
         """Updates weights and their average with the gradients."""
@@ -81,6 +82,17 @@ class TrainStep:
         state.scaler.update()
         if state.ema is not None:
             state.ema.update(step)
+
+
+def make_forward(setup: RunSetup, network: nn.Module) -> Forward:
+    """Returns the function from inputs and targets to logits and mean loss."""
+    loss, precision, num_classes = setup.make_loss(), setup.precision, len(setup.data.classes)
+
+    def forward(x: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = compute_logits(network, x, precision, num_classes)
+        return logits, loss(logits, targets)
+
+    return forward
 
 
 def distribute(setup: RunSetup) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ class SeedSweep(Printable):
     """
 
     name: str
-    seeds: Sequence[int]
-    runs: Sequence[Run]
+    seeds: Sequence[int] = field(hash=False)
+    runs: Sequence[Run] = field(hash=False)
 
     def values(self, metric: str = "test_acc") -> list[float]:
         """Returns a metric of every run that was not interrupted."""

@@ -12,7 +12,7 @@ from cnnzoo.errors import CnnzooError
 from cnnzoo.files import cache_folder, exists, read_json, write_json
 from cnnzoo.measure.bench import peak_flops_per_sec
 from cnnzoo.measure.counter import count_image
-from cnnzoo.modules import eval_mode
+from cnnzoo.module_copy import copy_module
 from cnnzoo.train.setup import RunSetup
 
 _SECONDS = 0.1  # about how long the matrix product is timed, after as long a warm-up
@@ -46,8 +46,9 @@ class Utilization:
         if not self._is_known:
             self._is_known = True
             setup = self._setup
-            with suppress(CnnzooError), eval_mode(setup.model):
-                flops = 2 * count_image(setup.model, setup.input_shape, "the model").train_macs
+            with suppress(CnnzooError):
+                model = copy_module(setup.model, user_hooks=False).eval()  # hooks would see tensors without values
+                flops = 2 * count_image(model, setup.input_shape, "the model").train_macs
                 peak = setup.distributed.size * _peak(setup.device, setup.precision)
                 self._images_per_sec = peak / flops if flops else None
         return None if self._images_per_sec is None else images_per_sec / self._images_per_sec

@@ -16,7 +16,8 @@ from torch import nn
 
 from cnnzoo.errors import FileError, InputError, WeightsError
 from cnnzoo.files import exists, os_reason
-from cnnzoo.modules import eval_mode, require_weights, unwrap
+from cnnzoo.module_copy import in_eval_mode
+from cnnzoo.modules import require_weights, unwrap
 from cnnzoo.network import CNN
 
 ONNX_SUFFIX, TORCH_SUFFIX = ".onnx", ".pt2"
@@ -58,16 +59,16 @@ def export(model: nn.Module, path: str | PathLike[str], *, overwrite: bool = Fal
     if target.suffix == ONNX_SUFFIX and missing:
         raise InputError(f'ONNX needs {" and ".join(missing)}, not installed here: pip install "cnnzoo[onnx]"')
     write = _write_onnx if target.suffix == ONNX_SUFFIX else _write_torch
+    network = in_eval_mode(model)
     try:
-        with eval_mode(model):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-                file = Path(folder) / target.name
-                run = write(model, file)
-                if run is not None:
-                    for batch_size in _BATCH_SIZES:
-                        _require_same_scores(model, run, target, batch_size)
-                os.replace(file, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+            file = Path(folder) / target.name
+            run = write(network, file)
+            if run is not None:
+                for batch_size in _BATCH_SIZES:
+                    _require_same_scores(network, run, target, batch_size)
+            os.replace(file, target)
     except OSError as error:
         raise FileError(f"{target} cannot be written: {os_reason(error)}") from None
     return target

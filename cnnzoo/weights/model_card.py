@@ -146,6 +146,11 @@ def _provenance(provenance: Any) -> str:
             "The weights have changed since their provenance was recorded, for example in a training loop outside of "
             f"cnnzoo. Before that: {_provenance(provenance.get('from'))}"
         )
+    if kind == "state_dict" and "from" in provenance:
+        return (
+            "Some of the weights were loaded from a state dict; how those were trained is not known. The others: "
+            f"{_provenance(provenance['from'])}"
+        )
     if kind == "state_dict":
         return "Loaded from a state dict; how these weights were trained is not known."
     return "; ".join(f"{key}: {value}" for key, value in provenance.items())

@@ -88,7 +88,7 @@ def load(
         **others: Not accepted: knobs are for ``cnnzoo.create``, which adapts the network.
 
     Returns:
-        The network in train mode, as torch builds it; call ``eval()`` before you use its scores. For the Hub,
+        The network in eval mode; call ``train()`` before a training loop of your own. For the Hub,
         ``metadata.provenance["source"]`` names the commit.
 
     Raises:
@@ -113,4 +113,4 @@ def load(
         commit = f"hf://{Repository.parse(str(source)).id}@{path.name}"
         provenance = model.metadata.provenance or {"kind": "unknown"}
         model.metadata = model.metadata.replace(provenance={**provenance, "source": commit})
-    return model
+    return model.eval()
