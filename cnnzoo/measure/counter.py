@@ -25,6 +25,7 @@ from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
 from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights
 from cnnzoo.measure.receptive_field import PositionTracker
 from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
+from cnnzoo.measure.traces import remove_tensors
 from cnnzoo.module_copy import in_eval_mode
 from cnnzoo.modules import unwrap
 
@@ -68,6 +69,7 @@ def count(
     _refuse_scripted(modules, name)
     meta = meta and not any(is_packed(module) for module in modules)
     sizes: list[tuple[int, ...]] = []
+    counters: list[OperatorCounter] = []
 
     def run(kind: type[OperatorCounter]) -> tuple[OperatorCounter, bool]:
         """Runs the forward, or forward and backward; returns the counter, and whether the backward has to run."""
@@ -76,6 +78,7 @@ def count(
             tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
             sizes[:] = [tuple(x.shape) for x in tensors]
             counter = kind({module: path for path, module in copy.named_modules()}, weights, meta)
+            counters.append(counter)
             for tensor in tensors:
                 counter.register_input(tensor)
             out = _run(copy, args, kwargs, counter)
@@ -99,7 +102,7 @@ def count(
         raise
     except Exception as error:
         raise InputError(_run_error(name, input_size, sizes, meta, error)) from error
-    return CountReport(
+    report = CountReport(
         name=name,
         input_size=sizes[0] if len(sizes) == 1 else tuple(sizes),
         params=_params(modules),
@@ -109,6 +112,11 @@ def count(
             UnknownOp(op, sum(calls.values()), tuple(calls)) for op, calls in sorted(unknown_ops.items())
         ),
     )
+    for counter in counters:
+        counter.release_modules()
+        if counter.live_storages:
+            remove_tensors(counter.live_storages, name)
+    return report
 
 
 def count_image(model: nn.Module, size: Sequence[int], name: str) -> CountReport:

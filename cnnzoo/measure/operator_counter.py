@@ -141,6 +141,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.storages: dict[int, StorageInfo] = {}
         self.tracker = PositionTracker()
         self.spatial_axes = 1
+        self.live_storages: set[int] = set()  # keys
         self.live_bytes = self.peak_bytes = 0
 
     # --- module calls ---
@@ -234,6 +235,12 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if info.record != index and info.record >= 0:
             self.records[index].sources[info.record] = None
 
+    def release_modules(self) -> None:
+        """Forgets the modules, so that what their forward set on them is freed."""
+        self.records.clear()
+        self.running.clear()
+        self.names = {}
+
     # --- storages ---
 
     def register_input(self, tensor: torch.Tensor) -> None:
@@ -264,11 +271,13 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             size = storage.nbytes()
             self.live_bytes += size
             self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            self.live_storages.add(key)
             weakref.finalize(storage, self._release, key, size)
         self.storages[key] = info
 
     def _release(self, key: int, size: int) -> None:
         self.live_bytes -= size
+        self.live_storages.discard(key)
         self.storages.pop(key, None)
         self.tracker.release(key)
 
