@@ -282,9 +282,10 @@ def _layer_counts(records: list[LayerRecord], tracker: PositionTracker) -> tuple
             neurons=record.neurons,
             saved_bytes=record.saved_bytes,
             moved_bytes=record.moved_bytes,
-            receptive_field=tracker.receptive_field(record.positions),
-            receptive_field_unknown=record.positions if isinstance(record.positions, str) else "",
+            receptive_field=field if isinstance(field, int) else None,
+            receptive_field_unknown=field if isinstance(field, str) else "",
             inputs=tuple(sorted(set(source_layers(index, frozenset())) - {positions[index]})),
         )
         for index, record in ((index, records[index]) for index in layers)
+        for field in (tracker.receptive_field(record.positions),)
     )

@@ -7,7 +7,7 @@ the view along this axis in place of each tensor, and returns the view of its re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -41,16 +41,33 @@ class Positions:
     """What the elements of a tensor depend on, along each axis of the input.
 
     Two are the same only if they are the same object, so that results can be cached.
+
+    Args:
+        shape: Shape of the tensor.
+        views: The view along each axis, or why it is unknown.
     """
 
     __slots__ = ("shape", "views")
 
-    def __init__(self, views: Mapping[Axis, View]) -> None:
+    def __init__(self, shape: Shape, views: Mapping[Axis, View | str]) -> None:
+        self.shape = shape
         self.views = views
-        self.shape = next(iter(views.values())).shape  # of the tensor
 
 
-Known = Positions | str | None  # str: why they are unknown; None: no dependence on the input
+Known = Positions | str | None  # str: why they are unknown along all axes; None: no dependence on the input
+
+
+def _along_axes(shape: Shape, axes: Iterable[Axis], view_along: Callable[[Axis], View | str | None]) -> Known:
+    """Returns the positions of a tensor of that shape, from the view along each axis."""
+    views: dict[Axis, View | str] = {}
+    for axis in axes:
+        try:
+            view = view_along(axis)
+        except UnknownPositionsError as error:
+            view = str(error)
+        if view is not None:
+            views[axis] = view
+    return Positions(shape, views) if views else None
 
 
 class Argument(NamedTuple):
@@ -93,14 +110,14 @@ def input_positions(source: int, shape: Shape, floating: bool) -> Known:
         floating: Whether it holds floating-point values, or indices such as tokens.
     """
     first = 0 if len(shape) == 3 or (len(shape) == 2 and not floating) else 1  # (L, N, E), (L, N): a batch comes second
-    views = {
+    views: dict[Axis, View | str] = {
         Axis(source, d, n): View(
             Span((0,), (0,), 1), 0, shape, tuple([((n, 1),) if e == d and n > 1 else () for e in range(len(shape))])
         )
         for d, n in enumerate(shape)
         if d >= first and (n > 1 or d >= 2)
     }
-    return Positions(views) if views else None
+    return Positions(shape, views) if views else None
 
 
 def channel_axis(positions: Positions, source: int, d: int) -> Axis | None:
@@ -111,20 +128,23 @@ def channel_axis(positions: Positions, source: int, d: int) -> Axis | None:
         source: Index of the input.
         d: The dimension of the operand that the product sums over.
     """
-    axes = [axis for axis, view in positions.views.items() if view.dims[d] and axis.source == source]
+    views = {axis: view for axis, view in positions.views.items() if axis.source == source}
+    axes = [axis for axis, view in views.items() if isinstance(view, View) and view.dims[d]]
     return min(axes, key=lambda axis: (axis.dim != 1, axis.dim), default=None)
 
 
 @lru_cache(maxsize=4096)
-def extent(positions: Positions, channels: frozenset[tuple[int, int]]) -> int | None:
-    """Returns the receptive field in px, along the longer side; None if no axis has positions.
+def extent(positions: Positions, channels: frozenset[tuple[int, int]]) -> int | str | None:
+    """Returns the receptive field in px, along the longer side; why it is unknown; None if no axis has positions.
 
     Args:
         positions: Those of a tensor.
         channels: (source, dimension) of the axes that hold channels.
     """
-    sizes = [view.extent() for axis, view in positions.views.items() if (axis.source, axis.dim) not in channels]
-    return round(max(sizes)) if sizes else None
+    views = [view for axis, view in positions.views.items() if (axis.source, axis.dim) not in channels]
+    reasons = [view for view in views if isinstance(view, str)]
+    sizes = [view.extent() for view in views if isinstance(view, View)]
+    return reasons[0] if reasons else round(max(sizes)) if sizes else None
 
 
 @lru_cache(maxsize=8192)
@@ -139,14 +159,13 @@ def read(layout: Layout, shape: Shape, strides: Shape, offset: int) -> Known:
     """
     if not isinstance(layout.positions, Positions):
         return layout.positions
-    offset -= layout.offset
-    try:
-        views = {
-            axis: view.read(layout.strides, shape, strides, offset) for axis, view in layout.positions.views.items()
-        }
-    except UnknownPositionsError as error:
-        return str(error)
-    return Positions(views)
+    views = layout.positions.views
+
+    def view_along(axis: Axis) -> View | str:
+        view = views[axis]
+        return view if isinstance(view, str) else view.read(layout.strides, shape, strides, offset - layout.offset)
+
+    return _along_axes(shape, views, view_along)
 
 
 @lru_cache(maxsize=8192)
@@ -177,19 +196,19 @@ def follow(
         for i, argument in enumerate(func._schema.arguments)
     }
     axes = dict.fromkeys(axis for x in _arguments(named.values()) if x.positions for axis in x.positions.views)
-    axes = {axis: None for axis in axes if (axis.source, axis.dim) not in channels}
     rule = rule_of(func)
-    views: dict[Axis, View] = {}
-    try:
-        for axis in axes:
+
+    def view_along(axis: Axis) -> View | str | None:
+        for x in _arguments(named.values()):
+            if x.positions and isinstance(reason := x.positions.views.get(axis), str):
+                return reason
+        try:
             view = rule(Call(op, {name: _along(value, axis) for name, value in named.items()}, shape, axis.size))
-            if view is not None:
-                views[axis] = view
-    except UnknownPositionsError as error:
-        return str(error) if str(error) == str(op) else f"{op}: {error}"
-    if any(view.shape != shape for view in views.values()):
-        return str(op)
-    return Positions(views) if views else None
+        except UnknownPositionsError as error:
+            return str(error) if str(error) == str(op) else f"{op}: {error}"
+        return str(op) if view is not None and view.shape != shape else view
+
+    return _along_axes(shape, [axis for axis in axes if (axis.source, axis.dim) not in channels], view_along)
 
 
 def _arguments(values: Iterable[Any]) -> Iterator[Argument]:
@@ -203,7 +222,8 @@ def _arguments(values: Iterable[Any]) -> Iterator[Argument]:
 def _along(value: Any, axis: Axis) -> Any:
     """Returns an argument with the views along one axis."""
     if isinstance(value, Argument):
-        return Operand(value.shape, value.positions.views.get(axis) if value.positions else None)
+        view = value.positions.views.get(axis) if value.positions else None
+        return Operand(value.shape, view if isinstance(view, View) else None)
     return tuple([_along(item, axis) for item in value]) if isinstance(value, tuple) else value
 
 
@@ -220,28 +240,26 @@ def write(layout: Layout, part: Layout) -> Known:
         return old if isinstance(old, str) else new
     try:
         places = _places(layout, part)
-        views: dict[Axis, View] = {}
-        axes = dict.fromkeys(axis for positions in (old, new) if positions is not None for axis in positions.views)
-        for axis in axes:
-            view = new.views.get(axis) if new is not None else None
-            before = old.views.get(axis) if old is not None else None
-            if view is not None:
-                kept = tuple([n for n in view.shape if n > 1])
-                view = view.reshape(kept).rearrange(kept, [place.dims for place in places])
-            partial = [d for d, place in enumerate(places) if place.size < layout.shape[d]]
-            for d in partial:
-                if view is not None:
-                    target = (*view.shape[:d], layout.shape[d], *view.shape[d + 1 :])
-                    is_last = d == partial[-1]
-                    view = overwrite(
-                        before if is_last else None, view, d, places[d].start, places[d].step, target, axis.size
-                    )
-            view = view if view is not None else before
-            if view is not None:
-                views[axis] = view
     except UnknownPositionsError as error:
         return str(error)
-    return Positions(views) if views else None
+    partial = [d for d, place in enumerate(places) if place.size < layout.shape[d]]
+
+    def view_along(axis: Axis) -> View | str | None:
+        before, view = (positions.views.get(axis) if positions is not None else None for positions in (old, new))
+        if isinstance(before, str) or isinstance(view, str):
+            return before if isinstance(before, str) else view
+        if view is None:
+            return before
+        kept = tuple([n for n in view.shape if n > 1])
+        view = view.reshape(kept).rearrange(kept, [place.dims for place in places])
+        for d in partial:
+            target = (*view.shape[:d], layout.shape[d], *view.shape[d + 1 :])
+            previous = before if d == partial[-1] else None
+            view = overwrite(previous, view, d, places[d].start, places[d].step, target, axis.size)
+        return view
+
+    axes = dict.fromkeys(axis for positions in (old, new) if positions is not None for axis in positions.views)
+    return _along_axes(layout.shape, axes, view_along)
 
 
 class _Place(NamedTuple):
@@ -309,10 +327,10 @@ class PositionTracker:
             return positions
         return read(layout, tuple(shape), strides, int(tensor.storage_offset()))
 
-    def receptive_field(self, positions: Known) -> int | None:
-        """Returns the receptive field of a tensor in px; None if it is unknown, or if the input has no positions."""
+    def receptive_field(self, positions: Known) -> int | str | None:
+        """Returns the receptive field of a tensor in px; why it is unknown; None if the input has no positions."""
         if not isinstance(positions, Positions):
-            return None
+            return positions
         # without a product, the channels are where torch has them
         default = {(source, 1) for source in self._sources if self._dims[source] >= 2}
         return extent(positions, self._channels | default)
