@@ -45,8 +45,8 @@ def count(
     """Counts what one forward (and its backward) of any module does, and leaves no trace on the module.
 
     The forward runs in the module's own mode (train or eval), on the meta device: nothing is computed, no weights
-    are allocated or touched. Hooks, flags, buffers, attributes (and the lists, sets and dictionaries among them) and
-    random state are restored, also if the forward raises. Your own hooks on the module run too, as in any forward.
+    are allocated or touched. It runs on a copy; what it changes elsewhere (objects, classes, global variables, caches,
+    random state) is restored, also if it raises. Your own hooks on the module run too, as in any forward.
 
     Args:
         model: Any module.
@@ -225,8 +225,8 @@ def _run_error(
         return f"{message}; count it with scaled_dot_product_attention in place of flex_attention"
     if meta and any(words in text for words in ("meta", "Meta", "item()", "data-dependent")):
         return (
-            f"{message}; it needs values, which the meta device does not have (control flow that depends on them, or a "
-            "tensor that is not part of the module): count(..., meta=False) computes them"
+            f"{message}; it needs values, which the meta device does not have (such as control flow that depends on "
+            "them): count(..., meta=False) computes them"
         )
     if _BATCH_NORM_ERROR in text:
         return f"{message}; batch norm in train mode needs more: count two images (N=2), or call model.eval() first"

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
@@ -291,11 +291,22 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if result is not NotImplemented:
                 return result
         if self.on_meta and not is_random(func):
-            out = run_on_meta(func, args, kwargs)
+            out = self._run_on_meta(func, args, kwargs)
         else:
             out = draw_from(self.generator, func, args, kwargs)
         self._count_operator(func, args, kwargs, out)
         return out
+
+    def _run_on_meta(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs an operator; tensors that are not part of the module, such as constants, count as if on meta too."""
+        try:
+            return run_on_meta(func, args, kwargs)
+        except RuntimeError:
+            tensors = _tensors((*args, *kwargs.values()))
+            if all(x.is_meta for x in tensors) or not any(x.is_meta for x in tensors):
+                raise
+            args, kwargs = tree_map(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, (args, kwargs))
+            return func(*args, **kwargs)
 
     def _count_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         if func is torch.ops.higher_order.out_dtype:  # an operator, with the type of its result

@@ -130,6 +130,7 @@ def channel_axis(positions: Positions, source: int, d: int) -> Axis | None:
     """
     views = {axis: view for axis, view in positions.views.items() if axis.source == source}
     axes = [axis for axis, view in views.items() if isinstance(view, View) and view.dims[d]]
+    axes = axes or [axis for axis, view in views.items() if isinstance(view, str)]
     return min(axes, key=lambda axis: (axis.dim != 1, axis.dim), default=None)
 
 

@@ -99,10 +99,12 @@ def _tensors_of_cache(function: Any) -> Iterator[torch.Tensor]:
 
 
 def _remove_from_holders(keys: set[int]) -> None:
-    for tensor in [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]:
+    tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
+    for tensor in tensors:
         if _key(tensor) in keys:
             for holder in gc.get_referrers(tensor):
-                _remove(holder, tensor)
+                if holder is not tensors:
+                    _remove(holder, tensor)
 
 
 def _remove(holder: Any, tensor: torch.Tensor) -> None:
