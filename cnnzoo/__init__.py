@@ -9,11 +9,10 @@
 Names are imported on first use: ``import cnnzoo`` does not import torch.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from cnnzoo.lazy import lazy_names
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
@@ -108,7 +107,6 @@ _EXPORTS = {
     "cnnzoo.verify": ("verify",),
     "cnnzoo.weights": ("load", "pull", "push", "save"),
 }
-_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __all__ = [
     "CNN",
@@ -176,29 +174,12 @@ __all__ = [
 ]
 
 
+_get = lazy_names(__name__, _EXPORTS)
+
+
 def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return import_module(f"cnnzoo.{name}")
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'cnnzoo' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+    return import_module(f"cnnzoo.{name}") if name in _SUBPACKAGES else _get(name)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """The package, in which a function takes precedence over the module of the same name.
-
-    Otherwise, importing the module ``cnnzoo.diff`` would replace the function ``cnnzoo.diff``.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

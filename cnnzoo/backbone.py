@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from cnnzoo.blocks.branch import Branches
+from cnnzoo.blocks.modules import Branches
 from cnnzoo.errors import InputError, unknown
 from cnnzoo.measure.meta_cache import MemoizedMeta
 from cnnzoo.module_copy import in_eval_mode

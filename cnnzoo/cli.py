@@ -18,18 +18,23 @@ from cnnzoo.cli_options import (
     add_data_options,
     html_option,
     hub_option,
+    input_size_option,
     json_option,
     knobs_option,
     overwrite_option,
     settings_option,
+    training_memory_options,
 )
-from cnnzoo.errors import DataError
+from cnnzoo.errors import DataError, unknown
 from cnnzoo.files import CURVES_FILE, HISTORY_FILE, METRICS_FILE, TRAIN_FILE, WEIGHTS_FILE
 from cnnzoo.knobs import folder_name, format_name
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
+    from cnnzoo.measure import CountReport
+    from cnnzoo.published import Deviation
     from cnnzoo.train import Run, SeedSweep
+    from cnnzoo.verify import Finding
 
 _TRAIN_EXAMPLES = """\b
 Examples:
@@ -56,22 +61,76 @@ def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
     from cnnzoo.api import list_models
 
     names = list_models(pattern, pretrained=pretrained)
+    if not names and pattern != "*":
+        raise unknown("model", pattern, list_models(pretrained=pretrained))
     click.echo(json.dumps(names) if as_json else "\n".join(names))
 
 
 @main.command()
 @click.argument("name")
 @knobs_option
+@input_size_option
+@click.option("--depth", type=click.IntRange(1), help="Modules (of zoo networks: blocks) in this depth share a line.")
+@click.option("--columns", metavar="A,B,...", help="Columns, such as layer,kernel,output,MACs; or 'all'.")
+@click.option("--sort", metavar="COLUMN", help="Largest values of a column first.")
+@click.option("--all", "show_all", is_flag=True, help="A line per layer: repeated blocks are not folded.")
+@training_memory_options
 @html_option
 @json_option
-def summary(name: str, knobs: tuple[tuple[str, Any], ...], html: str | None, as_json: bool) -> None:
-    """Count the model NAME, layer by layer."""
-    from cnnzoo.api import count, resolve, write_page
+def summary(
+    name: str,
+    knobs: tuple[tuple[str, Any], ...],
+    input_size: tuple[int, ...] | None,
+    depth: int | None,
+    columns: str | None,
+    sort: str | None,
+    show_all: bool,
+    html: str | None,
+    as_json: bool,
+    training: dict[str, Any] | None,
+    available: str | None,
+) -> None:
+    """Count the model NAME, layer by layer.
 
-    report = count(resolve(name, **dict(knobs)))
+    NAME is a registered name or a saved network; or torchvision:resnet18, timm:NAME, or MODULE:FACTORY, a function or
+    class of a Python module, whose arguments are the knobs.
+
+    With --train, also compute the memory of a training step.
+    """
+    from cnnzoo.api import write_page
+
+    if depth is not None and show_all:
+        raise click.UsageError("--all shows every layer, --depth those down to a depth: give one of them")
+    report = _count(name, dict(knobs), input_size, train=training is not None)
+    memory = None if training is None else report.training_memory(**training)
+    names = columns if columns in (None, "all") else [column for column in columns.split(",") if column.strip()]
+    table = report.table(depth or (None if show_all else "auto"), not show_all, names, sort)
     if html:
-        write_page(report, html)
-    click.echo(report.to_json() if as_json else str(report))
+        write_page(report, html, memory)
+    values = report.to_dict()
+    lines = [table.text()]
+    if training is not None and memory is not None:
+        values["training_memory"] = memory.to_dict()
+        lines += ["", str(memory)]
+    if training is not None and memory is not None and available is not None:
+        from cnnzoo.measure.memory import parse_bytes
+
+        training.pop("batch_size", None)
+        largest = report.max_batch_size(available, **training)
+        fits = memory.total <= parse_bytes(available)
+        values["training_memory"] |= {"fits": fits, "max_batch_size": largest}
+        lines.append(f"{available}: {'fits' if fits else 'does not fit'}; the largest batch size is {largest:,}")
+    click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
+
+
+def _count(name: str, knobs: dict[str, Any], input_size: tuple[int, ...] | None, train: bool) -> CountReport:
+    """Counts a network that a command line names."""
+    from cnnzoo.api import count, resolve
+    from cnnzoo.api.factories import count_factory, is_factory
+
+    if is_factory(name):
+        return count_factory(name, input_size, knobs, train)
+    return count(resolve(name, **knobs), input_size)
 
 
 @main.command()
@@ -124,7 +183,9 @@ def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--baseline", default=-1, show_default=True, help="Index of the model that the ratios are relative to.")
+@knobs_option
+@input_size_option
+@click.option("--baseline", default="-1", show_default=True, help="The model that ratios refer to: index or name.")
 @click.option("--train", is_flag=True, help="Also train them, and compare the results.")
 @add_data_options()
 @click.option("--recipe", default="quick", show_default=True, help="Name of a recipe, or a JSON file.")
@@ -135,7 +196,9 @@ def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
 @json_option
 def compare(
     names: tuple[str, ...],
-    baseline: int,
+    knobs: tuple[tuple[str, Any], ...],
+    input_size: tuple[int, ...] | None,
+    baseline: str,
     train: bool,
     data: str,
     data_options: dict[str, Any],
@@ -146,24 +209,38 @@ def compare(
     html: str | None,
     as_json: bool,
 ) -> None:
-    """Compare the models NAMES: counts, ratios and published figures."""
+    """Compare the models NAMES: counts, ratios and published figures.
+
+    They are named as for summary. Knobs are for all of them; for one, they are written behind its name,
+    'lenet(activation=relu)'.
+    """
     from cnnzoo import api
-    from cnnzoo.data import load_data
+    from cnnzoo.api.factories import count_factory, is_factory
 
     if settings and not train:
         raise click.UsageError("--set is for training: give --train too")
-    comparison = api.compare(*names, baseline=baseline)
+    if train and (input_size or any(map(is_factory, names))):
+        raise click.UsageError("--train is for networks of the zoo, on images of the data: leave out --input-size")
+    base = int(baseline) if baseline.removeprefix("-").isdigit() else baseline
+    sources: list[Any] = [
+        count_factory(name, input_size, dict(knobs)) if is_factory(name) else _with_knobs(name, dict(knobs), train)
+        for name in names
+    ]
+    sizes = [None if is_factory(name) else input_size for name in names]
+    comparison = api.compare(*sources, baseline=base, input_size=sizes if input_size else None)
     if not as_json:
-        for report in comparison.reports:
+        for report in comparison.reports if len(names) == 2 else ():
             click.echo(f"{report}\n")
         click.echo(comparison)
     if train:
+        from cnnzoo.data import load_data
+
         images = load_data(data, **data_options)
         if not as_json:
             click.echo(f"\ntraining on {len(images.train):,} images of {images.name}, recipe {recipe!r}")
         comparison = api.compare(
-            *names,
-            baseline=baseline,
+            *sources,
+            baseline=base,
             train=images,
             recipe=recipe,
             settings=dict(settings),
@@ -186,6 +263,20 @@ def compare(
         sys.exit(130)
 
 
+def _with_knobs(name: str, knobs: dict[str, Any], train: bool) -> Any:
+    """Returns a network with the knobs of a command line."""
+    from cnnzoo import api
+
+    if not knobs:
+        return name
+    source, own_knobs = api.split_knobs(name, knobs)
+    if not api.is_saved(source):
+        return format_name(str(source), own_knobs)
+    if train:
+        raise click.UsageError(f"--knob changes new networks; {name} has weights")
+    return api.resolve(source, **own_knobs)
+
+
 @main.command()
 @click.argument("pattern", default="*")
 @click.option("-o", "--out", help="Also draw a picture: timeline.svg, .png or .pdf.")
@@ -205,11 +296,27 @@ def timeline(pattern: str, out: str | None, as_json: bool) -> None:
 @json_option
 def verify(name: str | None, as_json: bool) -> None:
     """Recompute the published figures of the model NAME, or of all."""
-    from cnnzoo.verify import verify as verify_
+    from cnnzoo.verify import Audit, verify_each
 
-    audit = verify_(name)
-    click.echo(audit.to_json() if as_json else str(audit))
-    if audit.unexplained:
+    findings: list[Finding] = []
+    deviations: list[tuple[str, Deviation]] = []
+    separator = ""
+    for audit in verify_each(name):
+        findings += audit.findings
+        deviations += audit.deviations
+        for table in () if as_json else audit.figure_tables():
+            click.echo(separator + table.text())
+            separator = "\n"
+    whole = Audit(findings, deviations)
+    if as_json:
+        click.echo(whole.to_json())
+    elif not findings and not deviations:
+        click.echo(str(whole))
+    else:
+        for table in whole.deviation_tables():
+            click.echo(separator + table.text())
+            separator = "\n"
+    if whole.unexplained:
         sys.exit(1)
 
 
@@ -255,10 +362,6 @@ def train(
 
     Several processes: torchrun --nproc-per-node 2 -m cnnzoo train NAME ...
     """
-    from cnnzoo import api
-    from cnnzoo.data import load_data
-    from cnnzoo.train import RecipeRecord, choose_recipe, describe_setup, lr_find
-
     if (name is None) == (resume is None):
         raise click.UsageError("give either the NAME of a model, or --resume RUN")
     if resume is not None:
@@ -271,6 +374,9 @@ def train(
             raise click.UsageError(
                 "--resume loads the data of the run as it was loaded; give --data too to load others"
             )
+        from cnnzoo import api
+        from cnnzoo.data import load_data
+
         images = None if data is None else load_data(data, **data_options)
         _print_run(api.Trainer.resume(resume, data=images).fit(), as_json, record)
         return
@@ -280,12 +386,17 @@ def train(
         if "freeze" in changes:
             raise click.UsageError("--freeze and --set freeze= set the same: give one of them")
         changes["freeze"] = list(freeze)
+    from cnnzoo import api
+
     source, own_knobs = api.split_knobs(name, dict(knobs))
     folder = out or _default_folder(source, own_knobs, pretrained)
     origin = Path(str(source)).resolve()
     if api.is_saved(source) and Path(folder).resolve() in (origin, origin.parent):
         raise click.UsageError(f"--out {folder} is the run that the weights are read from: name another folder")
     api.resolve(source, **own_knobs)  # an unknown name or knob is reported before images are read
+    from cnnzoo.data import load_data
+    from cnnzoo.train import RecipeRecord, choose_recipe, describe_setup, lr_find
+
     images = load_data(data or SAMPLE, **data_options)
     tag = True if pretrained == "shipped" else pretrained
     all_knobs = {"num_classes": len(images.classes), "in_channels": images.shape[0], **own_knobs}
@@ -523,16 +634,20 @@ def pull(repo: str, **options: Any) -> None:
 @click.argument("name", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the training recipes, or show the fields of the recipe NAME with their meaning."""
-    from cnnzoo.train import TrainConfig, list_recipes
-    from cnnzoo.train import recipe as recipe_
+    """List the training recipes, or show the fields of the recipe NAME (or of a JSON file) with their meaning."""
+    from cnnzoo.stored_recipes import stored_recipes
 
+    stored = stored_recipes()
     if name is None:
-        click.echo(json.dumps(list_recipes()) if as_json else "\n".join(list_recipes()))
+        click.echo(json.dumps(list(stored.values)) if as_json else "\n".join(stored.values))
         return
-    values = recipe_(name).to_dict()
+    values = stored.values.get(name)
+    if values is None:
+        from cnnzoo.train import recipe as recipe_
+
+        values = recipe_(name).to_dict()
     if as_json:
         click.echo(json.dumps(values, indent=2))
         return
     for field, value in values.items():
-        click.echo(f"{field + '=' + json.dumps(value):32} {TrainConfig.describe(field)}")
+        click.echo(f"{field + '=' + json.dumps(value):32} {stored.help[field]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import shlex
 import warnings
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ class Commands(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
+            exec("")  # python -m would end by SIGINT if a string was executed just now, as imports do
             ctx.exit(130)
 
 
@@ -63,18 +65,18 @@ def _line_for_option(error: click.NoSuchOption, words: Sequence[str]) -> str | N
     if error.ctx is None:
         return None
     from cnnzoo.edits import KNOBS
-    from cnnzoo.train import TrainConfig
+    from cnnzoo.stored_recipes import stored_recipes
 
     options = {parameter.name for parameter in error.ctx.command.params}
     name = error.option_name.lstrip("-").replace("-", "_")
     i = next((i for i, word in enumerate(words) if word.partition("=")[0] == error.option_name), len(words))
     word, following = [*words[i : i + 2], "", ""][:2]
     value = word.partition("=")[2] or ("VALUE" if following.startswith("-") or not following else following)
-    if "settings" in options and name in TrainConfig().to_dict():
+    if "settings" in options and name in stored_recipes().help:
         return f"--set {shlex.quote(f'{name}={value}')}"
     if "knobs" in options and name in KNOBS:
         return f"-k {shlex.quote(f'{name}={value}')}"
-    if "names" in options and (name in KNOBS or name in ("k", "knob")):
+    if "names" in options and (name in KNOBS or name in ("k", "knob")):  # bench
         knob = f"{name}={value}" if name in KNOBS else "activation=relu" if value == "VALUE" else value
         return f"knobs behind the name of each network, such as 'lenet({knob})'"
     return None
@@ -103,6 +105,23 @@ knobs_option = click.option(
     type=_Setting(),
     multiple=True,
     help="A knob of the network, such as in_channels=3 (repeatable).",
+)
+
+
+class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """The shape of an input, batch included: 1x3x224x224."""
+
+    name = "NxCxHxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        sizes = re.split("[x,]", str(value))
+        if len(sizes) < 2 or not all(re.fullmatch("[1-9][0-9]*", size) for size in sizes):
+            self.fail(f"{value!r} is not a shape such as 1x3x224x224", param, ctx)
+        return tuple(map(int, sizes))
+
+
+input_size_option = click.option(
+    "--input-size", type=_Shape(), help="Shape of the input, 1x3x224x224; default: one image of the network's size."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 html_option = click.option("--html", metavar="FILE", help="Also write an HTML page with tables and figures.")
@@ -138,6 +157,34 @@ def add_data_options(default: str | None = SAMPLE, more_help: str = "") -> Calla
         return click.option("--data", default=default, show_default=default is not None, help=help)(with_options)
 
     return add
+
+
+def training_memory_options(command: Any) -> Any:
+    """Adds --train, and the options of ``CountReport.training_memory``.
+
+    They are passed on as ``training``, None without --train, and ``available``, the text of --memory.
+    """
+    options = (
+        click.option("--train", is_flag=True, help="Also compute the memory of a training step."),
+        click.option("--batch-size", type=click.IntRange(1), help="Batch size of the step; default: as counted."),
+        click.option("--optimizer", help="'sgd' (default), 'momentum', 'adam', 'adamw', or values per parameter."),
+        click.option("--precision", help="'fp32' (default), 'bf16' or 'fp16'."),
+        click.option("--freeze", "frozen", multiple=True, help="Pattern of layers to freeze, 'conv*' (repeatable)."),
+        click.option("--memory", "available", help="Memory of the device, '8 GB': does the step fit, and which would?"),
+    )
+    names = ("batch_size", "optimizer", "precision", "frozen")
+
+    @functools.wraps(command)
+    def with_options(*, train: bool, available: str | None, **arguments: Any) -> Any:
+        training = {name: value for name in names if (value := arguments.pop(name))}
+        if not train and (training or available):
+            option = "freeze" if "frozen" in training else next(iter(training), "memory").replace("_", "-")
+            raise click.UsageError(f"--{option} is about the memory of a training step: give --train too")
+        return command(**arguments, training=training if train else None, available=available)
+
+    for option in reversed(options):
+        with_options = option(with_options)
+    return with_options
 
 
 def hub_option(command: Any) -> Any:

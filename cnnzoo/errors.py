@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
+
+from cnnzoo.text import format_message, shorten
 
 
 class CnnzooError(Exception):
-    """The base class of all errors that cnnzoo raises deliberately."""
+    """The base class of all errors that cnnzoo raises deliberately.
+
+    Messages often quote what a file holds: control characters are escaped, and long messages are shortened.
+
+    Args:
+        message: The message.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(format_message(str(message)))
 
 
 class UnknownNameError(CnnzooError, LookupError):
@@ -46,6 +58,11 @@ class TrainingError(CnnzooError, RuntimeError):
     """A training run that cannot continue."""
 
 
+def warn(message: str, stacklevel: int = 1) -> None:
+    """Warns, with a message as those of errors: printable and of bounded length."""
+    warnings.warn(format_message(message), stacklevel=stacklevel + 1)
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Returns the error for an unknown name, which lists the most similar known names, then all.
 
@@ -56,10 +73,11 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """
     names = sorted(known)
     similarity = {
-        valid: difflib.SequenceMatcher(None, str(name).casefold(), valid.casefold()).ratio() for valid in names
+        valid: difflib.SequenceMatcher(None, shorten(str(name), 100).casefold(), valid.casefold()).ratio()
+        for valid in names
     }
     # 0.55 finds "in_channels" for "in_chans"; names clearly less similar than the best are left out
     best = max(similarity.values(), default=0.0)
     nearest = [valid for valid in names if similarity[valid] >= max(0.55, best - 0.1)][:3]
     hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-    return UnknownNameError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
+    return UnknownNameError(f"unknown {what} {shorten(repr(name), 300)}.{hint} Known: {', '.join(names) or 'none'}.")

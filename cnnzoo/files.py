@@ -2,63 +2,127 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
 import re
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from cnnzoo.errors import FileError
+from cnnzoo.errors import CnnzooError, FileError
+from cnnzoo.limits import MAX_DESCRIPTION_BYTES
+from cnnzoo.text import parse_json
 
 # The files of a model folder, and those that a training run adds.
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE = "train.json", "history.jsonl", "metrics.json", "curves.png"
 CHECKPOINT_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
 
-# JSON is parsed before it can be checked, so its size is limited. The description of a thousand convolutions has
-# 200 kB; JSON that is all brackets takes thirty times its size in memory.
-MAX_DESCRIPTION_BYTES = 3 * 2**19  # of config.json, and of the JSON in the metadata of a weights file
+_IS_WINDOWS = os.name == "nt"
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file for writing that replaces ``path`` at the end, completely or not at all.
 
+    An existing file keeps its permissions, and a link remains a link. What processes that were killed while they wrote
+    the same file have left is removed.
+
     Raises:
         FileError: If the file cannot be written.
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(target)
+        mode = _permissions(target)
+        file, temporary = _create_partial_file(target, is_private=mode is not None)
+        with file:
             yield file
             file.flush()
+            if mode is not None:
+                os.chmod(temporary, mode)
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, path)
+            if _IS_WINDOWS:  # an open file cannot be renamed
+                file.close()
+            os.replace(temporary, target)
+            temporary = None
+    except CnnzooError:
+        raise
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be written: {os_reason(error)}") from None
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def remove_partial_files(path: Path) -> None:
     """Removes what processes that were killed while they wrote ``path`` have left in its folder.
 
-    Raises:
-        FileError: If a file cannot be removed.
+    What another process writes now remains, and what cannot be removed.
     """
+    path = Path(os.path.realpath(path))
     for file in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        remove_file(file)
+        with suppress(OSError):
+            with file.open("rb") as partial:
+                _lock(partial)
+                if not _IS_WINDOWS:  # an open file cannot be removed
+                    file.unlink()
+            file.unlink(missing_ok=True)
+
+
+def _create_partial_file(target: Path, is_private: bool) -> tuple[IO[bytes], Path]:
+    """Creates a file beside ``target`` that is locked while it is open; returns it, and its path.
+
+    The system applies the umask, which Python cannot read without changing it for all threads.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        with suppress(FileExistsError):
+            file = os.fdopen(os.open(path, flags, 0o600 if is_private else 0o666), "w+b")
+            with suppress(OSError):  # such as a file system without locks
+                _lock(file)
+                if os.fstat(file.fileno()).st_nlink == 0:  # another process took it for one that was left
+                    file.close()
+            if not file.closed:
+                return file, path
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Locks an open file.
+
+    Raises:
+        OSError: If another process has locked it, or the file system has no locks.
+    """
+    if not _IS_WINDOWS:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _permissions(path: Path) -> int | None:
+    """Returns the permissions of a file; None if it does not exist.
+
+    Raises:
+        OSError: If it is something else than a file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError("it is not a regular file")
+    return stat.S_IMODE(mode)
 
 
 def os_reason(error: Exception) -> object:
@@ -70,12 +134,20 @@ def exists(path: Path) -> bool:
     """Returns whether a file or folder exists.
 
     Raises:
-        FileError: If the path is not valid: too long, or with characters that paths cannot have.
+        FileError: If the path is not valid: too long, or with characters that paths cannot have; or if its folder
+            cannot be read.
     """
     try:
-        return path.exists()
+        path.stat()
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except (OSError, ValueError) as error:
-        raise FileError(f"{str(path)[:200]!r} is not a valid path: {error}") from None
+        if getattr(error, "errno", None) == errno.ELOOP:  # a link to itself
+            return False
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise FileError(f"{str(path)[:200]!r} is not a valid path: {error}") from None
+        raise FileError(f"{path} cannot be read: {os_reason(error)}") from None
 
 
 def remove_file(path: Path) -> None:
@@ -85,8 +157,7 @@ def remove_file(path: Path) -> None:
         FileError: If the file cannot be removed.
     """
     try:
-        if exists(path):
-            path.unlink()
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"{path} cannot be removed: {os_reason(error)}") from None
 
@@ -101,6 +172,18 @@ def write_json(path: Path, value: Any) -> None:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
+def open_regular(path: Path) -> IO[bytes]:
+    """Opens a regular file for reading; reading a pipe or a device could wait forever.
+
+    Raises:
+        OSError: If it cannot be opened, or is something else.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open has an error for folders
+        raise OSError("it is not a regular file")
+    return path.open("rb")
+
+
 def read_json(path: Path, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, Any]:
     """Returns the object in a JSON file.
 
@@ -112,17 +195,15 @@ def read_json(path: Path, max_bytes: int = MAX_DESCRIPTION_BYTES) -> dict[str, A
         FileError: If the file cannot be read, is too large, or does not hold a JSON object.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(max_bytes + 1)
-        if len(text) > max_bytes:
-            raise FileError(f"{path} has more than {max_bytes:,} bytes; cnnzoo does not write files of this size")
-        value = json.loads(text)
+        value = parse_json(text, max_bytes)
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path} cannot be read: {os_reason(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is not valid JSON: {error}") from None
+    except ValueError as error:
+        raise FileError(f"{path} {error}") from None
     if not isinstance(value, dict):
         raise FileError(f"{path} must hold a JSON object, not a {type(value).__name__}")
     return value

@@ -8,26 +8,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
-
-import torch
-from torch import nn
-from torch.nn.utils import parametrize
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.errors import InputError
 from cnnzoo.plugins import Parametrized, Registry, bind_argument
 
-Initializer = Callable[[torch.Tensor, float], object]  # fills the tensor in place
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Initializer = Callable[["torch.Tensor", float], object]  # fills the tensor in place
 
 
 def _not_negative(number: float) -> bool:
     return 0 <= number < math.inf
 
 
-def _uniform_over_fan_in(weight: torch.Tensor, scale: float) -> None:
+def _from_torch(name: str, argument: str, **settings: Any) -> Initializer:
+    """Returns a function of ``torch.nn.init``, which is imported by its first call, with the number as an argument."""
+
+    def fill(weight: torch.Tensor, number: float) -> object:
+        from torch.nn import init
+
+        return getattr(init, name)(weight, **{argument: number}, **settings)
+
+    return fill
+
+
+def _uniform(weight: torch.Tensor, bound: float) -> object:
+    """Fills with values uniform in +-bound."""
+    from torch.nn import init
+
+    return init.uniform_(weight, -bound, bound)
+
+
+def _uniform_over_fan_in(weight: torch.Tensor, scale: float) -> object:
     """Fills with values uniform in +-scale/fan_in (LeCun, Bottou, Bengio, Haffner 1998 use a scale of 2.4)."""
-    bound = scale / nn.init._calculate_fan_in_and_fan_out(weight)[0]
-    nn.init.uniform_(weight, -bound, bound)
+    from torch.nn import init
+
+    return _uniform(weight, scale / init._calculate_fan_in_and_fan_out(weight)[0])
 
 
 INITIALIZERS: Registry[Parametrized[Initializer]] = Registry(
@@ -35,19 +54,15 @@ INITIALIZERS: Registry[Parametrized[Initializer]] = Registry(
     {
         name: Parametrized(function, default, math.isfinite if name == "constant" else _not_negative)
         for name, function, default in (
-            ("xavier_uniform", lambda weight, gain: nn.init.xavier_uniform_(weight, gain=gain), 1.0),
-            ("xavier_normal", lambda weight, gain: nn.init.xavier_normal_(weight, gain=gain), 1.0),
-            ("kaiming_uniform", lambda weight, slope: nn.init.kaiming_uniform_(weight, a=slope), 0.0),
-            ("kaiming_normal", lambda weight, slope: nn.init.kaiming_normal_(weight, a=slope), 0.0),
-            (
-                "kaiming_normal_fan_out",
-                lambda weight, slope: nn.init.kaiming_normal_(weight, a=slope, mode="fan_out"),
-                0.0,
-            ),
-            ("normal", lambda weight, std: nn.init.normal_(weight, std=std), 0.01),
-            ("uniform", lambda weight, bound: nn.init.uniform_(weight, -bound, bound), 0.01),
+            ("xavier_uniform", _from_torch("xavier_uniform_", "gain"), 1.0),
+            ("xavier_normal", _from_torch("xavier_normal_", "gain"), 1.0),
+            ("kaiming_uniform", _from_torch("kaiming_uniform_", "a"), 0.0),
+            ("kaiming_normal", _from_torch("kaiming_normal_", "a"), 0.0),
+            ("kaiming_normal_fan_out", _from_torch("kaiming_normal_", "a", mode="fan_out"), 0.0),
+            ("normal", _from_torch("normal_", "std"), 0.01),
+            ("uniform", _uniform, 0.01),
             ("uniform_over_fan_in", _uniform_over_fan_in, 2.4),
-            ("constant", lambda weight, value: nn.init.constant_(weight, value), 0.0),
+            ("constant", _from_torch("constant_", "val"), 0.0),
         )
     },
 )
@@ -101,6 +116,9 @@ def initialize(model: nn.Module, text: str) -> None:
         UnknownNameError: If the name is not registered.
         InputError: If the number is not valid.
     """
+    from torch import nn
+    from torch.nn.utils import parametrize
+
     fill = make_initializer(text)
     for module in model.modules():
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):

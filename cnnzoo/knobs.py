@@ -14,7 +14,7 @@ def parse_value(text: str) -> Any:
     """Returns the value of a knob or setting: JSON if the text parses as JSON, None for ``none``, else the text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None if text.lower() == "none" else text
 
 

@@ -12,7 +12,9 @@ from torch import nn
 
 from cnnzoo.errors import ChangedModuleError, InputError, UnknownNameError
 from cnnzoo.fields import Mismatch, check_fields, checked_field
+from cnnzoo.limits import MAX_NAME_LENGTH
 from cnnzoo.preprocessing import Preprocessing
+from cnnzoo.text import is_printable
 
 _MAX_NAMES = 12  # label names in an error message
 
@@ -20,8 +22,11 @@ Provenance = Mapping[str, Any]
 
 
 def _check_label_names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
-        raise Mismatch("a list of strings, one per class,")
+    def is_valid(name: object) -> bool:
+        return isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and is_printable(name)
+
+    if not isinstance(value, (list, tuple)) or not value or not all(map(is_valid, value)):
+        raise Mismatch(f"a list of printable strings of at most {MAX_NAME_LENGTH} characters, one per class,")
     return tuple(value)
 
 

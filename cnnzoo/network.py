@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +10,16 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from cnnzoo.blocks import BlockError, Shape, build_blocks
-from cnnzoo.blocks.build import infer_shape
+from cnnzoo.blocks import Block, BlockError, Shape, build_blocks
+from cnnzoo.blocks.build import infer_shape, nested_blocks
 from cnnzoo.errors import ChangedModuleError, InputError, SpecError
+from cnnzoo.limits import MAX_SIZE_TRIALS
 from cnnzoo.metadata import Metadata, checksum_tensors
 from cnnzoo.random_state import OwnGenerator
 from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
 _MAX_IMAGE_SIZE = 4096  # px; no classic CNN needs larger images
-_MAX_BLOCKS_TRIED = 1000  # no search for an image size with more blocks: each size tried builds all of them
 
 _metadata_lock = threading.RLock()
 
@@ -228,43 +229,74 @@ def _build_section(spec: Spec, section: str, shape: Shape) -> tuple[nn.Sequentia
     return nn.Sequential(*modules), built[-1].shape if built else shape
 
 
-def _accepts_size(spec: Spec, size: int) -> bool:
-    """Returns whether the network can be built for images of size x size."""
-    shape: Shape = (spec.input[0], size, size)
-    try:
-        for block in (*spec.features, *spec.classifier):
-            shape, _ = infer_shape(block, shape)  # memoized: most blocks are not built
-    except Exception:  # a user's block may raise anything
-        return False
-    return True
+class _TooManyTrialsError(Exception):
+    """A search for an image size that would take too long."""
 
 
-def min_image_size(spec: Spec, above: int = 0) -> int | None:
+class _Trials:
+    """The number of blocks that a search for an image size may still build.
+
+    Args:
+        number: The number.
+    """
+
+    def __init__(self, number: float) -> None:
+        self._left = number
+
+    def accepts(self, spec: Spec, size: int) -> bool:
+        """Returns whether a network can be built for images of size x size.
+
+        Raises:
+            _TooManyTrialsError: If the number is used up.
+        """
+        shape: Shape = (spec.input[0], size, size)
+        try:
+            for block in (*spec.features, *spec.classifier):
+                shape = infer_shape(block, shape, self._count).shape  # memoized: most blocks are not built
+        except _TooManyTrialsError:
+            raise
+        except Exception:  # a user's block may raise anything
+            return False
+        return True
+
+    def _count(self, block: Block) -> None:
+        self._left -= sum(1 for _ in nested_blocks(block))
+        if self._left < 0:
+            raise _TooManyTrialsError
+
+
+def min_image_size(spec: Spec, above: int = 0, trials: _Trials | None = None) -> int | None:
     """Returns the side of the smallest square image, in px, that the network accepts; None if it accepts no size.
 
     Args:
         spec: The network.
         above: A size that is known to be too small.
+        trials: The number of blocks that may be built; any by default.
     """
+    trials = trials or _Trials(math.inf)
     small, large = above, max(spec.input[1:])
-    if small >= large or not _accepts_size(spec, large):
+    if small >= large or not trials.accepts(spec, large):
         large = _MAX_IMAGE_SIZE
-        if small >= large or not _accepts_size(spec, large):
+        if small >= large or not trials.accepts(spec, large):
             return None
     while large - small > 1:
         middle = (small + large) // 2
-        small, large = (small, middle) if _accepts_size(spec, middle) else (middle, large)
+        small, large = (small, middle) if trials.accepts(spec, middle) else (middle, large)
     return large
 
 
 def _larger_image_size(spec: Spec) -> int | None:
-    """Returns the side of the smallest larger image that the network accepts; None if size is not the cause."""
-    if sum(1 for _ in spec.blocks()) > _MAX_BLOCKS_TRIED:
+    """Returns the side of the smallest larger image that the network accepts.
+
+    It is None if size is not the cause, or if the search would take too long.
+    """
+    side, trials = min(spec.input[1:]), _Trials(MAX_SIZE_TRIALS)
+    try:
+        if any(trials.accepts(spec, size) for size in range(max(1, side - 4), side)):
+            return None
+        return min_image_size(spec, side, trials)
+    except _TooManyTrialsError:
         return None
-    side = min(spec.input[1:])
-    if any(_accepts_size(spec, size) for size in range(max(1, side - 4), side)):
-        return None
-    return min_image_size(spec, above=side)
 
 
 def build_network(spec: Spec, seed: int | None) -> CNN:

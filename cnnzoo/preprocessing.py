@@ -16,6 +16,7 @@ from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.resize import INTERPOLATIONS, resize
 from cnnzoo.errors import InputError, unknown
 from cnnzoo.fields import Mismatch, check_fields, checked_field, choice_field, float_field, float_tuple_field
+from cnnzoo.limits import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE
 
 CROP_MODES = ("squash", "center", "border")
 VIEWS = {"single": 1, "flip": 2, "center": 1, "five_crop": 5, "ten_crop": 10}  # number of views of each image
@@ -28,8 +29,8 @@ Image = Any  # a path, a PIL image, or uint8 (C, H, W)
 def _check_size(value: Any) -> tuple[int, int]:
     pair = [value, value] if isinstance(value, int) else value
     is_pair = isinstance(pair, (list, tuple)) and len(pair) == 2
-    if not is_pair or not all(type(side) is int and 1 <= side <= 2**14 for side in pair):
-        raise Mismatch(f"an integer from 1 to {2**14} or a pair of them")
+    if not is_pair or not all(type(side) is int and 1 <= side <= MAX_IMAGE_SIDE for side in pair):
+        raise Mismatch(f"an integer from 1 to {MAX_IMAGE_SIDE} or a pair of them")
     return tuple(pair)
 
 
@@ -76,6 +77,12 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_fields(self, InputError)
+        height, width = _divide(self.size, self.crop_pct)
+        if height * width > MAX_IMAGE_PIXELS:
+            raise InputError(
+                f"size={self.size} and crop_pct={self.crop_pct} resize images to {height}x{width} px, more than the "
+                f"maximum of {MAX_IMAGE_PIXELS:,} px"
+            )
         if not len(self.mean) == len(self.std) > 0:
             raise InputError(
                 f"mean and std need one number per channel, not {list(self.mean)} and {list(self.std)}: such as "

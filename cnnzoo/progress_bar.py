@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from cnnzoo.random_state import restored_random_state
+from cnnzoo.streams import display_stream
 
 _BAR_AFTER = 2.0  # seconds until a progress bar appears
 _REFRESH_AFTER = 0.1  # seconds from one drawing to the next
@@ -63,7 +64,7 @@ def _start_bar(description: str, total: int) -> tuple[Any, Any]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(file=display_stream()),
         auto_refresh=False,  # by a thread, which would disturb measurements
     )
     task = bar.add_task(description, total=total)

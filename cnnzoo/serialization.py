@@ -8,19 +8,20 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cnnzoo.errors import CnnzooError, FileError, WeightsError
-from cnnzoo.files import CONFIG_FILE, MAX_DESCRIPTION_BYTES, WEIGHTS_FILE, atomic_write, os_reason, write_json
+from cnnzoo.files import CONFIG_FILE, WEIGHTS_FILE, atomic_write, open_regular, os_reason, write_json
+from cnnzoo.limits import MAX_DESCRIPTION_BYTES, MAX_HEADER_BYTES
+from cnnzoo.text import check_depth, parse_json
 from cnnzoo.version import __version__
 
 METADATA_KEY = "cnnzoo"  # our one key in the metadata of a safetensors file
 
-MAX_HEADER_BYTES = 4 * 2**20  # of the JSON before the tensors of a safetensors file
 _CHUNK_BYTES = 8 * 2**20  # of one chunk of a tensor, which is hashed on its own
 
 DTYPES = {  # the names of torch's dtypes in safetensors
@@ -35,6 +36,8 @@ DTYPES = {  # the names of torch's dtypes in safetensors
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+
+_DTYPE_OF_NAME = {name: dtype for dtype, name in DTYPES.items()}
 
 TensorInfo = tuple[str, tuple[int, ...]]  # dtype and shape of a tensor, as in the header of a file
 
@@ -150,6 +153,7 @@ def _make_header(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     """Returns what precedes the tensors of a safetensors file: the length of the header, and the header."""
     try:
         metadata_text = json.dumps(metadata, sort_keys=True)
+        check_depth(metadata)
     except (TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: the metadata cannot be stored as JSON ({error}); the provenance may hold numbers, strings, lists "
@@ -219,14 +223,11 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, Any]]:
         infos = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices}
         text = (file.metadata() or {}).get(METADATA_KEY, "{}")
     try:
-        metadata = json.loads(text) if len(text) <= MAX_DESCRIPTION_BYTES else None
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its metadata under {METADATA_KEY!r} is not valid JSON: {error}") from None
+        metadata = parse_json(text, MAX_DESCRIPTION_BYTES)
+    except ValueError as error:
+        raise WeightsError(f"{path}: its metadata under {METADATA_KEY!r} {error}") from None
     if not isinstance(metadata, dict):
-        raise WeightsError(
-            f"{path}: its metadata under {METADATA_KEY!r} must be a JSON object of at most {MAX_DESCRIPTION_BYTES:,} "
-            "bytes"
-        )
+        raise WeightsError(f"{path}: its metadata under {METADATA_KEY!r} must be a JSON object")
     return infos, metadata
 
 
@@ -244,6 +245,23 @@ def load_tensors(path: Path, *, mmap: bool = False) -> dict[str, torch.Tensor]:
     """
     _, metadata = read_header(path)
     return dict(iter_tensors(path, read_aliases(path, metadata), mmap=mmap))
+
+
+def load_verified(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Returns the tensors of a file that ``save_tensors`` wrote with a checksum, and its metadata.
+
+    Raises:
+        FileError: If the file does not exist.
+        WeightsError: If it is not a complete safetensors file, or the checksum differs.
+    """
+    _, metadata = read_header(path)
+    tensors = dict(iter_tensors(path, read_aliases(path, metadata)))
+    inner = metadata.get(METADATA_KEY)
+    if not isinstance(inner, dict) or "weights_sha256" not in inner:
+        raise WeightsError(f"{path} has no checksum of its tensors")
+    if weights_sha256(tensors) != inner["weights_sha256"]:
+        raise WeightsError(f"{path} is damaged: its tensors do not have the checksum that it states")
+    return tensors, metadata
 
 
 def read_aliases(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -265,16 +283,58 @@ def read_aliases(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
 def iter_tensors(path: Path, aliases: Mapping[str, str], *, mmap: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
     """Yields (name, tensor) of a safetensors file, sorted by name; see ``load_tensors`` for arguments and errors."""
     tensors: dict[str, torch.Tensor] = {}
-    with _open_safetensors(path) as file:
+    with _open_safetensors(path) as file, ExitStack() as stack:
+        read = file.get_tensor if mmap else stack.enter_context(_TensorReader(path)).read
         stored_names = set(file.keys())
         for name in sorted({*stored_names, *aliases}):
             stored_name = aliases.get(name, name)
             if stored_name not in stored_names:
                 raise WeightsError(f"{path}: {name!r} is an alias of {stored_name!r}, which is not in the file")
             if stored_name not in tensors:
-                tensor = file.get_tensor(stored_name)
-                tensors[stored_name] = tensor if mmap else tensor.clone()
+                tensors[stored_name] = read(stored_name)
             yield name, tensors[stored_name]
+
+
+class _TensorReader:
+    """Reads the tensors of a file into memory without mapping it, whose truncation would then kill the process.
+
+    Args:
+        path: A safetensors file, whose header has been checked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> _TensorReader:
+        self._file = open_regular(self._path)
+        length = int.from_bytes(self._file.read(8), "little")
+        header = self._file.read(min(length, MAX_HEADER_BYTES))
+        try:
+            self._entries = parse_json(header, MAX_HEADER_BYTES)
+        except ValueError as error:  # the file has changed since it was checked
+            self._file.close()
+            raise WeightsError(f"{self._path} is not a complete safetensors file: its header {error}") from None
+        self._start = 8 + length
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def read(self, name: str) -> torch.Tensor:
+        """Returns a tensor by its stored name."""
+        entry = self._entries[name]
+        if entry["dtype"] not in _DTYPE_OF_NAME:
+            raise WeightsError(
+                f"{self._path}: tensor {name!r} has the dtype {entry['dtype']}, which cnnzoo does not read"
+            )
+        tensor = torch.empty(entry["shape"], dtype=_DTYPE_OF_NAME[entry["dtype"]], device="cpu")
+        self._file.seek(self._start + entry["data_offsets"][0])
+        content, length = _byte_view(tensor), 0
+        while length < len(content) and (number := self._file.readinto(content[length:])):  # type: ignore[attr-defined]
+            length += number
+        if length < len(content):
+            raise WeightsError(f"{self._path} is not a complete safetensors file: it became shorter while it was read")
+        return tensor
 
 
 @contextmanager
@@ -282,7 +342,7 @@ def _open_safetensors(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with path.open("rb") as raw:
+        with open_regular(path) as raw:
             length = int.from_bytes(raw.read(8), "little")
         if MAX_HEADER_BYTES < length <= path.stat().st_size:
             raise WeightsError(

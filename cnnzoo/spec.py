@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-import re
+import string
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnzoo.blocks import BLOCKS, MAX_VALUE, Block, Flatten
+from cnnzoo.blocks import BLOCKS, Block, Flatten
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import require_field
+from cnnzoo.limits import MAX_BLOCKS, MAX_DEPTH, MAX_DESCRIPTION_BYTES, MAX_LABEL_LENGTH, MAX_PATHS, MAX_VALUE
+from cnnzoo.text import is_printable, parse_json
 
-MAX_BLOCKS = 10_000  # in a Spec from a file
-MAX_DEPTH = 16  # of nested blocks
 KIND_KEY = "block"  # the JSON key of the kind of block
 
 
@@ -39,8 +40,11 @@ class Spec:
     classifier: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.name, str) and self.name.strip(". ") and not set(self.name) & set("/\\\0\n")):
-            raise SpecError(f"the name of a Spec must be usable as a folder's name, not {self.name!r}")
+        if not (isinstance(self.name, str) and _is_folder_name(self.name)):
+            raise SpecError(
+                f"the name of a Spec must be usable as a folder's name: printable, without / and \\, and of at most "
+                f"{MAX_LABEL_LENGTH} bytes, not {self.name!r}"
+            )
         shape = tuple(self.input) if isinstance(self.input, (tuple, list)) else ()
         if len(shape) != 3 or not all(type(side) is int and 1 <= side <= MAX_VALUE for side in shape):
             raise SpecError(
@@ -126,7 +130,7 @@ class Spec:
             raise SpecError("the JSON of a Spec must be an object with name, input, features and classifier")
         if not isinstance(data["input"], list):
             raise SpecError(f"the input of a Spec must be a list [channels, height, width], not {data['input']!r}")
-        budget = [MAX_BLOCKS]
+        budget = _Budget()
         return cls(
             name=data["name"],
             input=tuple(data["input"]),
@@ -143,9 +147,9 @@ class Spec:
             UnknownNameError: If a kind of block, or a field of one, is not known.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SpecError(f"this is not the JSON of a Spec: {error}") from None
+            data = parse_json(text, MAX_DESCRIPTION_BYTES)
+        except ValueError as error:
+            raise SpecError(f"this is not the JSON of a Spec: it {error}") from None
         return cls.from_dict(data)
 
 
@@ -178,16 +182,36 @@ def _to_json_value(value: Any, where: str) -> Any:
     )
 
 
-def _blocks_from_list(data: object, budget: list[int], depth: int) -> tuple[Block, ...]:
+def _is_folder_name(name: str) -> bool:
+    is_named = bool(name.strip(". ")) and not set(name) & set("/\\")
+    return is_named and is_printable(name) and len(name.encode()) <= MAX_LABEL_LENGTH
+
+
+def _blocks_from_list(data: object, budget: _Budget, depth: int) -> tuple[Block, ...]:
     if not isinstance(data, list):
         raise SpecError(f"blocks must be a list, not {type(data).__name__}")
     return tuple(_block_from_dict(one, budget, depth) for one in data)
 
 
-def _block_from_dict(data: object, budget: list[int], depth: int) -> Block:
-    budget[0] -= 1
-    if budget[0] < 0 or depth > MAX_DEPTH:
-        raise SpecError(f"a Spec from a file has at most {MAX_BLOCKS} blocks, nested at most {MAX_DEPTH} deep")
+class _Budget:
+    """What is left of the numbers of blocks, and of paths and rows of tables, that a Spec from a file may have."""
+
+    def __init__(self) -> None:
+        self.blocks, self.paths = MAX_BLOCKS, MAX_PATHS
+
+    def spend(self, depth: int, *, blocks: int = 0, paths: int = 0) -> None:
+        """Counts blocks or paths; raises SpecError beyond the maximum."""
+        self.blocks -= blocks
+        self.paths -= paths
+        if min(self.blocks, self.paths) < 0 or depth > MAX_DEPTH:
+            raise SpecError(
+                f"a Spec from a file has at most {MAX_BLOCKS:,} blocks, {MAX_PATHS:,} paths and rows of tables, nested "
+                f"at most {MAX_DEPTH} deep"
+            )
+
+
+def _block_from_dict(data: object, budget: _Budget, depth: int) -> Block:
+    budget.spend(depth, blocks=1)
     if not isinstance(data, dict):
         raise SpecError(f"a block must be an object with its kind under {KIND_KEY!r}, not {type(data).__name__}")
     kind = BLOCKS[data.get(KIND_KEY)]  # type: ignore[index]
@@ -199,6 +223,7 @@ def _block_from_dict(data: object, budget: list[int], depth: int) -> Block:
         if isinstance(value, dict):
             return _block_from_dict(value, budget, depth + 1)
         if isinstance(value, list) and level < 3:  # a pair, the paths of a Parallel, the blocks of a path
+            budget.spend(depth, paths=sum(isinstance(one, list) for one in value))
             return tuple(value_of(one, level + 1) for one in value)
         return value
 
@@ -224,8 +249,9 @@ def _fill_labels(sections: tuple[tuple[Block, ...], ...], name: str) -> tuple[tu
             return f"{block.label_prefix}{depth + 1}"
         base = block.label_prefix if isinstance(block, Flatten) else f"{block.label_prefix}{depth}"
         # an inserted block is conv1b, pool1b, ...
-        candidates = (base + letter for letter in ["", *map(chr, range(ord("b"), ord("z") + 1))])
-        return next((label for label in candidates if label not in used), f"{base}_{len(used)}")
+        letters = ("", *map(chr, range(ord("b"), ord("z") + 1)))
+        candidates = itertools.chain(letters, (f"_{number}" for number in itertools.count(len(used))))
+        return next(base + suffix for suffix in candidates if base + suffix not in used)
 
     filled = []
     for blocks in sections:
@@ -237,8 +263,9 @@ def _fill_labels(sections: tuple[tuple[Block, ...], ...], name: str) -> tuple[tu
                 block = dataclasses.replace(block, label=next_label(block))
                 used.add(block.label)
             if block.has_weights:
-                number = re.search(r"(\d+)[a-z]*$", block.label)
-                depth = int(number[1]) if number else depth + 1
+                stem = block.label.rstrip(string.ascii_lowercase)  # conv12 of conv12b
+                digits = stem[len(stem.rstrip(string.digits)) :]
+                depth = int(digits) if digits else depth + 1
             labeled.append(block)
         filled.append(tuple(labeled))
     return tuple(filled)

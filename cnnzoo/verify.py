@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from functools import cached_property
 from typing import Any
 
-import torch
-
-from cnnzoo.errors import InputError
-from cnnzoo.measure import count
 from cnnzoo.measure.tables import Printable, Table
-from cnnzoo.network import CNN, label_of, min_image_size
-from cnnzoo.progress_bar import track
 from cnnzoo.published import Deviation, Published
+from cnnzoo.quantities import get_quantity
 from cnnzoo.registry import get_entry, get_spec, list_models
-from cnnzoo.spec import Spec
 
 AGREES, CONTRADICTS, NOT_RECOMPUTABLE = "agrees", "contradicts", "not recomputable"
 
@@ -66,31 +57,34 @@ class Audit(Printable):
 
     def tables(self) -> Sequence[Table]:
         """Returns a table of figures per network and source, and a table of deviations per network."""
+        return [*self.figure_tables(), *self.deviation_tables()]
+
+    def figure_tables(self) -> Sequence[Table]:
+        """Returns a table of figures per network and source."""
         figures: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
             figures.setdefault((finding.model, finding.published.source), []).append(finding)
+        return [
+            Table(
+                title=f"{model}: figures in {source}",
+                headers=("figure", "printed", "exact", "verdict", "note"),
+                rows=[(f.published.what, f.published.printed, f.exact, f.verdict, f.published.note) for f in findings],
+            )
+            for (model, source), findings in figures.items()
+        ]
+
+    def deviation_tables(self) -> Sequence[Table]:
+        """Returns a table of deviations per network."""
         deviations: dict[str, list[Deviation]] = {}
         for model, deviation in self.deviations:
             deviations.setdefault(model, []).append(deviation)
         return [
-            *(
-                Table(
-                    title=f"{model}: figures in {source}",
-                    headers=("figure", "printed", "exact", "verdict", "note"),
-                    rows=[
-                        (f.published.what, f.published.printed, f.exact, f.verdict, f.published.note) for f in findings
-                    ],
-                )
-                for (model, source), findings in figures.items()
-            ),
-            *(
-                Table(
-                    title=f"{model}: deviations from its source",
-                    headers=("blocks", "source", "ours", "reason"),
-                    rows=[(d.blocks, d.source, d.ours, d.reason) for d in of_model],
-                )
-                for model, of_model in deviations.items()
-            ),
+            Table(
+                title=f"{model}: deviations from its source",
+                headers=("blocks", "source", "ours", "reason"),
+                rows=[(d.blocks, d.source, d.ours, d.reason) for d in of_model],
+            )
+            for model, of_model in deviations.items()
         ]
 
     def __str__(self) -> str:
@@ -123,67 +117,30 @@ def verify(name: str | None = None) -> Audit:
     Raises:
         UnknownNameError: If no model has that name.
     """
-    names = list_models() if name is None else [name]
-    computed: dict[Spec, _Quantities] = {}
+    audits = list(verify_each(name))
+    return Audit(
+        [finding for audit in audits for finding in audit.findings],
+        [deviation for audit in audits for deviation in audit.deviations],
+    )
 
-    def quantities(model: str, knobs: Mapping[str, int]) -> _Quantities:
-        spec = get_spec(model, **knobs)
-        return computed.setdefault(spec, _Quantities(spec))
+
+def verify_each(name: str | None = None) -> Iterator[Audit]:
+    """Yields the result of ``verify`` for one model after the other."""
 
     def recompute(model: str, published: Published) -> float | None:
         if not published.quantity:
             return None
-        value = quantities(model, published.knobs).total(published.quantity, published.blocks)
+        value = get_quantity(get_spec(model, **published.knobs), published.quantity, published.blocks)
         if not published.relative_to:
             return value
-        return value / quantities(published.relative_to, {}).total(published.quantity)
+        return value / get_quantity(get_spec(published.relative_to), published.quantity)
 
-    return Audit(
-        [
-            Finding(model, published, recompute(model, published))
-            for model in track(names, "counting")
-            for published in get_entry(model).published
-        ],
-        [(model, deviation) for model in names for deviation in get_entry(model).deviations],
-    )
-
-
-class _Quantities:
-    """The quantities of a network, which is built and counted once, on first use."""
-
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
-
-    @cached_property
-    def model(self) -> CNN:
-        with torch.device("meta"):
-            return CNN(self.spec)
-
-    @cached_property
-    def counts(self) -> dict[str, dict[str, int]]:
-        return count(self.model, (1, *self.spec.input)).by("label")
-
-    def total(self, quantity: str, patterns: Sequence[str] = ()) -> int:
-        """Returns the total of a quantity over the blocks whose labels match a pattern; over all without patterns."""
-        if quantity == "inputs":
-            return math.prod(self.spec.input)
-        if quantity == "min_image_size":
-            return min_image_size(self.spec) or 0
-        values: dict[str, int] = {}
-        if quantity in ("parameters", "weights", "bytes"):
-            for key, parameter in self.model.named_parameters():
-                label = label_of(self.model, key)
-                if quantity != "weights" or not key.endswith("bias"):
-                    values[label] = values.get(label, 0) + parameter.numel() * (4 if quantity == "bytes" else 1)
-        elif quantity in ("macs", "flops", "connections", "neurons"):
-            column, factor = ("macs", 2) if quantity == "flops" else (quantity, 1)
-            values = {label: sums[column] * factor for label, sums in self.counts.items()}
-        else:
-            raise InputError(f"{self.spec.name}: unknown quantity {quantity!r}")
-        labels = [label for label in values if not patterns or any(fnmatchcase(label, p) for p in patterns)]
-        if not labels:
-            raise InputError(f"{self.spec.name}: no block matches {patterns}")
-        return sum(values[label] for label in labels)
+    for model in list_models() if name is None else [name]:
+        entry = get_entry(model)
+        yield Audit(
+            [Finding(model, published, recompute(model, published)) for published in entry.published],
+            [(model, deviation) for deviation in entry.deviations],
+        )
 
 
 def claims(names: Sequence[str]) -> list[str]:

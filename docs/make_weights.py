@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 import cnnzoo
-from cnnzoo.weights.pretrained import MAX_SHIPPED_BYTES, shipped_file
+from cnnzoo.weights.shipped_files import MAX_SHIPPED_BYTES, shipped_file
 
 NAMES = ("lenet", "lenet5_1998")
 

@@ -6,7 +6,10 @@ import base64
 import hashlib
 import json
 import re
+import socket
+import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -36,6 +39,21 @@ class Repo:
         return commit or (revision if revision in self.commits else None)
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Another answer to some requests.
+
+    Attributes:
+        request: A pattern of ``"METHOD /path"``.
+        answer: Gets the handler, status, body and headers of the right answer, and answers or hangs up.
+        early: Whether it comes before the server has done anything; else after that.
+    """
+
+    request: str
+    answer: Callable[[_Handler, int, bytes, dict[str, str]], None]
+    early: bool = False
+
+
 class LocalHub:
     """A local server that answers like the Hub; a context manager.
 
@@ -44,14 +62,19 @@ class LocalHub:
         faults: What goes wrong: ``"down"`` (status 500 for all requests), ``"soon"`` (that, after the next model info),
             ``"commit"`` (status 500 for commits), ``"cut"`` (the connection breaks during an upload), ``"corrupt"``
             (other bytes of the right number).
+        fault: Another answer to some requests.
+        hits: How often it was given.
         requests: Every request as ``"GET /path"``.
+        headers: Their headers.
     """
 
     def __init__(self, mode: str = "lfs") -> None:
         self.mode, self.faults, self.requests = mode, set[str](), list[str]()
+        self.fault: Fault | None = None
+        self.hits, self.headers = 0, list[dict[str, str]]()
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
+        self._server = _Server(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -97,6 +120,12 @@ def _git_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client has hung up
+            super().handle_error(request, client_address)
+
+
 class _Stop(Exception):
     """The end of a request, raised when the response is sent."""
 
@@ -116,6 +145,24 @@ class _Handler(BaseHTTPRequestHandler):
     # --- responses ---
 
     def _send(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self._fail(False, status, body, headers or {})
+        self.answer(status, body, headers)
+
+    def _fail(self, early: bool, status: int = 200, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        fault = self.hub.fault
+        if fault and fault.early == early and re.search(fault.request, f"{self.command} {unquote(self.path)}"):
+            self.hub.hits += 1
+            fault.answer(self, status, body, headers or {})
+
+    def wait(self, seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+        raise _Stop
+
+    def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -144,6 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
+        self.hub.headers.append({name.lower(): value for name, value in self.headers.items()})
         cut = "cut" in self.hub.faults and self.command == "PUT"
         if cut or "gone" in self.hub.faults:
             self.rfile.read(100 * cut)
@@ -152,6 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self._body()
         try:
+            self._fail(True)
             if "down" in self.hub.faults:
                 self._error(500, "", "the database is down")
             for pattern, handle in self.routes:
@@ -277,7 +326,13 @@ class _Handler(BaseHTTPRequestHandler):
         commit = self._commit_of(repo, revision)
         if "soon" in self.hub.faults:
             self.hub.faults.add("down")
-        siblings = [{"rfilename": path} for path in repo.commits[commit]]
+        siblings: list[dict[str, Any]] = []
+        for path, digest in repo.commits[commit].items():
+            content = self.hub.blobs[digest]
+            entry = {"size": len(content), "blobId": _git_sha1(content)}
+            if self._is_lfs(path):
+                entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
+            siblings.append({"rfilename": path, **(entry if "blobs=" in self.path else {})})
         model = {"_id": id, "id": id, "modelId": id, "sha": commit, "private": repo.private}
         self._json({**model, "tags": [], "siblings": siblings})
 

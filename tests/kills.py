@@ -274,9 +274,17 @@ class Failure(Exception):
 
 
 def run_life(
-    setting: Setting, out: Path, disturbances: Sequence[Disturbance | None], cache: Path
+    setting: Setting,
+    out: Path,
+    disturbances: Sequence[Any],
+    cache: Path,
+    function: Callable[..., dict[str, Any]] = live,
 ) -> tuple[list[Outcome], list[str | None]]:
-    """Runs the processes of a run once; returns how each ended, and where it was disturbed if it was."""
+    """Runs the processes of a run once, each with a disturbance or None.
+
+    Returns:
+        How each process ended, and where it was disturbed if it was.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -289,7 +297,7 @@ def run_life(
     reports = [out.with_name(f"{out.name}-{rank}.txt") for rank in range(n)]
     calls = [(setting, out, disturbances[rank], reports[rank]) for rank in range(n)]
     timeout = TIMEOUT if any(disturbances) else 5 * TIMEOUT  # the first one waits for imports
-    outcomes = run_together(live, calls, environments, timeout)
+    outcomes = run_together(function, calls, environments, timeout)
     places = [report.read_text() if report.exists() else None for report in reports]
     for report in reports:
         report.unlink(missing_ok=True)
@@ -300,11 +308,13 @@ def run_life(
 def results(out: Path) -> dict[str, Any]:
     """Returns all that must be equal: weights, descriptions, history, metrics, names of the files."""
     weights = out / "model.safetensors"
+    metrics = json.loads((out / "metrics.json").read_text())
+    del metrics["sha256"]  # which depends on the times
     return {
         "weights": weights_sha256(load_tensors(weights)),
         "description": without_times(read_header(weights)[1]),
         "history": [without_times(json.loads(line)) for line in (out / "history.jsonl").read_text().splitlines()],
-        "metrics": without_times(json.loads((out / "metrics.json").read_text())),
+        "metrics": without_times(metrics),
         "config.json": without_times(json.loads((out / "config.json").read_text())),
         "files": sorted(file.name for file in out.iterdir() if file.name != ".lock"),
     }

@@ -255,7 +255,7 @@ def test_a_run_on_a_folder_is_resumed(run, tmp_path: Path) -> None:
         (["compare", "lenet"], 1, "at least two networks"),
         (["compare", "lenet", "lenet(relu)"], 1, "write each knob once, as knob=value, separated by commas"),
         (
-            ["compare", "lenet", "-k", "activation=relu"],
+            ["bench", "lenet", "-k", "activation=relu"],
             2,
             "'-k': write knobs behind the name of each network, such as",
         ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from torch.utils.checkpoint import (
 
 import cnnzoo
 from cnnzoo.errors import InputError
-from cnnzoo.measure import register_rule, rules
+from cnnzoo.measure import register_count_rule, rules
 from cnnzoo.measure.report import SUMMED
 
 aten = torch.ops.aten
@@ -88,6 +90,10 @@ SAVED = {
     "causal": (Calls(lambda s, x: attention(s, x, is_causal=True), a=nn.Linear(8, 8)), (2, 2, 5, 8)),
     "a bias that is learned": (
         Calls(lambda s, x: attention(s, x, attn_mask=s.b.weight), a=nn.Linear(8, 8), b=nn.Linear(5, 5)), (2, 2, 5, 8),
+    ),
+    "attention in 3-D": (Calls(attention, a=nn.Linear(8, 8)), (2, 5, 8)),
+    "attention in 3-D with a bias that is learned": (
+        Calls(lambda s, x: attention(s, x, attn_mask=s.b.weight), a=nn.Linear(8, 8), b=nn.Linear(5, 5)), (2, 5, 8),
     ),
     "functional": (Calls(gate, a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(3, 4, 3)), (1, 3, 8, 8)),
     "checkpoint": (Calls(one_checkpoint, a=nn.Linear(8, 8), b=nn.Linear(8, 8), c=nn.Linear(8, 8)), (2, 8)),
@@ -230,11 +236,11 @@ def test_rules_of_ones_own() -> None:
         ]
         assert str(report.unknown_ops[1]) == "cnnzoo_test.spike (2x in 0)"
 
-        @register_rule(ops.scale_mm, matrices=(0, 1))
+        @register_count_rule(ops.scale_mm, matrices=(0, 1))
         def scale_mm(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> int:
             return x.numel() * weight.shape[1]
 
-        register_rule(ops.spike, "elementwise")
+        register_count_rule(ops.spike, "elementwise")
         report = cnnzoo.count(module, (2, 4))
         assert (report.macs, report.train_macs, report.elementwise, report.unknown_ops) == (24, 48, 12, ())
         assert report.neurons == 6
@@ -249,9 +255,9 @@ def test_rules_of_ones_own() -> None:
         finally:
             flop_registry.pop(ops.scale_mm)
     with pytest.raises(InputError, match=r"a rule is for an operator such as torch.ops.aten.mm, not for 'mm'"):
-        register_rule("mm")
+        register_count_rule("mm")
     with pytest.raises(InputError, match="a rule is of kind 'product', 'elementwise', 'reduction' or 'move', not 'ew'"):
-        register_rule(aten.mm, "ew")
+        register_count_rule(aten.mm, "ew")
 
 
 # --- backward ---
@@ -376,6 +382,18 @@ def test_measured_backward_equals_the_derived_one() -> None:
     assert inside.recompute_macs == plain.macs
 
 
+def test_backward_through_a_result_of_ones_own_class() -> None:
+    @dataclass
+    class Result:
+        scores: torch.Tensor
+
+    module = Calls(lambda s, x: Result(Product.apply(s.a(x), s.a.weight)), a=nn.Linear(8, 8))
+    assert cnnzoo.count(module, (2, 8)).train_macs == 128 + 128 + 128 + 256
+    frozen = Calls(BACKWARD["not re-entrant"][0], **{name: nn.Linear(32, 32) for name in "abc"}).requires_grad_(False)
+    report = cnnzoo.count(frozen, (4, 32))
+    assert (report.train_macs, report.recompute_macs, report.unknown_ops) == (12_288, 0, ())
+
+
 def test_a_backward_that_cannot_be_counted_is_named() -> None:
     class Broken(torch.autograd.Function):
         @staticmethod
@@ -440,3 +458,11 @@ def test_scripted_modules_are_refused() -> None:
         cnnzoo.count(nn.Sequential(scripted), (2, 4))
     with pytest.raises(InputError, match="RecursiveScriptModule is a TorchScript module"):
         cnnzoo.count(scripted, (2, 4))
+
+
+def test_example_of_the_page_on_counting() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "counting.md").read_text()
+    code = page.split("## Adding rules")[1].split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(code, names)
+    names["library"]._destroy()  # type: ignore[attr-defined]

@@ -17,8 +17,9 @@ from torch import nn
 import cnnzoo
 from cnnzoo.data import ImageData, Split
 from cnnzoo.errors import InputError
-from cnnzoo.measure.tables import escape_markdown, printable
+from cnnzoo.measure.tables import escape_markdown
 from cnnzoo.preprocessing import Preprocessing
+from cnnzoo.text import printable
 from cnnzoo.train import Evaluation, class_metrics, confusion_html
 from cnnzoo.train.inference import evaluate
 

@@ -287,7 +287,7 @@ def test_odd_images_and_sizes(tmp_path: Path) -> None:
         Image.new(mode, (9, 7)).save(tmp_path / "cat" / f"{mode}.{suffix}")
     assert load(tmp_path).shape == (3, 7, 9)
     for size in (0, -1, 2.5, "28", True):
-        with pytest.raises(InputError, match="image_size must be an integer from 1 to 16384 or None, not"):
+        with pytest.raises(InputError, match="image_size must be an integer from 1 to 4096 or None, not"):
             load(tmp_path, image_size=size)
 
 
@@ -540,3 +540,35 @@ def test_in_memory_and_on_demand_are_equal(tmp_path: Path) -> None:
         assert torch.equal(memory.train[i][0], stream.train[i][0]) and memory.train[i][1] == stream.train[i][1]
     held = stream.hold_out(4)
     assert isinstance(held.train, ImageFiles) and (len(held.train), len(held.test)) == (12, 4)
+
+
+def test_links_that_cannot_be_followed(tmp_path: Path) -> None:
+    """A class would vanish with its link."""
+    write_images(tmp_path)
+    for target, reason in (("gone", "No such file or directory"), ("cow", "Too many levels of symbolic links")):
+        (tmp_path / "cow").symlink_to(target)
+        with pytest.raises(
+            DataError, match=f"cow is a link that cannot be followed: {reason}; repair it, or remove it"
+        ):
+            load(tmp_path)
+        (tmp_path / "cow").unlink()
+    (tmp_path / "cat" / "more").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match="cat/more is a link that cannot be followed"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_image_that_was_replaced_is_other_data(tmp_path: Path, stream: bool) -> None:
+    """The scan, which is remembered by size, times and inode, notices content of the same size and time."""
+    write_images(tmp_path)
+    before = load(tmp_path, stream=stream).sha256
+    assert load(tmp_path, stream=stream).sha256 == before
+    file = tmp_path / "cat" / "03.png"
+    times, size = (file.stat().st_atime_ns, file.stat().st_mtime_ns), file.stat().st_size
+    content = file.read_bytes()
+    Image.new("RGB", (9, 7), (1, 2, 3)).save(file)
+    other = file.read_bytes()
+    file.write_bytes(other + b"\0" * max(0, size - len(other)))
+    os.utime(file, ns=times)
+    assert file.stat().st_mtime_ns == times[1] and content != file.read_bytes()
+    assert load(tmp_path, stream=stream).sha256 != before

@@ -237,7 +237,7 @@ def test_the_server_is_down(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> N
     pull(REPO)
     with torch.no_grad():
         net.classifier[0].bias.add_(1)
-    push(net, REPO)
+    new = push(net, REPO)
     hub.faults.add("down")
     with pytest.warns(
         UserWarning, match=rf"answers with status 500 .* in the cache is used, which may be outdated: commit {old}"
@@ -245,7 +245,7 @@ def test_the_server_is_down(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> N
         assert pull(REPO).name == old
     hub.faults ^= {"down", "soon"}
     with pytest.warns(
-        UserWarning, match=rf"which could not be downloaded; the copy in the cache is used: commit {old}"
+        UserWarning, match=rf"of commit {new} could not be downloaded: .* in the cache is used, .*: commit {old}"
     ):
         assert pull(REPO).name == old
     with pytest.raises(
@@ -305,7 +305,7 @@ def test_a_damaged_download(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path, via:
     hub.faults.add("corrupt")
     load = partial(cnnzoo.load, f"hf://{REPO}", endpoint=hub.url, cache_dir=tmp_path / "cache")
     with pytest.raises(
-        WeightsError, match="damaged in the download or before it, and are removed from the cache: pull again"
+        WeightsError, match="was damaged in the download: its checksum is not .*; it is not kept: pull again"
     ):
         pull(REPO) if via == "pull" else load()
     hub.faults.clear()
@@ -328,7 +328,7 @@ def test_repositories_without_a_cnnzoo_model(one_hub: LocalHub, net: cnnzoo.CNN,
     other = json.loads((tmp_path / "m" / "config.json").read_text())
     other["cnnzoo"]["weights_sha256"] = "0" * 64
     one_hub.add("ann/mixed", {"model.safetensors": weights, "config.json": json.dumps(other).encode()})
-    with pytest.raises(WeightsError, match="and config.json says 0000"):
+    with pytest.raises(WeightsError, match="and config.json says '0000.* as the Hub has them; tell the author"):
         pull("ann/mixed")
 
 
@@ -401,17 +401,6 @@ def test_environment_variables(one_hub: LocalHub, tmp_path: Path) -> None:
     assert again == folder
     assert other.startswith("hf://ann/other is not in the cache, and HF_HUB_OFFLINE=1 forbids a download; unset it; or")
     assert one_hub.requests[-1] == "GET /marker"  # the second process sends none
-
-
-@pytest.mark.slow
-def test_a_hub_without_xet(one_hub: LocalHub, tmp_path: Path) -> None:
-    pytest.importorskip("hf_xet")
-    cnnzoo.save(cnnzoo.create("lenet", seed=0), tmp_path / "m.safetensors")
-    command = [sys.executable, "-m", "cnnzoo", "push", "m.safetensors", REPO, "--endpoint", one_hub.url]
-    environment = {**os.environ, "HF_HUB_DISABLE_XET": "0", "HF_TOKEN": TOKEN}
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-    assert process.returncode == 1 and "cannot be reached" in process.stderr and "Traceback" not in process.stderr
-    assert "a Hub of your own may not support Xet: set HF_HUB_DISABLE_XET=1" in process.stderr
 
 
 def test_commands(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

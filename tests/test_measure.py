@@ -148,10 +148,11 @@ def test_claims_are_of_the_registered_network_alone() -> None:
 
 def test_compare_formats_and_baseline() -> None:
     comparison = cnnzoo.compare("lenet", "alexnet", cnnzoo.count(nn.Linear(2, 2), (1, 2)), baseline=0)
-    assert comparison.table().headers == ("", "lenet", "alexnet", "Linear", "alexnet / lenet", "Linear / lenet")
+    assert comparison.table().headers[:4] == ("network", "input", "parameters", "parameters / lenet")
+    assert [row[0] for row in comparison.table().rows] == ["lenet", "alexnet", "Linear"]  # from three on, one per line
     data = json.loads(comparison.to_json())
     assert data["baseline"] == "lenet" and len(data["reports"]) == 3
-    assert "| parameters | 61,706 | 46,764,746 | 6 |" in comparison.to_markdown()
+    assert "| alexnet | 1x1x224x224 | 46,764,746 | 758x | 938,146,176 | 2,252x |" in comparison.to_markdown()
     assert "alexnet" in comparison.to_csv() and "<table>" in comparison.to_html()
 
 

@@ -48,14 +48,14 @@ def blocks(text: str, language: str) -> list[str]:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs the Python blocks of a page in order, in one namespace and an empty folder, with a Hub on this machine."""
-    from cnnzoo.weights import hub as hub_module
+    from huggingface_hub import constants
 
-    make_client = hub_module._make_client
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
 
     def run_all(name: str, text: str) -> str:
         with LocalHub("regular") as hub:
-            monkeypatch.setattr(hub_module, "_make_client", lambda token, endpoint: make_client(TOKEN, hub.url))
+            monkeypatch.setattr(constants, "ENDPOINT", hub.url)
             namespace: dict = {"__name__": "page"}
             for block in blocks(text, "python"):
                 exec(compile(block, name, "exec", dont_inherit=True), namespace)

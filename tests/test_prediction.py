@@ -19,7 +19,7 @@ from cnnzoo.data.decoding import Decoding
 from cnnzoo.errors import DataError, FileError, InputError, WeightsError
 from cnnzoo.metadata import Metadata
 from cnnzoo.preprocessing import Preprocessing
-from cnnzoo.weights.pretrained import MAX_SHIPPED_BYTES, shipped_file
+from cnnzoo.weights.shipped_files import MAX_SHIPPED_BYTES, shipped_file
 
 
 @pytest.fixture(scope="module")

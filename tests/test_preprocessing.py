@@ -187,7 +187,7 @@ def test_json_both_ways() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 0}, r"size must be an integer from 1 to 16384 or a pair of them, not 0"),
+        ({"size": 0}, r"size must be an integer from 1 to 4096 or a pair of them, not 0"),
         ({"size": (1, 2, 3)}, "size must be an integer from 1"),
         ({"size": 2.5}, "size must be an integer from 1"),
         ({"mean": [0.5, 0.5]}, r"mean and std need one number per channel, not \[0.5, 0.5\] and \[0.25\]"),
@@ -210,7 +210,7 @@ def test_values_are_checked(changes: dict, message: str) -> None:
     [
         ({"input_size": 3}, r"input_size must be a list \[channels, height, width\], not 3"),
         ({"input_size": [3, 8, 8]}, "need one number for each of 3 channels"),
-        ({"decoding": {"image_size": "x"}}, "image_size must be an integer from 1 to 16384 or None, not 'x'"),
+        ({"decoding": {"image_size": "x"}}, "image_size must be an integer from 1 to 4096 or None, not 'x'"),
         ({"decoding": {"zoom": 2}}, "decoding must be an object with the fields image_size, background, scaled, not"),
     ],
 )

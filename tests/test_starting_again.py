@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -113,14 +114,15 @@ def test_killed_between_two_files(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_d
 def test_killed_while_the_curves_are_drawn(
     tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(self: cnnzoo.Run, path: Path) -> None:
+    def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(cnnzoo.Run, "plot", interrupt)
+        patch.setattr("cnnzoo.train.run_dir.save_figure", interrupt)
         start(tiny_spec, tiny_data, tmp_path).fit()
     again = start(tiny_spec, tiny_data, tmp_path)
-    assert not again.is_finished and again.step == 12
+    assert again.is_finished and again.step == 12
+    assert not (tmp_path / "curves.png").exists() and (tmp_path / "checkpoint.safetensors").exists()
     again.fit()
     assert (tmp_path / "curves.png").exists() and not (tmp_path / "checkpoint.safetensors").exists()
 
@@ -324,7 +326,7 @@ def test_a_misspelt_hook(tiny_data: ImageData) -> None:
 
 def test_a_picture_that_cannot_be_drawn(tmp_path: Path, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     """R3: the weights are saved first, and the failure is a warning."""
-    monkeypatch.setattr(cnnzoo.Run, "plot", lambda self, path: fail())
+    monkeypatch.setattr("cnnzoo.train.run_dir.save_figure", lambda figure, path: fail())
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     with pytest.warns(UserWarning, match="curves.png was not drawn: RuntimeError: a callback that fails"):
         run = cnnzoo.Trainer(
@@ -490,7 +492,7 @@ def test_the_utilization_of_the_machine(tmp_path: Path, tiny_data: ImageData, mo
         calls.append(dtype)
         return 1e12
 
-    monkeypatch.setattr(utilization, "peak_flops_per_sec", peak)
+    monkeypatch.setattr(import_module("cnnzoo.measure.bench"), "peak_flops_per_sec", peak)
     utilization._peak.cache_clear()
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     config = cnnzoo.TrainConfig(epochs=2, batch_size=30, precision="fp32")

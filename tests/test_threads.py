@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+import re
+import signal
 import threading
 import warnings
 from collections.abc import Callable
@@ -297,3 +299,41 @@ def test_values_have_a_hash() -> None:
     for value in (config, metadata, comparison, difference, cnnzoo.verify("lenet"), cnnzoo.timeline("lenet*")):
         other = copy.deepcopy(value)
         assert other == value and len({other, value}) == 1
+
+
+def test_ctrl_c_ends_the_search_for_a_learning_rate() -> None:
+    """Instead of a suggestion from the first steps."""
+    model, passes = cnnzoo.create("lenet", seed=0), []
+
+    def hook(*args: object) -> None:
+        passes.append(1)
+        if len(passes) == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    model.register_forward_hook(hook)
+    split = Split(torch.zeros(40, 1, 28, 28, dtype=torch.uint8), torch.arange(40) % 10)
+    with pytest.raises(KeyboardInterrupt):
+        cnnzoo.lr_find(model, ImageData("d", split, split, CLASSES), cnnzoo.TrainConfig(batch_size=20), steps=20)
+    assert len(passes) < 10
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_progress_bar_of_the_main_thread(
+    thread: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Threads would draw over each other's bars."""
+    monkeypatch.setattr("cnnzoo.progress_bar._BAR_AFTER", -1.0)
+    model = network()
+    images = torch.zeros(40, 1, 28, 28, dtype=torch.uint8)
+    split = Split(images, torch.arange(40) % 10)
+
+    def work(i: int) -> None:
+        cnnzoo.evaluate(model, ImageData("d", split, split, CLASSES), batch_size=20)
+        cnnzoo.predict(model, list(images[:3]))
+        cnnzoo.timeline("lenet*")
+
+    errors = in_threads(work, 2) if thread else [work(0)]
+    shown = capsys.readouterr().err.replace("\n", " ")
+    assert errors == ([] if thread else [None])
+    for pattern in (r"evaluating .* 2/2", r"classifying .* 3/3", r"counting .*"):
+        assert bool(re.search(pattern, shown)) != thread

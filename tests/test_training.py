@@ -22,8 +22,9 @@ import cnnzoo
 from cnnzoo.data import ImageData, StreamData, epoch_order
 from cnnzoo.errors import DataError, FileError, InputError, TrainingError, UnknownNameError
 from cnnzoo.preprocessing import Preprocessing
-from cnnzoo.serialization import load_tensors, read_header, weights_sha256
+from cnnzoo.serialization import load_tensors, weights_sha256
 from cnnzoo.train import TensorBoard, evaluate, interval_95
+from cnnzoo.train.checkpoint_file import load_checkpoint
 from cnnzoo.train.distributed import DistributedContext
 
 PLAIN = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
@@ -186,7 +187,7 @@ def test_half_precision_trains(tmp_path: Path, tiny_data: ImageData, changes: di
     assert whole.metrics["test_acc"] > 0.8 and whole.metrics["precision"] == "fp16"
     cut = trained(tiny_data, config, out=tmp_path / "cut", callbacks=[StopAt(13)])
     assert cut.interrupted
-    _, about = read_header(tmp_path / "cut" / "checkpoint.safetensors")
+    _, about = load_checkpoint(tmp_path / "cut" / "checkpoint.safetensors")
     assert about["scaler"]["scale"] > 1
     rest = cnnzoo.Trainer.resume(tmp_path / "cut", model=plain_model(), data=tiny_data, show=False).fit()
     assert weights_sha256(rest.model.state_dict()) == weights_sha256(whole.model.state_dict())
@@ -442,7 +443,7 @@ def test_a_checkpoint_within_an_epoch_holds_its_times(tmp_path: Path, tiny_data:
     class Look:
         def on_step(self, trainer) -> None:
             if trainer.step == 4:
-                self.seconds = read_header(tmp_path / "checkpoint.safetensors")[1]["seconds"]
+                self.seconds = load_checkpoint(tmp_path / "checkpoint.safetensors")[1]["seconds"]
 
     look = Look()
     run = trained(tiny_data, PLAIN.replace(checkpoint_every=3), out=tmp_path, callbacks=[look])

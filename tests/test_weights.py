@@ -422,7 +422,7 @@ def test_metadata_that_cannot_be_stored(tmp_path: Path, net: cnnzoo.CNN) -> None
         WeightsError, match="metadata cannot be stored as JSON .*; the provenance may hold numbers, strings,"
     ):
         cnnzoo.save(net, tmp_path / "m")
-    net.metadata = Metadata(["x" * 2_000_000, "y", "z"])
+    net.metadata = Metadata(provenance={"kind": "x" * 2_000_000})
     with pytest.raises(WeightsError, match="more than the maximum of 1,572,864 and 4,194,304; save the state dict"):
         cnnzoo.save(net, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,31 @@
-"""The verbs of the library: each resolves a name, a Spec or a path, and calls the subpackage that does the work."""
+"""The verbs of the library: each resolves a name, a Spec or a path, and calls the subpackage that does the work.
 
-from cnnzoo.api.comparing import compare
-from cnnzoo.api.counting import bench, count, diff, draw, summary, write_page
-from cnnzoo.api.inference import evaluate, export, load_test_data, predict, transforms
-from cnnzoo.api.sources import create, is_saved, list_models, load_network, resolve, split_knobs
-from cnnzoo.api.training import Trainer, recipe, report, seed_sweep
+What needs torch is imported on first use.
+"""
+
+from typing import TYPE_CHECKING
+
+from cnnzoo.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from cnnzoo.api.comparing import compare
+    from cnnzoo.api.counting import bench, count, diff, draw, summary, write_page
+    from cnnzoo.api.inference import evaluate, export, load_test_data, predict, transforms
+    from cnnzoo.api.sources import create, load_network
+    from cnnzoo.api.specs import is_saved, list_models, resolve, split_knobs
+    from cnnzoo.api.training import Trainer, recipe, report, seed_sweep
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "cnnzoo.api.comparing": ("compare",),
+        "cnnzoo.api.counting": ("bench", "count", "diff", "draw", "summary", "write_page"),
+        "cnnzoo.api.inference": ("evaluate", "export", "load_test_data", "predict", "transforms"),
+        "cnnzoo.api.sources": ("create", "load_network"),
+        "cnnzoo.api.specs": ("is_saved", "list_models", "resolve", "split_knobs"),
+        "cnnzoo.api.training": ("Trainer", "recipe", "report", "seed_sweep"),
+    },
+)
 
 __all__ = [
     "Trainer",

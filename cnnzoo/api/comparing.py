@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
-from torch import nn
-
-from cnnzoo import train
-from cnnzoo.api.counting import count, image_shape
-from cnnzoo.api.naming import distinct_names
-from cnnzoo.api.sources import Source, create, resolve
-from cnnzoo.data import Data
-from cnnzoo.errors import InputError
-from cnnzoo.files import atomic_write
-from cnnzoo.knobs import folder_name
+from cnnzoo.api.counting import count
+from cnnzoo.api.naming import distinct_names, spec_of
+from cnnzoo.api.specs import Source, resolve
+from cnnzoo.errors import InputError, unknown
 from cnnzoo.measure import Comparison, CountReport
-from cnnzoo.modules import unwrap
-from cnnzoo.network import CNN
-from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.registry import get_spec, is_model
 from cnnzoo.spec import Spec
-from cnnzoo.train import RecipeChoice, RecipeRecord, TrainConfig, choose_recipe
 from cnnzoo.verify import claims
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnnzoo.data import Data
+    from cnnzoo.preprocessing import Preprocessing
+    from cnnzoo.train import TrainConfig
+
+Network = Union[Source, CountReport, "nn.Module"]
+InputSizes = Sequence[int] | Sequence[Sequence[int] | None]
 
 
 def compare(
-    *sources: Source | nn.Module | CountReport,
+    *sources: Network | Mapping[str, Network],
     names: Sequence[str] | None = None,
+    input_size: InputSizes | None = None,
     preprocessing: Preprocessing | None = None,
-    baseline: int = -1,
+    baseline: int | str = -1,
     train: Data | None = None,
     recipe: str | TrainConfig = "quick",
     settings: Mapping[str, Any] | None = None,
@@ -44,11 +43,15 @@ def compare(
     """Compares two or more networks: counts, ratios and published figures; with ``train``, also their training.
 
     Args:
-        *sources: Names, also with knobs, ``"lenet(activation=relu)"``; Specs, any modules, or CountReports.
+        *sources: Names, also with knobs, ``"lenet(activation=relu)"``; Specs, any modules, or CountReports. Or one
+            mapping from names of your own to these.
         names: Names for tables, pictures and folders, one per network; by default those of the networks, with the
             knobs that tell them apart.
+        input_size: Shape of the input, batch included: (N, C, H, W); or one per network, with None for a network's own.
+            By default, one image of the network's own size; modules outside of the zoo need it, unless their metadata
+            or ``preprocessing`` have the size of images.
         preprocessing: The size and channels of images, for modules whose metadata have no preprocessing.
-        baseline: Index of the network that the ratios are relative to; by default the last.
+        baseline: The network that the ratios are relative to, by index or name; by default the last.
         train: A data set on which a copy of each network is trained; networks given by name or Spec are built for its
             channels and classes, saved ones are adapted to them and continue from their weights, and other modules
             take images of its size.
@@ -60,117 +63,115 @@ def compare(
         resume: ``"auto"`` completes the runs in ``out``: finished ones are not trained again.
 
     Raises:
-        InputError: If there are fewer than two networks, one cannot be trained, or ``names`` are not one per network.
+        InputError: If there are fewer than two networks, one cannot be counted or trained, or ``names`` are not one per
+            network.
         FileError: If ``out`` holds runs, or cannot be written.
     """
+    networks, names = _named_networks(sources, names)
     if train is None:
         for argument, value in (("out", out), ("settings", settings)):
             if value:
                 raise InputError(f"{argument}= is for training; give a data set in train= too")
-        return _compare_counts(sources, sources, names, baseline, preprocessing)
-    models = [_trainable_network(source, train) for source in sources]
-    counts = _compare_counts(models, sources, names, baseline, preprocessing, train.shape)
-    labels = [report.name for report in counts.reports]
-    folder = None if out is None else Path(out)
-    options = {"overwrite": overwrite, "resume": resume}
-    trainers = _make_trainers(models, labels, train, recipe, settings or {}, folder, options)
-    results: list[Mapping[str, Any]] = []
-    for trainer, choice in trainers:
-        if results and results[-1].get("interrupted"):
-            results.append({"interrupted": True})
-            continue
-        run = trainer.fit()
-        result = {**run.metrics, "recipe": choice.name, "interrupted": run.interrupted}
-        results.append({**result, "history": list(run.history)})
-    comparison = Comparison(counts.reports, baseline, counts.notes, results, train.name)
-    if out is not None and trainers[0][0].distributed.rank == 0:
-        with atomic_write(Path(out) / "compare.json") as file:
-            file.write((comparison.to_json() + "\n").encode())
-        comparison.plot(Path(out) / "compare.png")
-    return comparison
+        return compare_counts(networks, names, _sizes(input_size, len(networks)), preprocessing, baseline)
+    if input_size is not None:
+        raise InputError("input_size= is for counts alone: with train=, networks take the images of the data set")
+    from cnnzoo.api.comparing_runs import compare_runs
+
+    return compare_runs(
+        networks,
+        names,
+        preprocessing=preprocessing,
+        baseline=baseline,
+        data=train,
+        recipe=recipe,
+        settings=settings or {},
+        out=out,
+        overwrite=overwrite,
+        resume=resume,
+    )
 
 
-def _compare_counts(
-    networks: Sequence[Source | nn.Module | CountReport],
-    sources: Sequence[Source | nn.Module | CountReport],
+def _named_networks(
+    sources: Sequence[Network | Mapping[str, Network]], names: Sequence[str] | None
+) -> tuple[list[Network], Sequence[str] | None]:
+    """Returns the networks and their names, if these are given."""
+    mappings = [source for source in sources if isinstance(source, Mapping)]
+    if not mappings:
+        return [source for source in sources if not isinstance(source, Mapping)], names
+    if len(sources) > 1 or names is not None:
+        raise InputError("give either networks, or one mapping from names to networks: compare({'a': net, 'b': other})")
+    return list(mappings[0].values()), list(mappings[0])
+
+
+def _sizes(input_size: InputSizes | None, n: int) -> list[Sequence[int] | None]:
+    """Returns the input size of each of n networks; None for a network's own."""
+    if not isinstance(input_size, Sequence) or not any(
+        size is None or isinstance(size, Sequence) for size in input_size
+    ):
+        return [input_size] * n  # type: ignore[list-item]  # count refuses what is not a size
+    if len(input_size) != n:
+        raise InputError(f"input_size must be one shape (N, C, H, W), or one per network, {n}; not {input_size!r}")
+    return list(input_size)  # type: ignore[arg-type]
+
+
+def compare_counts(
+    networks: Sequence[Network],
     names: Sequence[str] | None,
-    baseline: int,
+    sizes: Sequence[Sequence[int] | None],
     preprocessing: Preprocessing | None,
-    shape: tuple[int, int, int] | None = None,
+    baseline: int | str,
+    *,
+    sources: Sequence[Network] = (),
 ) -> Comparison:
     """Compares counts.
 
     Args:
         networks: The networks to count.
-        sources: What the networks were given as, from which their names come.
-        names: Names to use instead, or None.
-        baseline: As for ``compare``.
+        names: Their names, or None.
+        sizes: Shape of the input of each, or None.
         preprocessing: As for ``compare``.
-        shape: Shape of the images (C, H, W) of modules outside of the zoo, if it is known.
+        baseline: As for ``compare``.
+        sources: What the networks were given as, from which their names come, if these are not the networks.
     """
-
-    def count_network(network: Source | nn.Module | CountReport) -> CountReport:
-        if isinstance(network, CountReport):
-            return network
-        if isinstance(network, nn.Module) and not isinstance(unwrap(network), CNN):
-            return count(network, (1, *(shape or image_shape(network, preprocessing))))
-        return count(network)
-
-    reports = [count_network(network) for network in networks]
+    reports = [_count(network, size, preprocessing) for network, size in zip(networks, sizes, strict=True)]
     own = [report.name for report in reports]
-    labels = distinct_names(sources, own, names)
+    labels = distinct_names(sources or networks, own, names)
     reports = [dataclasses.replace(report, name=label) for report, label in zip(reports, labels, strict=True)]
-    as_registered = len(own) > 1 and len(set(own)) == len(own) and all(map(_is_registered, networks))
+    if isinstance(baseline, str):
+        if baseline not in labels:
+            raise unknown("network", baseline, labels)
+        baseline = labels.index(baseline)
+    one_image = all(size is None for size in sizes)
+    as_registered = one_image and len(own) > 1 and len(set(own)) == len(own) and all(map(_is_registered, networks))
     return Comparison(reports, baseline, claims(own) if as_registered else ())
 
 
-def _is_registered(network: Source | nn.Module | CountReport) -> bool:
+def _count(network: Network, size: Sequence[int] | None, preprocessing: Preprocessing | None) -> CountReport:
+    if isinstance(network, CountReport):
+        if size is not None:
+            raise InputError(f"{network.name} is counted already, at {network.input_text}; its input_size must be None")
+        return network
+    if size is not None or isinstance(network, (str, PathLike, Spec)):
+        return count(network, size)
+    from torch import nn
+
+    from cnnzoo.api.sources import image_shape, name_of
+    from cnnzoo.metadata import get_metadata
+    from cnnzoo.modules import unwrap
+
+    if not isinstance(network, nn.Module):
+        raise InputError(f"compare expects names, Specs, modules and CountReports, not {type(network).__name__}")
+    if spec_of(network) is not None:
+        return count(network)
+    if preprocessing is None and get_metadata(unwrap(network)).preprocessing is None:
+        raise InputError(
+            f"the input of {name_of(network)} is not known; give compare(..., input_size=(N, C, H, W)), such as "
+            "(1, 3, 224, 224), or one input_size per network, in a list"
+        )
+    return count(network, (1, *image_shape(network, preprocessing)))
+
+
+def _is_registered(network: Network) -> bool:
     """Returns whether a network equals the registered one of its name, to which published figures apply."""
-    if isinstance(network, (str, PathLike)):
-        network = resolve(network)
-    network = unwrap(network) if isinstance(network, nn.Module) else network
-    spec = network.spec if isinstance(network, CNN) else network
-    return isinstance(spec, Spec) and is_model(spec.name) and spec == get_spec(spec.name)
-
-
-def _trainable_network(source: Source | nn.Module | CountReport, data: Data) -> nn.Module:
-    """Returns a network of its own to train, so that the caller's is not changed."""
-    if isinstance(source, nn.Module):
-        return copy.deepcopy(unwrap(source))
-    if isinstance(source, CountReport):
-        raise InputError("compare trains names, Specs and modules, and a CountReport has no weights")
-    return create(source, num_classes=len(data.classes), in_channels=data.shape[0], seed=0)
-
-
-def _make_trainers(
-    models: Sequence[nn.Module],
-    names: Sequence[str],
-    data: Data,
-    recipe: str | TrainConfig,
-    settings: Mapping[str, Any],
-    out: Path | None,
-    options: Mapping[str, Any],
-) -> list[tuple[train.Trainer, RecipeChoice]]:
-    """Builds all trainers before the first run, so that an error in any of them is raised at once."""
-    trainers: list[tuple[train.Trainer, RecipeChoice]] = []
-    folders: list[str] = []
-    for model, name in zip(models, names, strict=True):
-        if isinstance(recipe, TrainConfig):
-            choice = RecipeChoice("TrainConfig", "", recipe.replace(**settings))
-        else:
-            choice = choose_recipe(recipe, model, settings)
-        folder = folder_name(name)
-        folders.append(
-            next(f for f in (folder, *(f"{folder}-{i}" for i in range(2, len(models) + 2))) if f not in folders)
-        )
-        trainer = train.Trainer(
-            model,
-            data,
-            choice.config,
-            out=None if out is None else out / folders[-1],
-            **options,
-            callbacks=[RecipeRecord(choice, show=True)],
-        )
-        trainer.name = name
-        trainers.append((trainer, choice))
-    return trainers
+    spec = resolve(network) if isinstance(network, (str, PathLike)) else spec_of(network)
+    return spec is not None and is_model(spec.name) and spec == get_spec(spec.name)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo import measure
-from cnnzoo.api.sources import Source, create, name_of, resolve
-from cnnzoo.device import resolve_device
-from cnnzoo.diff import Difference, compare_specs
+from cnnzoo.api.specs import Source, resolve
 from cnnzoo.errors import InputError
-from cnnzoo.fields import check_positive_int
 from cnnzoo.files import atomic_write
-from cnnzoo.measure import Bench, Comparison, CountReport
-from cnnzoo.metadata import require_preprocessing
-from cnnzoo.modules import require_weights, unwrap
-from cnnzoo.network import CNN
-from cnnzoo.preprocessing import Preprocessing
+from cnnzoo.measure import Comparison, CountReport
 from cnnzoo.spec import Spec
+from cnnzoo.stored_counts import stored_report
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnnzoo.diff import Difference
+    from cnnzoo.measure import Bench
+    from cnnzoo.measure.memory import TrainingMemory
+    from cnnzoo.preprocessing import Preprocessing
 
 
 def count(
@@ -31,9 +31,12 @@ def count(
     *,
     inputs: Any = None,
     meta: bool = True,
+    name: str | None = None,
     **knobs: Any,
 ) -> CountReport:
     """Counts parameters and multiply-adds exactly, per layer and in total, without computing anything.
+
+    The counts of one image of the registered networks at their defaults ship with cnnzoo, and are read.
 
     Args:
         source: A registered name, a Spec, a saved network, or any ``nn.Module``, which is left unchanged.
@@ -42,30 +45,43 @@ def count(
         inputs: Instead of ``input_size``, the input itself: a tensor, a tuple of arguments, or a mapping from names to
             arguments; only shapes and dtypes are used.
         meta: False runs the module with values, on copies of its weights, for control flow that depends on values.
+        name: Name of the network in tables; by default that of its Spec or class.
         **knobs: As for ``create``, for a name or a Spec.
 
     Raises:
         InputError: If there is no input, or the module cannot run on it.
     """
+    if isinstance(source, (str, Spec, PathLike)):
+        spec = resolve(source, **knobs)
+        is_one_image = input_size is None or (
+            isinstance(input_size, Sequence) and tuple(input_size) == (1, *spec.input)
+        )
+        if is_one_image and inputs is None and meta and (report := stored_report(spec)) is not None:
+            return report if name is None else dataclasses.replace(report, name=name)
+    import torch
+    from torch import nn
+
+    from cnnzoo.modules import unwrap
+    from cnnzoo.network import CNN
+
     if isinstance(source, nn.Module):
         if knobs:
             raise InputError(f"{', '.join(knobs)}: knobs are for a name or a Spec, not for a module that is built")
         model = unwrap(source)
     elif isinstance(source, (str, Spec, PathLike)):
         with torch.device("meta" if meta else "cpu"):
-            model = CNN(resolve(source, **knobs))
+            model = CNN(spec)
     else:
         raise InputError(f"count expects a name, a Spec or an nn.Module, got {type(source).__name__}")
-    name = None
     if isinstance(model, CNN):
-        name = model.spec.name
+        name = model.spec.name if name is None else name
         if input_size is None and inputs is None:
             input_size = (1, *model.spec.input)
     return measure.count(model, input_size, inputs=inputs, name=name, meta=meta)
 
 
 def summary(source: Source | nn.Module, input_size: Sequence[int] | None = None, **knobs: Any) -> None:
-    """Prints the count of a network, layer by layer (see ``count``)."""
+    """Prints the count of a network, layer by layer; repeated blocks are folded (see ``CountReport.table``)."""
     print(count(source, input_size, **knobs))
 
 
@@ -99,10 +115,17 @@ def diff(a: Source | nn.Module, b: Source | nn.Module, **knobs: Any) -> Differen
         UnknownNameError: If a name, or a knob, is not known.
         SpecError: If one of them cannot be built.
     """
+    from cnnzoo.diff import compare_specs
+
     return compare_specs(_spec_of(a, knobs), _spec_of(b, knobs))
 
 
 def _spec_of(side: Source | nn.Module, knobs: Mapping[str, Any]) -> Spec:
+    from torch import nn
+
+    from cnnzoo.modules import unwrap
+    from cnnzoo.network import CNN
+
     if not isinstance(side, nn.Module):
         return resolve(side, **knobs)
     if not isinstance(model := unwrap(side), CNN):
@@ -110,14 +133,22 @@ def _spec_of(side: Source | nn.Module, knobs: Mapping[str, Any]) -> Spec:
     return model.spec
 
 
-def write_page(report: CountReport | Comparison, path: str | PathLike[str]) -> None:
+def write_page(
+    report: CountReport | Comparison, path: str | PathLike[str], memory: TrainingMemory | None = None
+) -> None:
     """Writes a count or a comparison as one self-contained HTML page.
+
+    Args:
+        report: The count or comparison.
+        path: The file.
+        memory: The memory of a training step, for the page of a count.
 
     Raises:
         FileError: If it cannot be written.
     """
     with atomic_write(Path(path)) as file:
-        file.write(report.to_page().encode())
+        page = report.to_page(memory) if isinstance(report, CountReport) else report.to_page()
+        file.write(page.encode())
 
 
 def bench(
@@ -143,6 +174,13 @@ def bench(
     Raises:
         InputError: If the device does not exist, no network is given, or the images of a module are not known.
     """
+    from torch import nn
+
+    from cnnzoo.api.sources import create, image_shape, name_of
+    from cnnzoo.device import resolve_device
+    from cnnzoo.fields import check_positive_int
+    from cnnzoo.modules import require_weights, unwrap
+
     models = [source if isinstance(source, nn.Module) else create(source, seed=0) for source in sources]
     for model in models:
         require_weights(model, name_of(model))
@@ -154,16 +192,3 @@ def bench(
         precision=precision,
         seconds=seconds,
     )
-
-
-def image_shape(model: nn.Module, preprocessing: Preprocessing | None) -> tuple[int, int, int]:
-    """Returns the shape (C, H, W) of the images of a module, from its Spec or its preprocessing.
-
-    Raises:
-        InputError: If it is not known.
-    """
-    inner = unwrap(model)
-    if isinstance(inner, CNN):
-        return inner.spec.input
-    images = require_preprocessing(inner, name_of(model), preprocessing)
-    return (images.channels, *images.size)

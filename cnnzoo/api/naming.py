@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from torch import nn
-
 from cnnzoo.blocks import AvgPool, MaxPool
 from cnnzoo.edits import apply_knobs
 from cnnzoo.errors import CnnzooError, InputError
 from cnnzoo.knobs import format_name, parse_name
-from cnnzoo.modules import unwrap
-from cnnzoo.network import CNN
 from cnnzoo.registry import get_spec, is_model
 from cnnzoo.spec import Spec
 
@@ -50,6 +47,21 @@ def distinct_names(sources: Sequence[object], own_names: Sequence[str], names: S
     return result
 
 
+def spec_of(source: object) -> Spec | None:
+    """Returns the Spec that a value is, or that it was built from, also inside a wrapper; None if it has none."""
+    if isinstance(source, Spec):
+        return source
+    if isinstance(source, (str, PathLike)) or "torch" not in sys.modules:
+        return None
+    from torch import nn
+
+    from cnnzoo.modules import unwrap
+    from cnnzoo.network import CNN
+
+    inner = unwrap(source) if isinstance(source, nn.Module) else source
+    return inner.spec if isinstance(inner, CNN) else None
+
+
 def _written_name(source: object, name: str) -> str:
     """Returns the name of an architecture, with the knobs that were written behind it."""
     if not isinstance(source, str):
@@ -62,9 +74,8 @@ def _name_with_knobs(source: object, name: str) -> str:
     """Returns a name with the knobs that lead from the registered model to a Spec; without them if none do."""
     if isinstance(source, (str, PathLike)) and not is_model(str(source)):
         return str(source)
-    inner = unwrap(source) if isinstance(source, nn.Module) else source
-    spec = inner.spec if isinstance(inner, CNN) else inner
-    if not isinstance(spec, Spec) or not is_model(spec.name):
+    spec = spec_of(source)
+    if spec is None or not is_model(spec.name):
         return name
     base = get_spec(spec.name)
     before, after = _observed_knobs(base), _observed_knobs(spec)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from cnnzoo import html_report, train, weights
-from cnnzoo.api.sources import Source, create, is_saved, split_knobs
+from cnnzoo import train, weights
+from cnnzoo.api.sources import create
+from cnnzoo.api.specs import Source, is_saved, split_knobs
 from cnnzoo.data import Data
-from cnnzoo.diff import Difference, compare_specs
 from cnnzoo.errors import InputError
 from cnnzoo.network import CNN
 from cnnzoo.train import SeedSweep, TrainConfig
+
+if TYPE_CHECKING:
+    from cnnzoo.diff import Difference
 
 
 class Trainer(train.Trainer):
@@ -112,6 +115,8 @@ def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, o
         InputError: If no run is given.
         FileError: If a folder holds no run, or the file exists or cannot be written.
     """
+    from cnnzoo import html_report  # not before the first step of a training: its imports take time
+
     for run in runs:
         if not isinstance(run, (str, PathLike)):
             raise InputError(f"expected the folder of a run, such as run.path, got {type(run).__name__}")
@@ -122,4 +127,6 @@ def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, o
 
 
 def _diff(a: nn.Module, b: nn.Module) -> Difference | None:
+    from cnnzoo.diff import compare_specs
+
     return compare_specs(a.spec, b.spec) if isinstance(a, CNN) and isinstance(b, CNN) else None

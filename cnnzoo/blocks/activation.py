@@ -4,37 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.blocks.base import Block, Shape, register_block
 from cnnzoo.fields import choice_field
 from cnnzoo.plugins import Registry
 
+if TYPE_CHECKING:
+    from torch import nn
 
-class ScaledTanh(nn.Module):
-    """``1.7159 * tanh(2 x / 3)``, the squashing function of LeCun, Bottou, Bengio, Haffner 1998 (appendix A)."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Applies the function to a tensor of any shape."""
-        return 1.7159 * torch.tanh(x * (2 / 3))
+def _from_torch(name: str, *arguments: float) -> Callable[[], nn.Module]:
+    """Returns the function that builds a module of ``torch.nn``, which is imported by its first call."""
+
+    def build() -> nn.Module:
+        from torch import nn
+
+        module: nn.Module = getattr(nn, name)(*arguments)
+        return module
+
+    return build
+
+
+def _scaled_tanh() -> nn.Module:
+    from cnnzoo.blocks.modules import ScaledTanh
+
+    return ScaledTanh()
 
 
 ACTIVATIONS: Registry[Callable[[], nn.Module]] = Registry(
     "activation",
     {
-        "relu": nn.ReLU,
-        "relu6": nn.ReLU6,
-        "leaky_relu": lambda: nn.LeakyReLU(0.01),
-        "elu": nn.ELU,
-        "gelu": nn.GELU,
-        "silu": nn.SiLU,
-        "hardswish": nn.Hardswish,
-        "sigmoid": nn.Sigmoid,
-        "tanh": nn.Tanh,
-        "scaled_tanh": ScaledTanh,
+        "relu": _from_torch("ReLU"),
+        "relu6": _from_torch("ReLU6"),
+        "leaky_relu": _from_torch("LeakyReLU", 0.01),
+        "elu": _from_torch("ELU"),
+        "gelu": _from_torch("GELU"),
+        "silu": _from_torch("SiLU"),
+        "hardswish": _from_torch("Hardswish"),
+        "sigmoid": _from_torch("Sigmoid"),
+        "tanh": _from_torch("Tanh"),
+        "scaled_tanh": _scaled_tanh,
     },
 )
 

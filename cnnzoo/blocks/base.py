@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cnnzoo import fields
 from cnnzoo.errors import SpecError
+from cnnzoo.limits import MAX_LABEL_LENGTH, MAX_VALUE
 from cnnzoo.plugins import Registry
+from cnnzoo.text import is_printable, shorten
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Shape = tuple[int, ...]  # of one sample, without the batch dimension: (C, H, W) or (C,)
-
-MAX_VALUE = 2**24  # no classic CNN needs a larger integer in a block; a file with one is broken or hostile
 
 
 def int_field(default: Any = fields.MISSING, **limits: Any) -> Any:
@@ -43,9 +44,11 @@ class Block:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        if not (isinstance(self.label, str) and "/" not in self.label and is_printable(self.label)):
+            raise SpecError(f"{name}: label must be a printable string without '/', not {self.label!r}")
+        if len(self.label.encode()) > MAX_LABEL_LENGTH:
+            raise SpecError(f"{name}: label has at most {MAX_LABEL_LENGTH} bytes, not {shorten(self.label, 300)!r}")
         fields.check_fields(self, SpecError, f"{name} (block {self.label!r}): " if self.label else f"{name}: ")
-        if not isinstance(self.label, str) or "/" in self.label:
-            raise SpecError(f"{name}: label must be a string without '/', not {self.label!r}")
 
     def __repr__(self) -> str:
         arguments = []
@@ -124,4 +127,7 @@ def require_maps(shape: Shape) -> None:
 
 def round_width(width: int, factor: float, multiple: int) -> int:
     """Returns a width scaled and rounded to a multiple of at least one."""
-    return max(multiple, round(width * factor / multiple) * multiple)
+    scaled = width * factor / multiple
+    if not scaled < MAX_VALUE:
+        raise SpecError(f"a width of {width} times {factor:g} is more than the maximum of {MAX_VALUE}")
+    return max(multiple, round(scaled) * multiple)

@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.activation import ACTIVATIONS, activation_field, make_activation
 from cnnzoo.blocks.base import Block, Shape, register_block
-from cnnzoo.blocks.build import build_blocks
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import MISSING, Mismatch, checked_field, choice_field
 
-
-class Branches(nn.ModuleList):
-    """Parallel paths that take the same input, and whose outputs are merged.
-
-    Args:
-        paths: The paths; an empty one is the identity.
-        merge: ``"concat"`` (along the channels) or ``"add"``.
-    """
-
-    def __init__(self, paths: Sequence[nn.Module], merge: str) -> None:
-        super().__init__(paths)
-        self.merge = merge
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the merged outputs of the paths for an input (N, C, H, W)."""
-        return self.merge_outputs([path(x) if len(path) else x for path in self])  # type: ignore[arg-type]
-
-    def merge_outputs(self, outs: list[torch.Tensor]) -> torch.Tensor:
-        """Returns the merged outputs of the paths."""
-        if self.merge == "concat":
-            return torch.cat(outs, dim=1)
-        total = outs[0]
-        for out in outs[1:]:
-            total = total + out
-        return total
-
-    def extra_repr(self) -> str:
-        """Returns the kind of merge, for ``print(model)``."""
-        return f"merge={self.merge!r}"
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def _check_paths(paths: object) -> object:
@@ -75,6 +45,11 @@ class Parallel(Block):
     has_weights = True
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
+        from cnnzoo.blocks.build import build_blocks
+        from cnnzoo.blocks.modules import Branches
+
         paths, out_shapes = [], []
         for number, path in enumerate(self.paths, start=1):
             built = build_blocks(path, shape, f"path {number} of {self.label or 'Parallel'}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.activation import activation_field
 from cnnzoo.blocks.base import Block, Shape, int_field, register_block, require_maps, round_width
 from cnnzoo.blocks.layers import bias_init_field, init_field, make_layer, with_norm_and_activation
 from cnnzoo.blocks.norm import norm_field
 from cnnzoo.fields import bool_field
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @register_block
@@ -49,6 +51,8 @@ class Conv(Block):
     has_weights = True
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         require_maps(shape)
         conv = make_layer(
             nn.Conv2d,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.activation import activation_field
 from cnnzoo.blocks.base import Block, Shape, int_field, register_block, round_width
 from cnnzoo.blocks.layers import bias_init_field, init_field, make_layer, with_norm_and_activation
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import bool_field, float_field
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @register_block
@@ -22,6 +24,8 @@ class Flatten(Block):
     label_prefix = "flatten"
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         return [nn.Flatten()]
 
 
@@ -48,6 +52,8 @@ class Dense(Block):
     has_weights = True
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         if len(shape) != 1:
             raise SpecError("it needs a vector; put a Flatten() block before it")
         linear = make_layer(
@@ -73,6 +79,8 @@ class Dropout(Block):
     label_prefix = "drop"
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         return [nn.Dropout(self.p)]
 
 
@@ -100,6 +108,8 @@ class Logits(Block):
         return dataclasses.replace(self, num_classes=num_classes)
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         is_vector = len(shape) == 1
         sizes = (shape[0], self.num_classes) if is_vector else (shape[0], self.num_classes, 1)
         kind = nn.Linear if is_vector else nn.Conv2d

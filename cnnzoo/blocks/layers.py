@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.blocks.activation import make_activation
 from cnnzoo.blocks.norm import make_norm
 from cnnzoo.fields import float_field, parsed_field
 from cnnzoo.initializers import make_initializer
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def init_field() -> Any:
@@ -35,6 +35,9 @@ def make_layer(
         bias_init: The initial value of the bias, or None.
         **settings: Its other arguments.
     """
+    import torch
+    from torch import nn
+
     keeps_torch_values = init is None or (bias_init is None and settings.get("bias", True))
     if keeps_torch_values or sizes[0] * sizes[1] < 2**15:  # drawing few weights twice is faster than skip_init
         module = kind(*sizes, **settings)

@@ -5,16 +5,39 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.blocks.activation import activation_field, make_activation
-from cnnzoo.blocks.base import MAX_VALUE, Block, Shape, int_field, register_block, require_maps
+from cnnzoo.blocks.base import Block, Shape, int_field, register_block, require_maps
 from cnnzoo.fields import bool_field, float_field, parsed_field
+from cnnzoo.limits import MAX_VALUE
 from cnnzoo.plugins import Parametrized, Registry, bind_argument
 
-NormFactory = Callable[[int, float], nn.Module]  # channels, number -> module
+NormFactory = Callable[[int, float], "nn.Module"]  # channels, number -> module
+
+
+def _batch(channels: int, eps: float) -> nn.Module:
+    from torch import nn
+
+    return nn.BatchNorm2d(channels, eps=eps)
+
+
+def _instance(channels: int, eps: float) -> nn.Module:
+    from torch import nn
+
+    return nn.InstanceNorm2d(channels, eps=eps, affine=True)
+
+
+def _group(channels: int, groups: float) -> nn.Module:
+    from torch import nn
+
+    return nn.GroupNorm(math.gcd(int(groups), channels), channels)
+
+
+def _layer(channels: int, eps: float) -> nn.Module:
+    from torch import nn
+
+    return nn.GroupNorm(1, channels, eps=eps)
 
 
 def _is_epsilon(number: float) -> bool:
@@ -28,16 +51,15 @@ def _is_group_count(number: float) -> bool:
 NORMS: Registry[Parametrized[NormFactory]] = Registry(
     "norm",
     {
-        "batch": Parametrized(lambda channels, eps: nn.BatchNorm2d(channels, eps=eps), 1e-5, _is_epsilon),
-        "instance": Parametrized(
-            lambda channels, eps: nn.InstanceNorm2d(channels, eps=eps, affine=True), 1e-5, _is_epsilon
-        ),
-        "group": Parametrized(
-            lambda channels, groups: nn.GroupNorm(math.gcd(int(groups), channels), channels), 32, _is_group_count
-        ),
-        "layer": Parametrized(lambda channels, eps: nn.GroupNorm(1, channels, eps=eps), 1e-5, _is_epsilon),
+        "batch": Parametrized(_batch, 1e-5, _is_epsilon),
+        "instance": Parametrized(_instance, 1e-5, _is_epsilon),
+        "group": Parametrized(_group, 32, _is_group_count),
+        "layer": Parametrized(_layer, 1e-5, _is_epsilon),
     },
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def register_norm(name: str, factory: NormFactory | None = None, *, default: float = 1e-5) -> Any:
@@ -126,6 +148,8 @@ class LRN(Block):
     label_prefix = "norm"
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         require_maps(shape)
         alpha = self.alpha if self.mean else self.alpha * self.size  # torch divides the sum by size
         return [nn.LocalResponseNorm(self.size, alpha=alpha, beta=self.beta, k=self.k)]

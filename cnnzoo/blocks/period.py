@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.activation import activation_field
-from cnnzoo.blocks.base import MAX_VALUE, Block, Shape, int_field, register_block, require_maps
-from cnnzoo.blocks.layers import bias_init_field, init_field, make_layer, with_norm_and_activation
+from cnnzoo.blocks.base import Block, Shape, int_field, register_block, require_maps
+from cnnzoo.blocks.layers import bias_init_field, init_field, with_norm_and_activation
 from cnnzoo.blocks.norm import norm_field
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import MISSING, Mismatch, bool_field, checked_field
 from cnnzoo.initializers import make_initializer
+from cnnzoo.limits import MAX_VALUE
 
-
-class TableConv2d(nn.Module):
-    """A convolution with a connection table: each output map is connected to some of the input maps.
-
-    Output maps with the same number of connections are computed by one grouped convolution over gathered input maps, so
-    that nothing is computed (and no weight is stored) for a connection that does not exist.
-
-    Args:
-        table: For each output map, the indices of its input maps.
-        init: The initializer of the weights, see ``cnnzoo.initializers``; None keeps torch's.
-        bias_init: Initial value of the biases; None keeps torch's.
-        **settings: Arguments of ``nn.Conv2d`` from ``kernel_size`` on.
-    """
-
-    order: torch.Tensor | None
-
-    def __init__(
-        self, table: Sequence[Sequence[int]], init: str | None = None, bias_init: float | None = None, **settings: Any
-    ) -> None:
-        super().__init__()
-        by_fan_in: dict[int, list[int]] = {}
-        for index, inputs in enumerate(table):
-            by_fan_in.setdefault(len(inputs), []).append(index)
-        self.convs = nn.ModuleList(
-            make_layer(
-                nn.Conv2d, fan_in * len(maps), len(maps), groups=len(maps), init=init, bias_init=bias_init, **settings
-            )
-            for fan_in, maps in by_fan_in.items()
-        )
-        for number, maps in enumerate(by_fan_in.values()):
-            gathered = torch.tensor([i for index in maps for i in table[index]])
-            self.register_buffer(f"inputs{number}", gathered, persistent=False)
-        computed = [index for maps in by_fan_in.values() for index in maps]  # the order in which maps are computed
-        order = None if computed == sorted(computed) else torch.tensor(computed).argsort()
-        self.register_buffer("order", order, persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (N, C, H, W) to (N, len(table), H', W')."""
-        outs = [conv(x.index_select(1, self.get_buffer(f"inputs{i}"))) for i, conv in enumerate(self.convs)]
-        joined = torch.cat(outs, dim=1)
-        return joined if self.order is None else joined.index_select(1, self.order)
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def _check_table(table: object) -> object:
@@ -102,6 +61,8 @@ class TableConv(Block):
     has_weights = True
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from cnnzoo.blocks.modules import TableConv2d
+
         require_maps(shape)
         if (last := max(i for inputs in self.table for i in inputs)) >= shape[0]:
             raise SpecError(f"its table names map {last}, but the input has {shape[0]} maps, numbered from 0")
@@ -125,32 +86,6 @@ class TableConv(Block):
         )
 
 
-class Subsampling(nn.Module):
-    """Trainable pooling: the sum of each window, times one coefficient per map, plus one bias per map.
-
-    Args:
-        channels: Number of maps.
-        kernel_size: Side of the window, or (height, width); windows do not overlap.
-    """
-
-    def __init__(self, channels: int, kernel_size: int | tuple[int, int]) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-        self.weight = nn.Parameter(torch.full((channels, 1, 1), 1 / (height * width)))  # initially the mean
-        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (N, C, H, W) to (N, C, H / height, W / width)."""
-        height, width = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        # the window's sum as its mean times its size: the ONNX exporter ignores divisor_override
-        return nn.functional.avg_pool2d(x, self.kernel_size) * (self.weight * (height * width)) + self.bias
-
-    def extra_repr(self) -> str:
-        """Returns the settings, for ``print(model)``."""
-        return f"{self.weight.shape[0]}, kernel_size={self.kernel_size}"
-
-
 @register_block
 @dataclass(frozen=True, repr=False)
 class Subsample(Block):
@@ -172,10 +107,17 @@ class Subsample(Block):
     label_prefix = "pool"
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        import torch
+        from torch import nn
+
+        from cnnzoo.blocks.modules import Subsampling
+
         require_maps(shape)
         module = Subsampling(shape[0], self.kernel_size)
         if self.init is not None:
             sides = (self.kernel_size, self.kernel_size) if isinstance(self.kernel_size, int) else self.kernel_size
+            if (number := shape[0] * math.prod(sides)) > MAX_VALUE:
+                raise SpecError(f"its initializer would draw {number:,} values, more than the maximum of {MAX_VALUE:,}")
             windows = torch.empty(shape[0], 1, *sides)  # one coefficient per map stands for the whole window
             make_initializer(self.init)(windows)
             with torch.no_grad():
@@ -183,25 +125,6 @@ class Subsample(Block):
         if self.bias_init is not None:
             nn.init.constant_(module.bias, self.bias_init)
         return with_norm_and_activation(module, shape[0], None, self.activation)
-
-
-class RBFUnits(nn.Module):
-    """Euclidean radial basis units: a score is minus half the squared distance between a vector and a fixed code.
-
-    Args:
-        codes: One code per class, (num_classes, units).
-    """
-
-    codes: torch.Tensor
-
-    def __init__(self, codes: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("codes", codes, persistent=False)  # part of the Spec, not of the weights
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the scores (N, num_classes) of vectors (N, units)."""
-        # -|x - c|^2 / 2 = x.c - |x|^2 / 2 - |c|^2 / 2: one matrix product
-        return x @ self.codes.T - x.square().sum(1, keepdim=True) / 2 - self.codes.square().sum(1) / 2
 
 
 def _check_codes(codes: object) -> object:
@@ -238,9 +161,15 @@ class RBF(Block):
         return len(self.codes)
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        import torch
+
+        from cnnzoo.blocks.modules import RBFUnits
+
         if shape != (len(self.codes[0]),):
             raise SpecError(f"its codes have length {len(self.codes[0])}, so it needs a vector of as many units")
-        return [RBFUnits(torch.tensor([[1.0 if sign == "+" else -1.0 for sign in code] for code in self.codes]))]
+        signs = torch.frombuffer(bytearray("".join(self.codes).encode()), dtype=torch.uint8) == ord("+")
+        codes = signs.view(len(self.codes), -1).to(torch.empty(0)) * 2 - 1  # default dtype and device
+        return [RBFUnits(codes)]
 
     def with_num_classes(self, num_classes: int) -> Block:
         if num_classes == self.num_classes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.base import Block, Shape, int_field, register_block, require_maps
 from cnnzoo.fields import bool_field
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @register_block
@@ -30,6 +32,8 @@ class MaxPool(Block):
     label_prefix = "pool"
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         require_maps(shape)
         return [nn.MaxPool2d(self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)]
 
@@ -54,6 +58,8 @@ class AvgPool(Block):
     label_prefix = "pool"
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         require_maps(shape)
         return [nn.AvgPool2d(self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)]
 
@@ -72,6 +78,8 @@ class AdaptiveAvgPool(Block):
     label_prefix = "pool"
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         require_maps(shape)
         return [nn.AdaptiveAvgPool2d(self.output_size)]
 
@@ -90,5 +98,7 @@ class AdaptiveMaxPool(Block):
     label_prefix = "pool"
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         require_maps(shape)
         return [nn.AdaptiveMaxPool2d(self.output_size)]

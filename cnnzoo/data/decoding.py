@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,8 +15,10 @@ import torch
 from cnnzoo.errors import DataError, InputError
 from cnnzoo.fields import bool_field, check_fields, int_field
 from cnnzoo.files import os_reason
+from cnnzoo.limits import MAX_IMAGE_COMPRESSION, MAX_IMAGE_SIDE, MIN_IMAGE_BYTES_REFUSED
 
 _MODES = {1: "L", 3: "RGB"}  # number of channels -> PIL mode
+_BANDS = {"1": 1, "L": 1, "RGB": 3}  # bytes per px of modes; others are converted to RGBA or CMYK
 _ORIENTATION = 0x0112  # the EXIF tag
 _LARGE = 4  # Pillow is faster where the shorter side shrinks by this factor or more
 _MAX_ASPECT = 32  # an image that is longer than this many times its width is cropped before it is resized
@@ -42,7 +45,7 @@ class Decoding:
     """
 
     image_size: int | None = int_field(
-        None, maximum=2**14, optional=True, help="shorter side in px, of which the central square is kept"
+        None, maximum=MAX_IMAGE_SIDE, optional=True, help="shorter side in px, of which the central square is kept"
     )
     background: int = int_field(255, minimum=0, maximum=255, help="gray level behind transparent images: 255 is white")
     scaled: bool = bool_field(True, help="whether images are resized fast, large JPEGs while they are decoded")
@@ -119,10 +122,16 @@ def open_image(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
 
     name = "an image" if isinstance(file, bytes) else os.fspath(file)
     try:
+        if not isinstance(file, bytes) and not stat.S_ISREG(os.stat(name).st_mode):  # reading a pipe would wait forever
+            raise ValueError("it is not a regular file")
         with Image.open(BytesIO(file) if isinstance(file, bytes) else name) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
+            pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+            if limit is not None and pixels > limit:
                 raise Image.DecompressionBombError
+            size = len(file) if isinstance(file, bytes) else os.stat(name).st_size
+            decoded = pixels * _BANDS.get(image.mode, 4)
+            if decoded > max(MIN_IMAGE_BYTES_REFUSED, MAX_IMAGE_COMPRESSION * size):
+                raise ValueError(f"it has {pixels:,} px in {size:,} bytes; no photograph is compressed as far")
             yield image
     except Exception as error:  # Pillow's readers raise many types
         raise DataError(f"{name} cannot be read as an image: {_reason(error)}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -207,10 +208,21 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
+    """Returns whether an entry is a folder, or a link to one.
+
+    Raises:
+        DataError: If it is a link that cannot be followed; that of an image file is reported by the scan.
+    """
+    if not entry.is_symlink():
         return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+    try:
+        return stat.S_ISDIR(entry.stat().st_mode)
+    except OSError as error:
+        if entry.name.lower().endswith(tuple(image_suffixes())):
+            return False
+        raise DataError(
+            f"{entry.path} is a link that cannot be followed: {os_reason(error)}; repair it, or remove it"
+        ) from None
 
 
 def _sorted(names: list[str]) -> list[str]:

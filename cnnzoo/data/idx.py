@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gzip
 import math
+import stat
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import torch
 
 from cnnzoo.data.datasets import ImageData, Split
 from cnnzoo.errors import DataError
+from cnnzoo.files import os_reason
+from cnnzoo.limits import MAX_IDX_COMPRESSION, MIN_IDX_BYTES_REFUSED
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _UINT8 = 8  # the code of unsigned bytes in the header
+_CHUNK_BYTES = 2**20
 
 
 def find_idx_file(folder: Path, name: str) -> Path | None:
@@ -57,22 +62,55 @@ def read_idx(path: Path, dims: int) -> torch.Tensor:
         DataError: If the file cannot be read, is truncated, or is not an IDX file of bytes of ``dims`` dimensions.
     """
     try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        with _open(path) as file:
+            header = file.read(4 + 4 * dims)
+            if len(header) < 4 + 4 * dims or header[:4] != bytes([0, 0, _UINT8, dims]):
+                raise DataError(
+                    f"{path} is not an IDX file of bytes of {dims} dimensions; it starts with "
+                    f"{header[:4].hex() or 'nothing'}"
+                )
+            shape = struct.unpack(f">{dims}I", header[4:])
+            size, declared = math.prod(shape), " x ".join(map(str, shape))
+            if not size:
+                raise DataError(f"{path} declares {declared} bytes: it holds no {'images' if dims > 1 else 'labels'}")
+            stored = path.stat().st_size
+            if size > max(MIN_IDX_BYTES_REFUSED, MAX_IDX_COMPRESSION * stored):
+                raise DataError(
+                    f"{path} declares {declared} = {size:,} bytes, more than {MAX_IDX_COMPRESSION} times its size of "
+                    f"{stored:,}; it is damaged, download it again"
+                )
+            content = torch.empty(size, dtype=torch.uint8, device="cpu")
+            length = _read_into(file, content.numpy().data)
+            if length != size or file.read(1):
+                holds = f"{length:,}" if length < size else "more"
+                raise DataError(
+                    f"{path} declares {declared} = {size:,} bytes, but holds {holds}; it is truncated or damaged, "
+                    "download it again"
+                )
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}; it is damaged or truncated, download it again") from None
-    header_size = 4 + 4 * dims
-    if len(content) < header_size or content[:4] != bytes([0, 0, _UINT8, dims]):
+        if isinstance(error, DataError):
+            raise
         raise DataError(
-            f"{path} is not an IDX file of bytes of {dims} dimensions; it starts with {content[:4].hex() or 'nothing'}"
-        )
-    shape = struct.unpack(f">{dims}I", content[4:header_size])
-    if len(content) - header_size != math.prod(shape):
-        raise DataError(
-            f"{path} declares {' x '.join(map(str, shape))} = {math.prod(shape):,} bytes, but holds "
-            f"{len(content) - header_size:,}; it is truncated or damaged, download it again"
-        )
-    return torch.frombuffer(bytearray(content[header_size:]), dtype=torch.uint8).reshape(shape)
+            f"{path} cannot be read: {os_reason(error)}; it is damaged or truncated, download it again"
+        ) from None
+    return content.reshape(shape)
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Opens a regular file, gzipped or plain."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is not a regular file")
+    with path.open("rb") as file:
+        is_gzipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if is_gzipped else path.open("rb")  # type: ignore[return-value]
+
+
+def _read_into(file: IO[bytes], buffer: memoryview) -> int:
+    """Fills a buffer from a file; returns the number of bytes."""
+    length = 0
+    while number := file.readinto(buffer[length : length + _CHUNK_BYTES]):  # type: ignore[attr-defined]
+        length += number
+    return length
 
 
 def write_idx_folder(data: ImageData, folder: Path, compresslevel: int = 9) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 import pickle
 import signal
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 import torch
@@ -159,7 +163,7 @@ class DatasetLoader:
             batch_sampler=self._plan,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_follow_main_process,
             pin_memory=self._device.type == "cuda",
             collate_fn=_identity,
             generator=torch.Generator(),  # the default would advance the caller's random state
@@ -190,9 +194,24 @@ def _start_workers(loader: Any) -> Iterator[Any]:
         ) from error
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Leaves Ctrl-C, which a terminal sends to every process, to the main process: it finishes its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _follow_main_process(worker: int) -> None:
+    """Makes a worker process live as long as the main process.
+
+    Signals that a terminal sends to every process are left to the main process, which finishes its step.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    main = multiprocessing.parent_process()
+    # torch notices that the main process was killed by the number of the parent, which with forkserver is another one
+    if main is not None and main.pid != os.getppid():
+        threading.Thread(target=_end_with, args=(main.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """Ends this process when the process of a sentinel has ended."""
+    wait([sentinel])
+    os._exit(1)
 
 
 class BatchLoader:
@@ -208,11 +227,26 @@ class BatchLoader:
         """
         skipped = len(self._batches) - len(list(indices))  # type: ignore[arg-type]
         torch.default_generator.manual_seed(seed)  # a DataLoader with shuffle=True draws its order from it
-        for number, batch in enumerate(self._batches):
+        for number, batch in enumerate(self._read()):
             if number < skipped:
                 continue
             images, labels = _unpack(batch)
             yield _check_and_move(images, torch.as_tensor(labels, dtype=torch.int64), self._num_classes, self._device)
+
+    def _read(self) -> Iterator[Any]:
+        number = 0
+        try:
+            for number, batch in enumerate(self._batches, 1):  # noqa: B007, for the error
+                yield batch
+        except CnnzooError:
+            raise
+        except Exception as error:
+            hint = ""
+            if "stack expects" in str(error):
+                hint = "; the images differ in size: resize them to one size, such as with torchvision's v2.Resize"
+            elif "DataLoader worker" in str(error):
+                hint = "; a process that reads images ended, as when memory runs out: try fewer num_workers"
+            raise DataError(f"batch {number + 1} of the data cannot be read: {_summarize(error)}{hint}") from error
 
     def close(self) -> None:
         """See ``Loader``."""
@@ -227,7 +261,7 @@ class _SeededDataset(torch.utils.data.Dataset[Batch]):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch | CnnzooError:
         """Returns a batch, or the error, since DataLoader would add the traceback of a worker to its message."""
         try:
-            return _collate([self._read(index, seed) for index, seed in keys])
+            return _collate([self._read(index, seed) for index, seed in keys], [self._name(index) for index, _ in keys])
         except CnnzooError as error:
             return error
 
@@ -242,9 +276,24 @@ class _SeededDataset(torch.utils.data.Dataset[Batch]):
         except Exception as error:
             *_, frame = traceback.extract_tb(error.__traceback__)
             raise DataError(
-                f"sample {index} of the data set cannot be read: {type(error).__name__}: {error} ({frame.filename}, "
+                f"{self._name(index)} of the data set cannot be read: {_summarize(error)} ({frame.filename}, "
                 f"line {frame.lineno})"
             ) from error
+
+    def _name(self, index: int) -> str:
+        dataset: Any = self._dataset
+        i = index
+        while isinstance(dataset, torch.utils.data.Subset):
+            dataset, i = dataset.dataset, int(dataset.indices[i])
+        return repr(dataset.name(i)) if isinstance(dataset, ImageFiles) else f"sample {i}"
+
+
+def _summarize(error: Exception) -> str:
+    """Returns type and message of an error as one line; of an error in a worker process, the last line of its text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and str(error).startswith("Caught "):  # torch appends the traceback of the worker
+        return lines[-1][:500]
+    return f"{type(error).__name__}: {' '.join(lines)[:500]}" if lines else type(error).__name__
 
 
 def _hint_at_dead_worker() -> str:
@@ -313,11 +362,16 @@ def _check_and_move(images: torch.Tensor, labels: torch.Tensor, num_classes: int
     return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
-def _collate(samples: Sequence[Any]) -> Batch:
+def _collate(samples: Sequence[Any], names: Sequence[str]) -> Batch:
+    """Returns samples as one batch; their names are for errors."""
     images, labels = zip(*map(_unpack, samples), strict=True)
-    shapes = sorted({tuple(image.shape) for image in images})
-    if len(shapes) > 1:
-        raise DataError(f"images of one batch differ in shape ({shapes[0]}, {shapes[1]}); resize them to one size")
+    by_shape = {tuple(image.shape): name for image, name in zip(images, names, strict=True)}
+    if len(by_shape) > 1:
+        examples = " and ".join(f"{name} is {shape}" for shape, name in sorted(by_shape.items())[:2])
+        raise DataError(
+            f"images of one batch differ in shape: {examples}; resize them to one size: pass image_size= to load_data "
+            "(--image-size), or add torchvision.transforms.v2.Resize to a Dataset of your own"
+        )
     # default_collate stacks them in memory that the worker shares with this process
     return torch.utils.data.default_collate(list(images)), torch.tensor([int(label) for label in labels])
 

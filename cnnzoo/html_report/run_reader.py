@@ -19,7 +19,6 @@ from cnnzoo.files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
     HISTORY_FILE,
-    MAX_DESCRIPTION_BYTES,
     METRICS_FILE,
     TRAIN_FILE,
     WEIGHTS_FILE,
@@ -27,12 +26,13 @@ from cnnzoo.files import (
     read_json,
     strip_local_paths,
 )
+from cnnzoo.limits import MAX_DESCRIPTION_BYTES, MAX_METRICS_BYTES
 from cnnzoo.measure import CountReport
 from cnnzoo.measure.counter import count_image
 from cnnzoo.metadata import describe
 from cnnzoo.serialization import METADATA_KEY, TensorInfo, iter_tensors, read_aliases, read_header, weights_sha256
 from cnnzoo.train.metrics import summarize_history
-from cnnzoo.train.run_dir import MAX_METRICS_BYTES, RunDir
+from cnnzoo.train.run_dir import RunDir
 
 MAX_FILTER_SIZE = 64  # px; larger kernels are not shown
 
@@ -241,7 +241,8 @@ class RunReader:
     def checksum(self) -> Checksum:
         """The recorded checksum of the final weights, compared with the file; computed if none is recorded."""
         file, prefix, _, description = self._weights_file
-        recorded = self.metrics.get("weights_sha256") or _dict(description.get(METADATA_KEY)).get("weights_sha256")
+        stored = {} if prefix else _dict(description.get(METADATA_KEY))  # a checkpoint's covers more than the weights
+        recorded = self.metrics.get("weights_sha256") or stored.get("weights_sha256")
         if prefix or not exists(file):  # no final weights
             return Checksum(str(recorded or ""), "file missing" if recorded else "")
         computed = self._try_read(lambda: weights_sha256(iter_tensors(file, read_aliases(file, description))), "")

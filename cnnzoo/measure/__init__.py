@@ -1,12 +1,30 @@
-"""Counts, comparisons, timings and pictures of any ``nn.Module``; independent of the zoo."""
+"""Counts, comparisons, timings and pictures of any ``nn.Module``; independent of the zoo.
 
+What needs torch is imported on first use: reports and tables do not.
+"""
+
+from typing import TYPE_CHECKING
+
+from cnnzoo.lazy import lazy_names
 from cnnzoo.measure.accuracy_plot import Point, plot_accuracy
-from cnnzoo.measure.bench import Bench, bench
 from cnnzoo.measure.comparison import Comparison
-from cnnzoo.measure.counter import count
 from cnnzoo.measure.diagram import draw
+from cnnzoo.measure.memory import TrainingMemory
 from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
-from cnnzoo.measure.rules import register_rule
+
+if TYPE_CHECKING:
+    from cnnzoo.measure.bench import Bench, bench
+    from cnnzoo.measure.counter import count
+    from cnnzoo.measure.rules import register_count_rule
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "cnnzoo.measure.bench": ("Bench", "bench"),
+        "cnnzoo.measure.counter": ("count",),
+        "cnnzoo.measure.rules": ("register_count_rule",),
+    },
+)
 
 __all__ = [
     "Bench",
@@ -15,10 +33,11 @@ __all__ = [
     "LayerCount",
     "Params",
     "Point",
+    "TrainingMemory",
     "UnknownOp",
     "bench",
     "count",
     "draw",
     "plot_accuracy",
-    "register_rule",
+    "register_count_rule",
 ]

@@ -17,6 +17,7 @@ from torch.nn.modules._functions import BackwardHookFunction
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointFunction
 
+from cnnzoo.errors import InputError
 from cnnzoo.measure import rules
 from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter, save_hook
 
@@ -48,6 +49,8 @@ class BackwardCounter(OperatorCounter):  # type: ignore[no-untyped-call]
         for index in range(len(self.records) - 1, -1, -1):
             self.first_records[self.records[index].name] = index
         outputs = differentiable(out)
+        if not outputs:
+            raise InputError("no tensor of the result requires a gradient")
         torch.autograd.backward(outputs, [torch.ones_like(x) for x in outputs])
 
     def save_for_backward(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -92,8 +95,10 @@ class BackwardCounter(OperatorCounter):  # type: ignore[no-untyped-call]
 
 
 def differentiable(out: Any) -> list[torch.Tensor]:
-    """Returns the tensors of a result that require a gradient."""
-    return [x for x in tree_leaves(out) if isinstance(x, torch.Tensor) and x.requires_grad]
+    """Returns the tensors of a result that require a gradient; also those among the attributes of an object."""
+    leaves = tree_leaves(out)
+    leaves += [x for leaf in leaves if hasattr(leaf, "__dict__") for x in tree_leaves(vars(leaf))]
+    return [x for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad]
 
 
 def has_custom_backward(out: Any) -> bool:

@@ -69,25 +69,58 @@ class Comparison(Printable):
         return [value(report) / base if base else float("nan") for report in self.reports]
 
     def table(self) -> Table:
-        """Returns the counts: a column per network and one per ratio to the baseline."""
+        """Returns the counts and their ratios to the baseline: two networks side by side, more one per line."""
         names = [report.name for report in self.reports]
         base = self.baseline % len(self.reports)
-        others = [i for i in range(len(self.reports)) if i != base]
-        rows: list[list[Value]] = [["input", *(report.input_size for report in self.reports), *[""] * len(others)]]
+        if len(names) > 2:
+            return self._lines(names, base)
+        other = 1 - base
+        rows: list[list[Value]] = [["input", *(report.input_size for report in self.reports), ""]]
         for label, value in _COUNTS:
-            ratios = self.ratios(value)
-            rows.append([label, *(value(report) for report in self.reports), *(ratio_text(ratios[i]) for i in others)])
-        sizes = [f"{human(4 * report.params.total)}B" for report in self.reports]
-        rows.append(["weights in float32", *sizes, *[""] * len(others)])
+            rows.append([label, *map(value, self.reports), ratio_text(self.ratios(value)[other])])
+        rows.append([self._size_label, *(f"{human(report.params.bytes)}B" for report in self.reports), ""])
         return Table(
-            title=" against ".join(names) if len(names) == 2 else ", ".join(names),
-            headers=("", *names, *(f"{names[i]} / {names[base]}" for i in others)),
+            title=" against ".join(names),
+            headers=("", *names, f"{names[other]} / {names[base]}"),
             rows=rows,
             notes=self.notes,
         )
 
+    def _lines(self, names: Sequence[str], base: int) -> Table:
+        """Returns the table with a line per network."""
+        ratios = [f"{label} / {names[base]}" for label in ("parameters", "MACs")]
+        headers = ("network", "input", "parameters", ratios[0], "MACs", ratios[1], "training MACs", "saved", "peak")
+        columns = (
+            names,
+            [report.input_size for report in self.reports],
+            [report.params.total for report in self.reports],
+            [ratio_text(ratio) for ratio in self.ratios(lambda report: report.params.total)],
+            [report.macs for report in self.reports],
+            [ratio_text(ratio) for ratio in self.ratios(lambda report: report.macs)],
+            [report.train_macs for report in self.reports],
+            [report.saved_bytes for report in self.reports],
+            [report.peak_bytes for report in self.reports],
+        )
+        return Table(
+            title=", ".join(names),
+            headers=headers,
+            rows=list(zip(*columns, strict=True)),
+            notes=[
+                "training MACs: of one forward and backward; saved: bytes saved for backward; peak: bytes of "
+                "activations at once in inference",
+                *self.notes,
+            ],
+            foldable=("network",),
+            optional=("peak", "saved", "training MACs", "input", ratios[1], ratios[0]),
+        )
+
+    @property
+    def _size_label(self) -> str:
+        dtypes = {report.params.dtypes for report in self.reports if report.params.dtypes}
+        return f"weights in {', '.join(min(dtypes))}" if len(dtypes) == 1 else "weights in their own types"
+
     def results_table(self) -> Table:
-        """Returns the results of training, a column per network."""
+        """Returns the results of training: a column per network; of three and more, a line."""
 
         def cell(result: Mapping[str, Any], key: str) -> Value:
             value = result.get(key)
@@ -95,9 +128,22 @@ class Comparison(Printable):
                 return f"{value:,.1f}" if key.endswith("per_sec") else f"{value:.3f}"
             return value
 
+        names, title = [report.name for report in self.reports], f"trained on {self.trained_on}"
+        if len(names) > 2:
+            labels = [label for label, _ in _RESULTS]
+            return Table(
+                title=title,
+                headers=("network", *labels),
+                rows=[
+                    [name, *(cell(result, key) for _, key in _RESULTS)]
+                    for name, result in zip(names, self.results, strict=True)
+                ],
+                foldable=("network", "recipe"),
+                optional=[label for label in reversed(labels) if label != "test accuracy"],
+            )
         return Table(
-            title=f"trained on {self.trained_on}",
-            headers=("", *(report.name for report in self.reports)),
+            title=title,
+            headers=("", *names),
             rows=[[label, *(cell(result, key) for result in self.results)] for label, key in _RESULTS],
         )
 

@@ -111,6 +111,7 @@ def count(
         unknown_ops=tuple(
             UnknownOp(op, sum(calls.values()), tuple(calls)) for op, calls in sorted(unknown_ops.items())
         ),
+        modules=tuple((name, type(module).__name__) for module, name in modules.items() if name and module._modules),
     )
     for counter in counters:
         counter.release_modules()
@@ -166,7 +167,7 @@ def _copy(x: Any, meta: bool) -> Any:
 
 
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> Any:
-    """Runs the forward of a copy under the counter, the backward under a ``BackwardCounter``; returns the result."""
+    """Runs a copy under the counter, also backward under a ``BackwardCounter``; returns the result."""
     is_backward = isinstance(counter, BackwardCounter)
     for module in model.modules():  # global hooks would run for the modules of other threads
         module.register_forward_pre_hook(counter.enter_module, prepend=True)
@@ -245,6 +246,7 @@ def _params(modules: Iterable[nn.Module]) -> Params:
         frozen=total - trainable,
         buffers=sum(b.numel() for b in buffers),
         bytes=sum(nbytes(p) for p in (*parameters, *packed)),
+        dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in (*parameters, *packed)})),
     )
 
 
@@ -285,6 +287,11 @@ def _layer_counts(records: list[LayerRecord], tracker: PositionTracker) -> tuple
             receptive_field=field if isinstance(field, int) else None,
             receptive_field_unknown=field if isinstance(field, str) else "",
             inputs=tuple(sorted(set(source_layers(index, frozenset())) - {positions[index]})),
+            in_shape=record.in_shape,
+            kernel_size=record.window[0],
+            stride=record.window[1],
+            groups=record.window[2],
+            trainable=record.trainable,
         )
         for index, record in ((index, records[index]) for index in layers)
         for field in (tracker.receptive_field(record.positions),)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnzoo.errors import FileError
+from cnnzoo.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,8 +56,13 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
     try:
         if not Path(path).suffix:
             raise ValueError("its name must end in the format: .png, .svg, .pdf")
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
+        if not Path(path).parent.is_dir():
+            raise ValueError("its folder does not exist")
+        with atomic_write(Path(path)) as file:
+            figure.savefig(file, dpi=150, format=Path(path).suffix[1:].lower())
+    except FileError as error:
+        raise FileError(f"the picture {error}") from None
+    except ValueError as error:
         raise FileError(f"the picture {path} cannot be written: {error}") from None
 
 

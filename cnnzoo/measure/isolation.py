@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from cnnzoo.errors import InputError
 from cnnzoo.measure.quantized import inner_tensors
 from cnnzoo.measure.traces import refuse_sharded, undone_traces
-from cnnzoo.module_copy import clone, copy_module
+from cnnzoo.module_copy import copy_module
 from cnnzoo.random_state import preserved_random_state
 
 
@@ -26,9 +26,7 @@ def substitute(tensor: torch.Tensor, meta: bool) -> torch.Tensor:
     """
     if is_lazy(tensor):
         raise InputError("the module has lazy layers without weights; call it once on an input, then count it")
-    if not meta:
-        return clone(tensor)
-    replacement = _empty_on_meta(tensor)
+    replacement = _empty_on_meta(tensor) if meta else tensor.detach().clone()
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(replacement, requires_grad=tensor.requires_grad)
     return replacement.requires_grad_(tensor.requires_grad)
@@ -80,14 +78,15 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[tuple[nn.Module, set[int]
 def without_fused_kernels(model: nn.Module) -> Iterator[None]:
     """Disables kernels that run a whole LSTM or transformer layer as one operator and so hide its products.
 
-    Only for modules with one, since they are disabled in the whole process.
+    Only for models with such a layer, since they are disabled in the whole process.
     """
-    modules = list(model.modules())
+    layers = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
+    if not any(isinstance(module, layers) for module in model.modules()):
+        yield
+        return
     is_onednn, is_fast = torch._C._get_mkldnn_enabled(), torch.backends.mha.get_fastpath_enabled()
-    if any(isinstance(module, nn.LSTM) for module in modules):
-        torch._C._set_mkldnn_enabled(False)
-    if any(isinstance(module, (nn.MultiheadAttention, nn.TransformerEncoderLayer)) for module in modules):
-        torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:

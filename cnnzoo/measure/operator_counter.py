@@ -43,6 +43,8 @@ class LayerRecord:
         name: Its name in the model.
         label: Its label, after those of the modules around it.
         out_shape: Shape of its first output tensor; of a part of a module with children, of its last result.
+        in_shape: Shape of the first tensor that it reads and that depends on the input.
+        window: Kernel size, stride and groups of its first convolution or pool.
         sources: Indices of the records whose results it reads, in order.
         positions: Those of its output, from which its receptive field follows.
         average_pooling: Values that the windows of average pools read; part of ``pooling``.
@@ -54,10 +56,13 @@ class LayerRecord:
     name: str
     label: str
     out_shape: tuple[int, ...] = ()
+    in_shape: tuple[int, ...] = ()
+    window: tuple[tuple[int, ...], tuple[int, ...], int] = ((), (), 0)
     sources: dict[int, None] = field(default_factory=dict)
     positions: Known = None
     params: int = 0
     param_bytes: int = 0
+    trainable: int = 0
     macs: int = 0
     backward_macs: int = 0
     recompute_macs: int = 0
@@ -68,6 +73,12 @@ class LayerRecord:
     neurons: int = 0
     saved_bytes: int = 0
     moved_bytes: int = 0
+
+    def add_params(self, params: tuple[int, int, int]) -> None:
+        """Adds parameters: their number, bytes, and number of trainable ones."""
+        self.params += params[0]
+        self.param_bytes += params[1]
+        self.trainable += params[2]
 
     @property
     def is_layer(self) -> bool:
@@ -85,14 +96,14 @@ class RunningModule:
         module: The module.
         name: Its name in the model.
         label: Its label, after those of the modules around it.
-        params: Number and bytes of its own parameters that no record has yet.
+        params: Its own parameters that no record has yet: their number, bytes, and number of trainable ones.
         record: Index of the record of its operators; -1 before the first one and after the call of a child.
     """
 
     module: nn.Module
     name: str
     label: str
-    params: tuple[int, int] = (0, 0)
+    params: tuple[int, int, int] = (0, 0, 0)
     record: int = -1
 
 
@@ -184,6 +195,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             record.positions = self.tracker.positions(first)
         if not module._modules:
             self._add_source(index, info)
+            record.in_shape = record.in_shape or record.out_shape  # it ran no operator
             info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
 
     def count_uncalled_params(self) -> None:
@@ -193,43 +205,44 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             first_records[record.name] = record
         modules = {name: module for module, name in self.names.items()}
         for name, module in modules.items():
-            params, param_bytes = self._new_params(module)
-            if params:
+            if (params := self._new_params(module))[0]:
                 while name and name not in self.called:
                     name = name.rpartition(".")[0]
                 if name not in first_records:
                     first_records[name] = LayerRecord(modules[name], name, "")
                     self.records.append(first_records[name])
-                first_records[name].params += params
-                first_records[name].param_bytes += param_bytes
+                first_records[name].add_params(params)
 
     def _open_record(self) -> int:
         """Returns the index of the record of the innermost running module; adds one if there is none."""
         running = self.running[-1]
         if running.record < 0:
             running.record = len(self.records)
-            params, param_bytes = running.params
-            self.records.append(
-                LayerRecord(running.module, running.name, running.label, params=params, param_bytes=param_bytes)
-            )
-            running.params = (0, 0)
+            self.records.append(LayerRecord(running.module, running.name, running.label))
+            self.records[-1].add_params(running.params)
+            running.params = (0, 0, 0)
         return running.record
 
-    def _new_params(self, module: nn.Module) -> tuple[int, int]:
-        """Returns number and bytes of parameters of a module, not of its children, not counted yet; counts them."""
-        size = size_in_bytes = 0
+    def _new_params(self, module: nn.Module) -> tuple[int, int, int]:
+        """Counts the parameters of a module, not of its children, that are not counted yet.
+
+        Returns:
+            Their number, bytes, and number of trainable ones.
+        """
+        size = size_in_bytes = trainable = 0
         for parameter in module._parameters.values():
             if parameter is not None and id(parameter) not in self.counted_params:
                 self.counted_params.add(id(parameter))
                 size += parameter.numel()
                 size_in_bytes += nbytes(parameter)
+                trainable += parameter.numel() if parameter.requires_grad else 0
         if "_packed_params" in module.__dict__ and is_packed(module) and id(module) not in self.counted_params:
             self.counted_params.add(id(module))
             with _disable_current_modes():  # unpacking runs operators
                 for weight in packed_weights(module):
                     size += weight.numel()
                     size_in_bytes += nbytes(weight)
-        return size, size_in_bytes
+        return size, size_in_bytes, trainable
 
     def _add_source(self, index: int, info: StorageInfo) -> None:
         if info.record != index and info.record >= 0:
@@ -319,6 +332,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         record = self.records[index]
         inputs, outputs = _tensors((*args, *kwargs.values())), _tensors((out,))
         infos = [info for x in inputs if (info := self._info(x)) is not None and info.from_input]
+        if infos and not record.in_shape:
+            record.in_shape = next(tuple(x.shape) for x in inputs if (i := self._info(x)) is not None and i.from_input)
         for info in infos:
             self._add_source(index, info)
 
@@ -362,7 +377,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         macs = rules.product_macs(op, args, kwargs, out)
         record.macs += macs
         has_gradients = torch.is_grad_enabled()  # parts of a forward may run under no_grad
-        if has_gradients and save_hook() != self.save_hook:
+        if has_gradients and save_hook() != self.save_hook and any(x.requires_grad for x in inputs):
             self.has_other_hooks = True
         product = rules.product_of(op)
         if product is None:  # fused attention: two products, each with two more in the backward
@@ -383,6 +398,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         from_input = [info is not None and info.from_input for info in infos]
         if any(from_input) and not all(from_input):
             record.neurons += out.numel()
+        if op in rules.CONVOLUTIONS and not record.window[2]:
+            n = len(args[1].shape) - 2
+            record.window = tuple(args[1].shape[2:]), tuple(rules.per_axis(args[3], n)), args[8]
 
     def _info(self, tensor: torch.Tensor) -> StorageInfo | None:
         storage = storage_of(tensor)
@@ -394,9 +412,11 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _count_pool(op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.Tensor, spatial_axes: int) -> None:
-    window = rules.pool_window(op, args, out)
+    window, stride = rules.pool_window(op, args, out)
     if len(window) > spatial_axes > 1:  # torch's LRN averages over channels with a 3-D pool
-        window = window[-spatial_axes:]
+        window, stride = window[-spatial_axes:], stride[-spatial_axes:]
+    if not record.window[0]:
+        record.window = tuple(window), tuple(stride), 0
     if math.prod(window) > 1:
         reads = rules.pool_reads(op, args, out)
         record.pooling += reads

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.errors import unknown
 from cnnzoo.measure.html_page import html_page, scrolling_part, svg_part
 from cnnzoo.measure.tables import Printable, Table, human, shape_text
+
+if TYPE_CHECKING:
+    from cnnzoo.measure.memory import TrainingMemory
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Params:
         frozen: Those that do not.
         buffers: Values of buffers (batch-norm statistics); not part of ``total``.
         bytes: Bytes of all parameters in their own types, with the scales of torchao's quantized weights.
+        dtypes: Names of these types: ``("float32",)``.
     """
 
     total: int
@@ -31,11 +36,17 @@ class Params:
     frozen: int
     buffers: int
     bytes: int = 0
+    dtypes: tuple[str, ...] = ()
+
+    @property
+    def size_text(self) -> str:
+        """Their bytes, as printed: ``187 MB in float32``."""
+        return f"{human(self.bytes)}B" + (f" in {', '.join(self.dtypes)}" if self.dtypes else "")
 
 
 @dataclass(frozen=True)
 class UnknownOp:
-    """An operator without a rule (see ``register_rule``).
+    """An operator without a rule (see ``register_count_rule``).
 
     Attributes:
         name: Its name: ``aten.linalg_qr``.
@@ -83,6 +94,11 @@ class LayerCount:
             the input has no positions, or if they are unknown.
         receptive_field_unknown: Operator from which on the positions are unknown, and why; else empty.
         inputs: Indices in the report of the layers whose outputs it reads; empty if it reads the input alone.
+        in_shape: Shape of its input, batch included; of several, of the first.
+        kernel_size: Of its convolution or the window of its pool; empty if it has neither.
+        stride: Of its convolution or pool.
+        groups: Of its convolution; 0 if it has none.
+        trainable: The part of ``params`` that requires a gradient.
     """
 
     name: str
@@ -104,6 +120,11 @@ class LayerCount:
     receptive_field: int | None
     receptive_field_unknown: str
     inputs: tuple[int, ...]
+    in_shape: tuple[int, ...] = ()
+    kernel_size: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    groups: int = 0
+    trainable: int = 0
 
 
 # fields of LayerCount that add up to totals
@@ -125,6 +146,7 @@ class CountReport(Printable):
         peak_bytes: Maximum of the bytes of activations that exist at once in inference; pooling indices are included,
             weights and input are not.
         unknown_ops: Operators without a rule, which are not part of the counts: how often they ran, and where.
+        modules: Name and class of each module with children, the model itself left out.
     """
 
     name: str
@@ -133,6 +155,7 @@ class CountReport(Printable):
     layers: tuple[LayerCount, ...]
     peak_bytes: int = 0
     unknown_ops: tuple[UnknownOp, ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
 
     def _sum(self, column: str) -> int:
         return sum(getattr(layer, column) for layer in self.layers)
@@ -225,36 +248,38 @@ class CountReport(Printable):
                 sums[column] += getattr(layer, column)
         return groups
 
-    def table(self) -> Table:
-        """Returns the table of the layers, with a column for the blocks if there are labels."""
-        with_blocks = any(layer.label for layer in self.layers)
-        headers = ("layer", "kind", "output", "parameters", "MACs", "saved", "receptive field")
-        return Table(
-            title=f"{self.name} at {self.input_text}",
-            headers=("block", *headers) if with_blocks else headers,
-            rows=[
-                (
-                    *([layer.label] if with_blocks else []),
-                    *(layer.name, layer.kind, layer.out_shape, layer.params, layer.macs),
-                    f"{human(layer.saved_bytes)}B" if layer.saved_bytes else "",
-                    layer.receptive_field,
-                )
-                for layer in self.layers
-            ],
-            total=(
-                "total",
-                *[""] * (3 if with_blocks else 2),
-                self.params.total,
-                self.macs,
-                f"{human(self.saved_bytes)}B",
-                "",
-            ),
-            notes=self._notes(),
-        )
+    def table(
+        self,
+        depth: int | str | None = None,
+        fold: bool = True,
+        columns: Sequence[str] | str | None = None,
+        sort: str | None = None,
+    ) -> Table:
+        """Returns the table of the layers. ``print(report)`` prints that of depth ``"auto"``.
+
+        Args:
+            depth: Number of names, from the outside in, after which the layers of a module share a row: 1 for
+                ``layer3``, 2 for ``layer3.1``. Networks of the zoo have blocks instead of modules, as their tables
+                do. None: a row per layer; ``"auto"``: the deepest table that fits a screen.
+            fold: Whether equal modules that follow each other share a row, ``layer3.1-35``, with their sums.
+            columns: Names of the columns, or ``"all"``: ``"block"``, ``"layer"``, ``"kind"``, ``"input"``,
+                ``"output"``, ``"kernel"``, ``"stride"``, ``"groups"``, ``"parameters"``, ``"parameters %"``,
+                ``"trainable"``, ``"bytes"`` (of parameters, in their own types), ``"MACs"``, ``"MACs %"``, ``"backward
+                MACs"``, ``"recomputed MACs"``, ``"bias adds"``, ``"element-wise"``, ``"pooling"``,
+                ``"connections"``, ``"neurons"``, ``"saved"``, ``"moved"``, ``"receptive field"``.
+            sort: Name of a column: the largest values first.
+
+        Raises:
+            InputError: If the depth is not a positive number.
+            UnknownNameError: If there is no such column.
+        """
+        from cnnzoo.measure.layer_table import layer_table
+
+        return layer_table(self, depth=depth, fold=fold, columns=columns, sort=sort, notes=self._notes())
 
     def _notes(self) -> list[str]:
         notes = [
-            f"parameters {self.params.total:,} ({human(4 * self.params.total)}B in float32), "
+            f"parameters {self.params.total:,} ({self.params.size_text}), "
             f"trainable {self.params.trainable:,}, buffers {self.params.buffers:,}",
             f"MACs {self.macs:,} (FLOPs = 2 x MACs = {self.flops:,}), forward and backward {self.train_macs:,}, "
             f"bias adds {self.bias_adds:,}"
@@ -277,9 +302,81 @@ class CountReport(Printable):
         has_several_inputs = bool(self.input_size) and isinstance(self.input_size[0], tuple)
         return ", ".join(map(shape_text, self.input_size)) if has_several_inputs else shape_text(self.input_size)
 
+    @property
+    def batch_size(self) -> int:
+        """Number of samples of the input: the length of the first axis of the first input."""
+        first = self.input_size[0] if self.input_size else ()
+        return (first[0] if first else 1) if isinstance(first, tuple) else first
+
+    @property
+    def input_values(self) -> int:
+        """Number of values of the input, batch included."""
+        shapes = self.input_size if self.input_size and isinstance(self.input_size[0], tuple) else [self.input_size]
+        return sum(math.prod(shape) for shape in shapes)
+
+    def training_memory(
+        self,
+        optimizer: str | int = "sgd",
+        batch_size: int | None = None,
+        precision: str = "fp32",
+        frozen: str | Sequence[str] = (),
+    ) -> TrainingMemory:
+        """Computes the memory of a training step: parameters, gradients, optimizer, activations, temporaries.
+
+        The step is that of cnnzoo's ``Trainer`` and of most loops: gradients of the former step are freed before the
+        forward pass, and the optimizer is a fused one, which needs no memory of its own for the update. Workspaces of
+        kernels are not included. Count in train mode: what the report says was saved in the mode of the count.
+
+        Args:
+            optimizer: ``"sgd"``, ``"momentum"`` (SGD with momentum), ``"adam"``, ``"adamw"``, or the number of values
+                that another optimizer keeps per parameter.
+            batch_size: By default, that of the count.
+            precision: ``"fp32"``, or ``"bf16"`` or ``"fp16"`` for autocast: activations have two bytes per value, and
+                the weights of convolutions and dense layers are copied.
+            frozen: Patterns of labels or modules without gradients, besides those frozen in the count: ``"conv*"``.
+
+        Raises:
+            InputError: If the state of the optimizer is not known, or the batch size is not a positive number.
+            UnknownNameError: If there is no such precision, or a pattern matches no layer with parameters.
+        """
+        from cnnzoo.measure.memory import training_memory
+
+        return training_memory(self, optimizer, batch_size, precision, frozen)
+
+    def max_batch_size(
+        self,
+        memory: int | str,
+        optimizer: str | int = "sgd",
+        precision: str = "fp32",
+        frozen: str | Sequence[str] = (),
+    ) -> int:
+        """Computes the largest batch size whose training step fits into memory; 0 if one image does not.
+
+        Args:
+            memory: Bytes, or a text: ``"8 GB"`` (10**9 bytes each) or ``"8 GiB"`` (2**30).
+            optimizer: As for ``training_memory``.
+            precision: As for ``training_memory``.
+            frozen: As for ``training_memory``.
+
+        Raises:
+            InputError: If an argument is not valid.
+            UnknownNameError: If there is no such precision, or a pattern matches no layer with parameters.
+        """
+        from cnnzoo.measure.memory import max_batch_size
+
+        return max_batch_size(self, memory, optimizer, precision, frozen)
+
     def tables(self) -> Sequence[Table]:
-        """Returns the one table."""
-        return [self.table()]
+        """Returns the one table, of depth ``"auto"``."""
+        return [self.table("auto")]
+
+    def to_html(self) -> str:
+        """Returns the table of depth ``"auto"`` as an HTML fragment, with one of all layers to unfold."""
+        table, whole = self.table("auto"), self.table(fold=False)
+        if len(table.rows) == len(whole.rows):
+            return table.html()
+        whole = dataclasses.replace(whole, notes=())
+        return f"{table.html()}<details><summary>all {len(whole.rows):,} layers</summary>{whole.html()}</details>"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns totals and layers as plain values."""
@@ -305,11 +402,16 @@ class CountReport(Printable):
         names = [item.name for item in dataclasses.fields(LayerCount)]
         return Table("", names, [[getattr(layer, name) for name in names] for layer in self.layers]).csv()
 
-    def to_page(self) -> str:
-        """Returns a self-contained HTML page with the table and the picture."""
+    def to_page(self, memory: TrainingMemory | None = None) -> str:
+        """Returns a self-contained HTML page with the table and the picture.
+
+        Args:
+            memory: The memory of a training step, whose table and picture follow.
+        """
         from cnnzoo.measure.layer_plot import layers_svg
 
-        return html_page(self.name, [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")])
+        parts = [svg_part(layers_svg([self])), scrolling_part(self.to_html(), "layers")]
+        return html_page(self.name, [*parts, *(memory.page_parts() if memory else ())])
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws parameters, MACs and saved bytes per layer.

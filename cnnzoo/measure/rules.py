@@ -1,7 +1,7 @@
 """Rules per operator: which ones are matrix products, pools, element-wise, ... and their MACs.
 
 Operators are overload packets such as ``torch.ops.aten.mm``. The formulas of most products are those of
-``torch.utils.flop_counter``, which counts a multiply-add as two FLOPs. ``register_rule`` adds a rule.
+``torch.utils.flop_counter``, which counts a multiply-add as two FLOPs. ``register_count_rule`` adds a rule.
 """
 
 from __future__ import annotations
@@ -154,11 +154,12 @@ MOVES = _packets(
     scatter_ slice_scatter select_scatter diagonal_scatter masked_select masked_scatter masked_scatter_ take
     upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
     _upsample_nearest_exact3d native_channel_shuffle channel_shuffle pixel_shuffle pixel_unshuffle flip rot90 roll sort
-    topk nonzero masked_fill masked_fill_ triu triu_ tril tril_ tril_indices triu_indices diag_embed block_diag unique
-    searchsorted bucketize _local_scalar_dense contiguous resize_ resize_as_ set_ repeat repeat_interleave im2col unfold
-    view_copy expand_copy transpose_ t_ squeeze_ unsqueeze_ swapaxes_ as_strided_ is_same_size unsafe_split
-    unsafe_split_with_sizes split_with_sizes_copy max_unpool2d max_unpool3d nll_loss_forward nll_loss2d_forward
-    _embedding_bag _embedding_bag_forward_only hann_window hamming_window sym_size sym_stride sym_numel
+    topk nonzero masked_fill masked_fill_ triu triu_ tril tril_ tril_indices triu_indices diag_embed block_diag
+    unique _unique2 searchsorted bucketize _local_scalar_dense contiguous resize_ resize_as_ set_ repeat
+    repeat_interleave im2col unfold view_copy expand_copy transpose_ t_ squeeze_ unsqueeze_ swapaxes_ as_strided_
+    is_same_size unsafe_split unsafe_split_with_sizes split_with_sizes_copy max_unpool2d max_unpool3d
+    nll_loss_forward nll_loss2d_forward _embedding_bag _embedding_bag_forward_only hann_window hamming_window
+    sym_size sym_stride sym_numel
     sym_storage_offset is_contiguous _pack_padded_sequence _assert_async _assert_tensor_metadata q_scale q_zero_point
     int_repr _fused_sdp_choice"""
 )
@@ -171,22 +172,22 @@ NAMED_ELEMENTWISE = {
 }
 NAMED_MOVES = {"torchvision.nms", "prim.layout", "prim.device", "quantized.cat"}
 
-_kinds: dict[Any, str] = {}  # of register_rule
+_kinds: dict[Any, str] = {}  # of register_count_rule
 KINDS = ("product", "pool", "elementwise", "reduction", "move")
 
 
-def register_rule(
+def register_count_rule(
     op: Any, kind: str = "product", *, matrices: Sequence[int] = (0, 1), bias: int | None = None
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Adds a rule for an operator, or replaces one.
 
     A product needs a function that returns its multiply-adds from the result and the arguments of the operator::
 
-        @register_rule(torch.ops.mylib.block_sparse_mm, matrices=(0, 1))
+        @register_count_rule(torch.ops.mylib.block_sparse_mm, matrices=(0, 1))
         def block_sparse_macs(out, x, blocks, indices):
             return x.shape[0] * blocks.numel()
 
-    Other kinds need none: ``register_rule(torch.ops.mylib.fast_gelu, "elementwise")``.
+    Other kinds need none: ``register_count_rule(torch.ops.mylib.fast_gelu, "elementwise")``.
 
     Args:
         op: The operator, such as ``torch.ops.mylib.block_sparse_mm``.
@@ -282,12 +283,14 @@ def per_axis(values: Sequence[Any], n: int) -> list[Any]:
     return list(values) if len(values) == n else [values[0]] * n
 
 
-def pool_window(op: Any, args: tuple[Any, ...], out: torch.Tensor) -> list[int]:
-    """Returns the window of a pool, per axis; that of an adaptive pool roughly."""
+def pool_window(op: Any, args: tuple[Any, ...], out: torch.Tensor) -> tuple[list[int], list[int]]:
+    """Returns window and stride of a pool, per axis; those of an adaptive pool roughly."""
     n = _pool_axes(op, args)
-    if op in WINDOW_POOLS:
-        return per_axis(args[1], n)
-    return [-(-before // after) for before, after in zip(args[0].shape[-n:], out.shape[-n:], strict=True)]
+    if op not in WINDOW_POOLS:
+        sizes = list(zip(args[0].shape[-n:], out.shape[-n:], strict=True))
+        return [-(-before // after) for before, after in sizes], [max(before // after, 1) for before, after in sizes]
+    kernel_size = per_axis(args[1], n)
+    return kernel_size, per_axis(args[2], n) if len(args) > 2 and args[2] else kernel_size
 
 
 def pool_reads(op: Any, args: tuple[Any, ...], out: torch.Tensor) -> int:

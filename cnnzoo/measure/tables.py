@@ -6,16 +6,13 @@ import csv
 import html
 import io
 import re
-import textwrap
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnzoo.random_state import restored_random_state
+from cnnzoo.measure.text_layout import layout_text, terminal_width
+from cnnzoo.text import printable
 
 Value = str | int | float | tuple[int, ...] | None
-
-WIDTH = 100  # characters of a printed table
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
@@ -39,13 +36,6 @@ def ratio_text(ratio: float) -> str:
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
 
 
-def printable(text: str) -> str:
-    """Returns a text with escape sequences in place of line breaks and other control characters."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
-    )
-
-
 def escape_markdown(text: str) -> str:
     """Returns a text with entities in place of the characters of inline markup, ``_`` within a word excepted."""
     return re.sub(r"[&<>|\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
@@ -54,6 +44,8 @@ def escape_markdown(text: str) -> str:
 def _text(value: Value) -> str:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, tuple):
         return shape_text(value)
     if isinstance(value, bool):
@@ -62,7 +54,14 @@ def _text(value: Value) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.1f}" if value >= 100 else f"{value:.4g}"
-    return value
+    raise TypeError(f"a table holds no {type(value).__name__}")
+
+
+def _csv_cell(value: Value) -> Value:
+    if value is None:
+        return ""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula and not re.fullmatch(r"[+-]?[\d.,]+[x%]?", str(value)) else value
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,8 @@ class Table:
         total: The last row, set apart; or None.
         notes: Lines below the table; one indented by two or four spaces belongs to one above it.
         foldable: Headers of columns of names whose words may be broken, so that the table keeps its width.
+        optional: Headers of columns that are left out of a text that is too narrow for them, the first one first.
+        wraps_first: Whether the words of foldable columns are broken before other columns are left out.
     """
 
     title: str
@@ -84,6 +85,8 @@ class Table:
     total: Sequence[Value] | None = None
     notes: Sequence[str] = ()
     foldable: Sequence[str] = ()
+    optional: Sequence[str] = ()
+    wraps_first: bool = False
 
     def _is_numeric(self, column: int) -> bool:
         """Returns whether a column holds numbers, ratios (``758x``) or changes (``-12``), not names."""
@@ -94,60 +97,30 @@ class Table:
             isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[+-]?[\d.,]+x?", v)) for v in values
         )
 
-    def text(self, width: int = WIDTH) -> str:
-        """Returns the table as plain text, ``width`` characters wide; wider if cells would have to be broken."""
-        with restored_random_state():  # rich draws from it when it is imported
-            from rich import box
-            from rich.console import Console
-            from rich.table import Table as RichTable
+    def text(self, width: int | None = None) -> str:
+        """Returns the table as plain text that fits a width: that of the terminal by default, or ``COLUMNS``.
 
-        cells = [[_text(row[i]) for row in self.rows] for i in range(len(self.headers))]
-        numeric = [self._is_numeric(i) for i in range(len(self.headers))]
-        foldable = [header in self.foldable for header in self.headers]
-        # numbers, names, shapes and short texts are not broken
-        unbroken = [
-            not foldable[i]
-            and (numeric[i] or max(map(len, column), default=0) <= 12 or not any(" " in cell for cell in column))
-            for i, column in enumerate(cells)
-        ]
-        min_widths = [
-            max([len(word) for cell in column for word in ([cell] if unbroken[i] else cell.split())], default=0)
-            if not foldable[i]
-            else 0
-            for i, column in enumerate(cells)
-        ]
-        headers = list(self.headers)
-        if _rich_width(headers, min_widths, numeric) > width:  # break the headers of numbers too, one line per word
-            # one line per word, and per knob of a name with knobs
-            broken = [re.sub(r" |(?<=,)|(?=\()", "\n", header) for header in headers]
-            headers = [broken[i] if numeric[i] else header for i, header in enumerate(headers)]
-
-        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=bool(self.total))
-        for i, header in enumerate(headers):
-            table.add_column(
-                header,
-                footer=_text(self.total[i]) if self.total else "",
-                justify="right" if numeric[i] else "left",
-                overflow="fold",
-                no_wrap=numeric[i],
-                min_width=min_widths[i] if unbroken[i] else None,
-            )
-        for row in self.rows:
-            table.add_row(*map(_text, row))
-        console = Console(
-            file=io.StringIO(),
-            width=max(width, _rich_width(headers, min_widths)),
-            color_system=None,
-            highlight=False,
-            markup=False,
-            emoji=False,
+        Nothing is cut off: when the table is too wide, texts wrap at spaces; then the columns of ``optional`` are left
+        out, in their order, and a line names them; then the first column gets a line of its own.
+        """
+        return layout_text(
+            title=self.title,
+            headers=self.headers,
+            rows=[list(map(_text, row)) for row in self.rows],
+            total=list(map(_text, self.total)) if self.total else None,
+            notes=self.notes,
+            numeric=[self._is_numeric(i) for i in range(len(self.headers))],
+            foldable=[header in self.foldable for header in self.headers],
+            optional=self.optional,
+            wraps_first=self.wraps_first,
+            width=terminal_width() if width is None else width,
         )
-        console.print(table)
-        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-        for note in self.notes:
-            indent = " " * (len(note) - len(note.lstrip()) + 2)
-            lines += textwrap.wrap(note, width, subsequent_indent=indent, break_on_hyphens=False)
-        return "\n".join(line.rstrip() for line in lines)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.html()
 
     def markdown(self) -> str:
         """Returns the table in GitHub's Markdown."""
@@ -167,12 +140,15 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """Returns the rows as CSV (RFC 4180): numbers without separators, no total, no notes."""
+        """Returns the rows as CSV (RFC 4180): numbers without separators, no total, no notes.
+
+        Text that a spreadsheet would compute as a formula is preceded by an apostrophe.
+        """
         file = io.StringIO()
         writer = csv.writer(file)
         writer.writerow(self.headers)
         for row in self.rows:
-            writer.writerow([shape_text(v) if isinstance(v, tuple) else "" if v is None else v for v in row])
+            writer.writerow([shape_text(v) if isinstance(v, tuple) else _csv_cell(v) for v in row])
         return file.getvalue()
 
     def html(self) -> str:
@@ -192,21 +168,6 @@ class Table:
             f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{cells('th', self.headers)}</tr></thead>"
             f"<tbody>{body}</tbody>{foot}</table>{notes}"
         )
-
-
-def _rich_width(headers: Sequence[str], min_widths: Sequence[int], unbroken: Sequence[bool] | None = None) -> int:
-    """Returns the least width of a table.
-
-    Args:
-        headers: The columns' names.
-        min_widths: The least width of each column's cells.
-        unbroken: Whether each header stays on one line; by default none does.
-    """
-    header_widths = [
-        len(header) if unbroken and unbroken[i] else max(map(len, header.split()), default=0)
-        for i, header in enumerate(headers)
-    ]
-    return 1 + sum(max(widths) + 3 for widths in zip(header_widths, min_widths, strict=True))
 
 
 class Printable:

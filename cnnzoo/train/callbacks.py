@@ -154,3 +154,18 @@ def run_callbacks(callbacks: Iterable[object], hook: str, trainer: Trainer, *arg
     for callback in callbacks:
         if (method := getattr(callback, hook, None)) is not None:
             method(trainer, *args)
+
+
+def end_callbacks(callbacks: Iterable[object], trainer: Trainer, run: Run | None) -> None:
+    """Calls ``on_end`` of each callback that has it, also if another one fails; raises the first error.
+
+    After an error of the run, errors of callbacks are not raised: that of the run is.
+    """
+    errors = []
+    for callback in callbacks:
+        try:
+            run_callbacks([callback], "on_end", trainer, run)
+        except Exception as error:
+            errors.append(error)
+    if errors and run is not None:
+        raise errors[0]

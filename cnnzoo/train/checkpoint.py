@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnzoo.errors import TrainingError
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.metrics import EpochMetrics
 from cnnzoo.train.plain import join_tensors, split_tensors
@@ -81,7 +82,20 @@ class TrainState:
         Args:
             tensors: The tensors.
             values: The plain values.
+
+        Raises:
+            TrainingError: If it is the state of another model or optimizer.
         """
+        try:
+            self._restore(tensors, values)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:500]
+            raise TrainingError(
+                f"the checkpoint does not fit the model and its optimizer ({type(error).__name__}: {reason}); resume "
+                "with the versions of torch and cnnzoo that wrote it, or start again with overwrite=True (--overwrite)"
+            ) from error
+
+    def _restore(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "sums": {}, "ema": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")

@@ -8,9 +8,8 @@ from contextlib import suppress
 import torch
 
 from cnnzoo.errors import CnnzooError, InputError
-from cnnzoo.measure.counter import count_image
-from cnnzoo.modules import eval_mode
 from cnnzoo.train.setup import RunSetup
+from cnnzoo.train.utilization import count_flops
 
 Forward = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -30,8 +29,8 @@ def should_compile(setup: RunSetup) -> bool:
     config = setup.config
     if isinstance(config.compile, bool):
         return config.compile
-    with suppress(CnnzooError), eval_mode(setup.model):
-        flops = 2 * count_image(setup.model, setup.input_shape, "the model").train_macs
+    with suppress(CnnzooError):
+        flops = count_flops(setup)
         cpu_flops_per_sec = torch.get_num_threads() * _CPU_CORE_FLOPS_PER_SEC
         flops_per_sec = cpu_flops_per_sec if setup.device.type == "cpu" else _GPU_FLOPS_PER_SEC
         steps, images = config.epochs * setup.steps_per_epoch, config.batch_size / setup.distributed.size

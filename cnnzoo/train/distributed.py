@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +13,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from cnnzoo.device import resolve_device
-from cnnzoo.errors import InputError
+from cnnzoo.errors import CnnzooError, InputError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,25 @@ class DistributedContext:
             else:
                 distributed.init_process_group(backend)
             atexit.register(_destroy_process_group)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Explains the error that a process gets when another one has ended, within a ``with`` statement.
+
+        Raises:
+            TrainingError: Instead of that error.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            is_network = isinstance(error, distributed.DistError) or any(w in text.lower() for w in ("gloo", "nccl"))
+            if self.size == 1 or isinstance(error, CnnzooError) or not is_network:
+                raise
+            raise TrainingError(
+                f"rank {self.rank} has lost the other processes of the run, whose messages say why ({text[:200]}); "
+                "start all of them again: the run continues from its last checkpoint"
+            ) from error
 
     def shard(self, n: int) -> slice:
         """Returns the contiguous shard of ``n`` samples that belongs to this process; it may be empty."""

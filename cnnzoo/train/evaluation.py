@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from cnnzoo.errors import InputError
-from cnnzoo.measure.tables import Printable, Table, Value, escape_markdown, printable
+from cnnzoo.measure.tables import Printable, Table, Value, escape_markdown
+from cnnzoo.text import printable
 from cnnzoo.train import class_metrics
 from cnnzoo.train.confusion_html import heat_map
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -12,7 +13,7 @@ from cnnzoo.errors import FileError
 from cnnzoo.files import os_reason
 
 LOCK_FILE = ".lock"
-_HELD: set[IO[str]] = set()  # the files that this process has locked
+_HELD: set[IO[bytes]] = set()  # the files that this process has locked
 _BUSY = (BlockingIOError, PermissionError)
 
 
@@ -29,7 +30,7 @@ class FolderLock:
 
     def __init__(self, folder: Path | None, command: str) -> None:
         self._folder, self._command = folder, command
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> FolderLock:
         if self._folder is None:
@@ -41,11 +42,11 @@ class FolderLock:
                 self._file = _lock(path, self._folder)
             _HELD.add(self._file)
             self._file.truncate(0)
-            self._file.write(f"process {os.getpid()} on {socket.gethostname()} ({self._command})")
-            self._file.flush()
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()} ({self._command})".encode())
         except FileError:  # an OSError too
             raise
         except OSError as error:
+            self.__exit__(None, None, None)
             raise FileError(f"{path} cannot be written: {os_reason(error)}") from None
         return self
 
@@ -53,29 +54,41 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None and self._folder is not None:
-            if os.name == "posix":  # elsewhere an open file cannot be removed
-                (self._folder / LOCK_FILE).unlink(missing_ok=True)
+            with suppress(OSError):  # the file is not needed: the lock ends when it is closed
+                # another process may have made the folder anew; on Windows an open file cannot be removed
+                if os.name == "posix" and self.is_held():
+                    (self._folder / LOCK_FILE).unlink()
             self._file.close()
             _HELD.discard(self._file)
             self._file = None
 
+    def is_held(self) -> bool:
+        """Returns whether the lock is held: False if the folder was removed, moved or made anew meanwhile."""
+        if self._file is None or self._folder is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._folder / LOCK_FILE))
+        except OSError:
+            return False
 
-def _lock(path: Path, folder: Path) -> IO[str] | None:
+
+def _lock(path: Path, folder: Path) -> IO[bytes] | None:
     """Returns the locked file; None if the owner removed it meanwhile, so that another file may be locked.
 
     Raises:
         FileError: If another process holds the lock.
     """
-    file = path.open("a+")
+    file = path.open("ab+", buffering=0)
     try:
         _lock_file(file)
     except _BUSY:
         file.seek(0)
-        owner = file.read(500).strip() or "another process"
+        owner = file.read(500).decode(errors="replace").strip() or "another process"
         file.close()
         raise FileError(f"{folder} is in use by {owner}; wait until it ends, or name another folder") from None
-    if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-        return file
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
     file.close()
     return None
 

@@ -97,7 +97,8 @@ def lr_find(
 
     trainer = Trainer(copy.deepcopy(unwrap(model)), data, config, schedule=schedule, callbacks=[recorder], show=False)
     with progress_bar("searching a learning rate", steps) as recorder.advance, suppress(_Done, TrainingError):
-        trainer.fit()
+        if trainer.fit().interrupted:
+            raise KeyboardInterrupt
     if len(recorder.losses) < 2:
         raise TrainingError(f"at lr={low:g} the loss diverges at once; pass a smaller low, or check the data")
     rates = [trainer.lr_at(step) for step in range(len(recorder.losses))]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cnnzoo.fields import is_number
 from cnnzoo.measure.learning_curves import history_figure
 from cnnzoo.random_state import restored_random_state
+from cnnzoo.streams import display_stream
 from cnnzoo.train.callbacks import Callback
 from cnnzoo.train.metrics import THROUGHPUT
 
@@ -40,15 +42,20 @@ def epoch_line(name: str, epochs: int, entry: Mapping[str, Any]) -> str:
 
 
 class ProgressDisplay(Callback):
-    """A callback that shows progress on standard error, and in a notebook draws the learning curves."""
+    """A callback that shows progress on standard error, and in a notebook draws the learning curves.
+
+    What cannot be shown does not end the run: a closed terminal, a broken pipe, curves that cannot be drawn.
+    """
 
     def __init__(self) -> None:
+        self._stream = display_stream()
         self._bar: Any = None
         self._output: Any = None  # the figure in the notebook cell
 
     def on_start(self, trainer: Trainer) -> None:
         """Opens the bar, on a terminal."""
-        if not sys.stderr.isatty():
+        self._stream = display_stream()
+        if not self._stream.isatty():
             return
         with restored_random_state():  # rich draws from it when it is imported
             from rich.console import Console
@@ -60,7 +67,7 @@ class ProgressDisplay(Callback):
             MofNCompleteColumn(),
             TextColumn("steps"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(file=self._stream),
             transient=True,
         )
         self._task = self._bar.add_task(trainer.name, total=trainer.total_steps, completed=trainer.step)
@@ -75,17 +82,21 @@ class ProgressDisplay(Callback):
         """Prints the epoch's line, above the bar if there is one; draws the curves again, in a notebook."""
         line = epoch_line(trainer.name, trainer.config.epochs, entry)
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False)
+            self._bar.console.print(line, highlight=False, markup=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=self._stream, flush=True)
         if _in_notebook():
-            from IPython.display import display
+            with suppress(Exception):  # of matplotlib or IPython
+                self._show_curves(trainer)
 
-            figure = history_figure(trainer.history)
-            if self._output is None:
-                self._output = display(figure, display_id=True)
-            else:
-                self._output.update(figure)
+    def _show_curves(self, trainer: Trainer) -> None:
+        from IPython.display import display
+
+        figure = history_figure(trainer.history)
+        if self._output is None:
+            self._output = display(figure, display_id=True)
+        else:
+            self._output.update(figure)
 
     def on_end(self, trainer: Trainer, run: Run | None) -> None:
         """Closes the bar."""

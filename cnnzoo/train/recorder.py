@@ -40,7 +40,7 @@ class RunRecorder:
         return nullcontext() if self._writable is None else self._writable.locked()
 
     def tidy(self) -> None:
-        """Removes what a finished run was killed before removing; see ``RunDir.tidy``."""
+        """Does what a finished run was killed before doing; see ``RunDir.tidy``."""
         if self._writable is not None:
             self._writable.tidy()
 
@@ -117,11 +117,13 @@ class RunRecorder:
         set_metadata(self._model, Metadata(setup.label_names, setup.preprocessing, origin))
 
     def finish(self, run: Run, evaluations: Mapping[str, Evaluation]) -> None:
-        """Writes the weights and draws the learning curves; of a run that reached its end, also writes the metrics."""
+        """Writes the weights, of a run that reached its end also the metrics, and then draws the learning curves."""
         if (run_dir := self._writable) is None:
             return
         checksum = run_dir.save_weights(self._model.state_dict(), describe(self._model))
-        run_dir.draw_curves(run)
         if not run.interrupted:
             values = {name: evaluation.to_dict() for name, evaluation in evaluations.items()}
-            run_dir.finish({**run.metrics, "evaluations": values, "weights_sha256": checksum})
+            run_dir.save_metrics({**run.metrics, "evaluations": values, "weights_sha256": checksum}, run.history)
+        run_dir.draw_curves(run.history)
+        if not run.interrupted:
+            run_dir.remove_checkpoint()

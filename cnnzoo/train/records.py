@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnzoo.errors import FileError
-from cnnzoo.files import CONFIG_FILE, HISTORY_FILE, METRICS_FILE, exists, read_json, write_json
+from cnnzoo.files import CONFIG_FILE, METRICS_FILE, exists, read_json, write_json
+from cnnzoo.limits import MAX_METRICS_BYTES
 from cnnzoo.measure.figures import save_figure
 from cnnzoo.measure.learning_curves import history_figure
 from cnnzoo.serialization import METADATA_KEY
 from cnnzoo.train.metrics import interval_95
-from cnnzoo.train.run_dir import MAX_METRICS_BYTES, RunDir
+from cnnzoo.train.results import read_history
+from cnnzoo.train.run_dir import RunDir
 
 
 def record(folders: Sequence[Path], path: Path) -> None:
@@ -51,11 +52,12 @@ def _read_finished(folder: Path) -> dict[str, Any]:
     info = RunDir.open(folder).info
     if not exists(folder / METRICS_FILE):
         raise FileError(f"the run in {folder} is not finished: there is no {METRICS_FILE} in it")
-    description = read_json(folder / CONFIG_FILE)
+    description, metrics = read_json(folder / CONFIG_FILE), read_json(folder / METRICS_FILE, MAX_METRICS_BYTES)
+    metrics.pop("sha256", None)  # of the file
     return {
         "architecture": description.get("architecture"),
         "parameters": description.get(METADATA_KEY, {}).get("param_count"),
         **info,
-        "metrics": read_json(folder / METRICS_FILE, MAX_METRICS_BYTES),
-        "history": [json.loads(line) for line in (folder / HISTORY_FILE).read_text().splitlines()],
+        "metrics": metrics,
+        "history": read_history(folder),
     }

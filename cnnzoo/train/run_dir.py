@@ -17,7 +17,7 @@ from torch import nn
 
 from cnnzoo.data import Data, load_data
 from cnnzoo.device import machine_info
-from cnnzoo.errors import FileError, InputError
+from cnnzoo.errors import CnnzooError, FileError, InputError
 from cnnzoo.files import (
     BEST_FILE,
     CHECKPOINT_FILE,
@@ -35,22 +35,20 @@ from cnnzoo.files import (
     remove_partial_files,
     write_json,
 )
-from cnnzoo.metadata import describe, get_metadata, set_metadata
+from cnnzoo.measure.figures import save_figure
+from cnnzoo.measure.learning_curves import history_figure
+from cnnzoo.metadata import describe
 from cnnzoo.serialization import (
     METADATA_KEY,
-    iter_tensors,
-    load_tensors,
-    read_aliases,
-    read_header,
+    load_verified,
     save_model,
-    save_tensors,
 )
+from cnnzoo.train.checkpoint_file import load_checkpoint, save_checkpoint
 from cnnzoo.train.config import TrainConfig
-from cnnzoo.train.lock import FolderLock
-from cnnzoo.train.run import Run
+from cnnzoo.train.lock import LOCK_FILE, FolderLock
+from cnnzoo.train.results import read_history, write_metrics
 from cnnzoo.train.setup import RunSetup
 
-MAX_METRICS_BYTES = 64 * 2**20  # of metrics.json: a confusion matrix of a thousand classes takes 14 MB
 RUN_DIR_FILES = (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -81,6 +79,7 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.info: dict[str, Any] = {}
+        self._lock: FolderLock | None = None
         self._train_file = self._read_train_file()  # as this object knows it
 
     @classmethod
@@ -101,7 +100,12 @@ class RunDir:
 
     def _read_train_file(self) -> bytes | None:
         file = self.path / TRAIN_FILE
-        return file.read_bytes() if exists(file) and file.is_file() else None
+        if not exists(file) or not file.is_file():
+            return None
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise FileError(f"{file} cannot be read: {os_reason(error)}") from None
 
     def holds_run(self) -> bool:
         """Returns whether there is a run in the folder."""
@@ -116,18 +120,34 @@ class RunDir:
         Raises:
             FileError: If another process writes into it, or has done so since this object was built.
         """
-        with FolderLock(self.path, _command()):
+        with FolderLock(self.path, _command()) as self._lock:
             if self._read_train_file() != self._train_file:
                 raise FileError(f"another process has trained in {self.path} meanwhile; run the command again")
             for name in RUN_DIR_FILES:
                 remove_partial_files(self.path / name)
-            yield
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def _writable(self, name: str = "") -> Path:
+        """Returns the path of a file that is to be written or removed.
+
+        Raises:
+            FileError: If the folder is not the one that was locked.
+        """
+        if self._lock is not None and not self._lock.is_held():
+            raise FileError(
+                f"{self.path} was removed, moved or replaced while the run trained in it, or its {LOCK_FILE} was; "
+                "nothing more is written there. Start the run again"
+            )
+        return self.path / name
 
     def require_free(self, overwrite: bool) -> None:
         """Raises FileError if the folder holds a run, unless it may be overwritten."""
         if exists(self.path) and not self.path.is_dir():
             raise FileError(f"out={str(self.path)!r} is a file; name a folder")
-        files = [name for name in RUN_DIR_FILES if (self.path / name).exists()]
+        files = [name for name in RUN_DIR_FILES if exists(self.path / name)]
         if files and not overwrite:
             raise FileError(
                 f"{self.path} holds a run already ({', '.join(files)}); resume it, name another folder, or pass "
@@ -152,13 +172,13 @@ class RunDir:
         # a killed process leaves a run that starts anew: train.json is replaced, the checkpoint removed first
         for name in (CHECKPOINT_FILE, *RUN_DIR_FILES):
             if name != TRAIN_FILE:
-                remove_file(self.path / name)
+                remove_file(self._writable(name))
         data = {**data, "options": _plain_or_none(data.get("options", {}))}
         self.info = {"config": config.to_dict(), "data": data, "sessions": [_session(0)]}
         if initial_provenance is not None:
             self.info["initial_provenance"] = dict(initial_provenance)
         self._write_info()
-        write_json(self.path / CONFIG_FILE, description)
+        write_json(self._writable(CONFIG_FILE), description)
 
     def add_info(self, **values: Any) -> None:
         """Adds values to train.json."""
@@ -166,7 +186,7 @@ class RunDir:
         self._write_info()
 
     def _write_info(self) -> None:
-        write_json(self.path / TRAIN_FILE, self.info)
+        write_json(self._writable(TRAIN_FILE), self.info)
         self._train_file = self._read_train_file()
 
     def add_session(self, step: int, config: TrainConfig) -> None:
@@ -179,7 +199,7 @@ class RunDir:
         if config.epochs != (epochs := self.read_config().epochs):
             self.info["extended_from"] = epochs
         self.info["config"] = config.to_dict()
-        remove_file(self.path / METRICS_FILE)
+        remove_file(self._writable(METRICS_FILE))
         self.info.setdefault("sessions", []).append(_session(step))
         self._write_info()
 
@@ -191,26 +211,25 @@ class RunDir:
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes a line of JSON per epoch."""
-        with atomic_write(self.path / HISTORY_FILE) as file:
+        with atomic_write(self._writable(HISTORY_FILE)) as file:
             file.write("".join(json.dumps(entry) + "\n" for entry in history).encode())
 
     def save_checkpoint(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
         """Replaces the checkpoint, completely or not at all."""
-        save_tensors(self.path / CHECKPOINT_FILE, tensors, {**values, "config": self.info["config"]})
+        save_checkpoint(self._writable(CHECKPOINT_FILE), tensors, {**values, "config": self.info["config"]})
 
     def save_best(self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
         """Writes the weights with the best validation accuracy."""
-        save_model(self.path / BEST_FILE, state, description)
+        save_model(self._writable(BEST_FILE), state, description)
 
     def load_best(self) -> dict[str, torch.Tensor]:
         """Returns the weights with the best validation accuracy.
 
         Raises:
-            FileError: If they cannot be read.
+            FileError: If they cannot be read, or are damaged.
+            WeightsError: If the file is not a complete safetensors file.
         """
-        file = self.path / BEST_FILE
-        _, description = read_header(file)
-        return dict(iter_tensors(file, read_aliases(file, description)))
+        return load_verified(self.path / BEST_FILE)[0]
 
     def save_weights(self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> str:
         """Writes the weights, and returns their checksum.
@@ -219,34 +238,42 @@ class RunDir:
             state: The weights.
             description: What ``cnnzoo.modules.describe`` returns of the model.
         """
-        return save_model(self.path, state, description)
+        return save_model(self._writable(), state, description)
 
-    def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Writes the final metrics, which mark the run as finished, and removes its checkpoint."""
-        write_json(self.path / METRICS_FILE, metrics)
-        self._remove_checkpoint()
+    def save_metrics(self, metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the final metrics, which mark the run as finished."""
+        write_metrics(self._writable(METRICS_FILE), metrics, history)
+
+    def draw_curves(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Draws the learning curves; if that fails, a warning says why."""
+        file = self._writable(CURVES_FILE)
+        try:
+            save_figure(history_figure(history), file)
+        except Exception as error:  # such as a backend that matplotlib does not know
+            warnings.warn(f"{file} was not drawn: {type(error).__name__}: {error}", stacklevel=3)
+
+    def remove_checkpoint(self) -> None:
+        """Removes the checkpoint of a finished run, unless its config keeps it."""
+        if not self._keeps_checkpoint:
+            remove_file(self._writable(BEST_FILE))  # equal to the weights
+            remove_file(self._writable(CHECKPOINT_FILE))
+
+    @property
+    def _keeps_checkpoint(self) -> bool:
+        return bool(self.info["config"].get("keep_checkpoint"))
 
     def tidy(self) -> None:
-        """Removes the checkpoint of a finished run that was killed before it did so itself.
+        """Does what a finished run was killed before doing: draws the curves and removes the checkpoint.
 
         Raises:
             FileError: If another process writes into the folder.
         """
-        if not self.info["config"].get("keep_checkpoint") and self.has_checkpoint():
+        has_curves = exists(self.path / CURVES_FILE)
+        if self.has_checkpoint() and not (self._keeps_checkpoint and has_curves):
             with self.locked():
-                self._remove_checkpoint()
-
-    def _remove_checkpoint(self) -> None:
-        if not self.info["config"].get("keep_checkpoint"):
-            remove_file(self.path / BEST_FILE)  # equal to the weights
-            remove_file(self.path / CHECKPOINT_FILE)
-
-    def draw_curves(self, run: Run) -> None:
-        """Draws the learning curves; if that fails, a warning says why."""
-        try:
-            run.plot(self.path / CURVES_FILE)
-        except Exception as error:  # such as a display that matplotlib does not find
-            warnings.warn(f"{self.path / CURVES_FILE} was not drawn: {type(error).__name__}: {error}", stacklevel=3)
+                if not has_curves:
+                    self.draw_curves(read_history(self.path))
+                self.remove_checkpoint()
 
     # --- resuming ---
 
@@ -265,9 +292,16 @@ class RunDir:
             expected: The config that is expected, if any.
 
         Raises:
+            FileError: If train.json is damaged.
             InputError: If the run has another one.
         """
-        config = TrainConfig.from_dict(self.info.get("config"))
+        for key, kind in (("config", dict), ("sessions", list), ("functions", dict), ("initial_provenance", dict)):
+            if not isinstance(self.info.get(key, kind()), kind):
+                raise FileError(f"{self.path / TRAIN_FILE} is damaged: {key} must be a {kind.__name__}")
+        try:
+            config = TrainConfig.from_dict(self.info.get("config"))
+        except CnnzooError as error:
+            raise type(error)(f"{self.path / TRAIN_FILE}: {error}") from None
         if expected is not None:
             self._require_same_config(config, expected, "config=")
         return config
@@ -281,7 +315,7 @@ class RunDir:
         own, config = self.read_config(), setup.config
         if own.replace(epochs=config.epochs) != config or config.epochs <= own.epochs or not self.has_checkpoint():
             return False
-        history, before = self.read_history(), dataclasses.replace(setup, config=own)
+        history, before = read_history(self.path), dataclasses.replace(setup, config=own)
         steps = range(own.epochs * setup.steps_per_epoch)
         return all(setup.lr_at(step, history) == before.lr_at(step, history) for step in steps)
 
@@ -314,62 +348,30 @@ class RunDir:
                 f"({description.get('architecture')}); name another folder, or pass overwrite=True (--overwrite)"
             )
 
-    def read_checkpoint(self) -> dict[str, Any]:
-        """Returns the plain values of the checkpoint.
+    def load_checkpoint(self, setup: RunSetup) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Returns the tensors of the checkpoint and its plain values.
+
+        Args:
+            setup: The fixed values of the run.
 
         Raises:
-            FileError: If the file is not a checkpoint.
+            FileError: If the file cannot be read, is damaged, or is not a checkpoint of the run.
             InputError: If its config is not that of train.json, or that before the run was extended.
         """
         file = self.path / CHECKPOINT_FILE
-        _, values = read_header(file)
-        if not {"step", "history", "seconds", "config"} <= set(values):
-            raise FileError(f"{file} is not the checkpoint of a run")
+        tensors, values = load_checkpoint(file)
         config, own = TrainConfig.from_dict(values["config"]), self.read_config()
         if config.epochs == self.info.get("extended_from"):  # killed before the next checkpoint
             config = config.replace(epochs=own.epochs)
         self._require_same_config(config, own, "its train.json")
-        return values
-
-    def load_checkpoint(self) -> dict[str, torch.Tensor]:
-        """Returns the tensors of the checkpoint.
-
-        Raises:
-            FileError: If the file cannot be read.
-        """
-        return load_tensors(self.path / CHECKPOINT_FILE)
-
-    def read_history(self) -> list[dict[str, Any]]:
-        """Returns one mapping per epoch.
-
-        Raises:
-            FileError: If history.jsonl cannot be read.
-        """
-        file = self.path / HISTORY_FILE
-        try:
-            return [json.loads(line) for line in file.read_text().splitlines()]
-        except (OSError, ValueError) as error:
-            raise FileError(f"{file} cannot be read: {os_reason(error)}") from None
-
-    def load_run(self, model: nn.Module, build_model: Callable[[Mapping[str, Any]], nn.Module] | None) -> Run:
-        """Returns the finished run.
-
-        Args:
-            model: The module, which gets the weights, and the metadata if it has any.
-            build_model: Builds the module that config.json describes.
-
-        Raises:
-            FileError: If a file cannot be read.
-        """
-        file = self.path / WEIGHTS_FILE
-        description = read_json(self.path / CONFIG_FILE)
-        model.load_state_dict(dict(iter_tensors(file, read_aliases(file, description))))
-        if build_model is not None and _network(description)[1] is not None:
-            with torch.device("meta"):
-                set_metadata(model, get_metadata(build_model(description)))
-        metrics = read_json(self.path / METRICS_FILE, MAX_METRICS_BYTES)
-        metrics = {key: value for key, value in metrics.items() if key not in ("evaluations", "weights_sha256")}
-        return Run(self.path, tuple(self.read_history()), metrics, False, model)
+        step, epochs = values["step"], len(values["history"])
+        missing = step - epochs * setup.steps_per_epoch  # that of the last epoch comes before its evaluation
+        if not 0 <= missing <= setup.steps_per_epoch or step > own.epochs * setup.steps_per_epoch:
+            raise FileError(
+                f"{file} is not a checkpoint of the run: it says step {step} after {epochs} epochs, of {own.epochs} "
+                f"epochs of {setup.steps_per_epoch} steps"
+            )
+        return tensors, values
 
     def load_model(self, build_model: Callable[[Mapping[str, Any]], nn.Module] | None) -> nn.Module:
         """Returns the model that config.json describes.

@@ -23,7 +23,7 @@ from cnnzoo.errors import CnnzooError, FileError, InputError, TrainingError
 from cnnzoo.train import checks
 from cnnzoo.train.batches import PreparedBatch, TrainBatches
 from cnnzoo.train.best import BestWeights
-from cnnzoo.train.callbacks import make_callbacks, run_callbacks
+from cnnzoo.train.callbacks import end_callbacks, make_callbacks, run_callbacks
 from cnnzoo.train.checkpoint import TrainState
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.evaluator import Evaluator
@@ -35,6 +35,7 @@ from cnnzoo.train.preparation import initialize_weights, prepare_model, try_mode
 from cnnzoo.train.progress import ProgressDisplay
 from cnnzoo.train.provenance import initial_provenance
 from cnnzoo.train.recorder import RunRecorder
+from cnnzoo.train.results import load_run, read_history
 from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir
 from cnnzoo.train.schedules import ScheduleFunction
@@ -212,10 +213,10 @@ class Trainer:
         is_extended = run_dir.read_config() != self.config
         self.run_dir, self.is_finished = run_dir, run_dir.is_finished() and not is_extended
         if self.is_finished:
-            self.history = run_dir.read_history()
+            self.history = read_history(run_dir.path)
             self.step = self.history[-1]["step"] if self.history else 0
         elif run_dir.has_checkpoint():
-            self._checkpoint = run_dir.read_checkpoint()
+            _, self._checkpoint = run_dir.load_checkpoint(self._setup)
             self.step, self.history = self._checkpoint["step"], self._checkpoint["history"]
             self._initial_provenance = run_dir.info.get("initial_provenance")
 
@@ -251,14 +252,15 @@ class Trainer:
         if self.is_finished:
             assert self.run_dir is not None
             self._recorder.tidy()
-            return self.run_dir.load_run(self.model, self.build_model)
-        self.distributed.join(self.device)
+            return load_run(self.run_dir.path, self.model, self.build_model)
         with (
+            self.distributed.explained(),
             forked_rng(self.device),
             deterministic_algorithms(self.config.deterministic),
             reuse_memory(),
             DeferredInterrupt() as interrupt,
         ):
+            self.distributed.join(self.device)
             self._frozen = prepare_model(self._setup)
             if not self._is_prepared:
                 try_model(self._setup)
@@ -273,14 +275,16 @@ class Trainer:
                 self._state.ema.restore()  # _finish has left the average in the model
             return
         setup, checkpoint = self._setup, self._checkpoint
-        self._recorder.start(self.step, self.history, resumed=checkpoint is not None)
-        if checkpoint is None:
+        tensors: Mapping[str, torch.Tensor] = {}
+        if checkpoint is not None:
+            assert self.run_dir is not None
+            tensors, checkpoint = self.run_dir.load_checkpoint(setup)
+        else:
+            self._recorder.start(self.step, self.history, resumed=False)
             initialize_weights(setup, self._initial_provenance)
         self._state = TrainState.of(setup)
         if checkpoint is not None:
-            assert self.run_dir is not None
-            self._state.restore(self.run_dir.load_checkpoint(), checkpoint)
-            self._checkpoint = None
+            self._state.restore(tensors, checkpoint)
         self._train_step = TrainStep(setup, self._state, partial(self._call, "on_backward"))
         self._batches = setup.make_batches()
         keeps_best = self.config.save_best or self.config.patience
@@ -288,6 +292,9 @@ class Trainer:
         on_eval = partial(self._call, "on_eval")
         self._evaluator = Evaluator(setup, self._state.ema, best, on_eval)
         self._utilization = Utilization(setup)
+        if checkpoint is not None:  # written when all has been read
+            self._recorder.start(self.step, self.history, resumed=True)
+            self._checkpoint = None
         self._is_prepared = True
 
     # --- the loop ---
@@ -315,7 +322,7 @@ class Trainer:
         finally:
             self._batches.close()
             self._evaluator.close()
-            self._call("on_end", run)
+            end_callbacks(self.callbacks, self, run)
         return run
 
     def _run_epoch(self, interrupt: DeferredInterrupt) -> None:

@@ -10,14 +10,24 @@ import torch
 from cnnzoo.device import device_name, machine_info
 from cnnzoo.errors import CnnzooError
 from cnnzoo.files import cache_folder, exists, read_json, write_json
-from cnnzoo.measure.bench import peak_flops_per_sec
-from cnnzoo.measure.counter import count_image
 from cnnzoo.module_copy import copy_module
 from cnnzoo.train.setup import RunSetup
 
 _SECONDS = 0.1  # about how long the matrix product is timed, after as long a warm-up
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MACHINE = ("cpu", "cores", "threads", "torch")  # properties that the peak depends on, besides the device
+
+
+def count_flops(setup: RunSetup) -> int:
+    """Returns the FLOPs of a training step on one image, as counted.
+
+    Raises:
+        CnnzooError: If the model cannot be counted.
+    """
+    from cnnzoo.measure.counter import count_image  # not before the first step: its imports take time
+
+    model = copy_module(setup.model, user_hooks=False).eval()  # hooks would see tensors without values
+    return 2 * count_image(model, setup.input_shape, "the model").train_macs
 
 
 class Utilization:
@@ -47,8 +57,7 @@ class Utilization:
             self._is_known = True
             setup = self._setup
             with suppress(CnnzooError):
-                model = copy_module(setup.model, user_hooks=False).eval()  # hooks would see tensors without values
-                flops = 2 * count_image(model, setup.input_shape, "the model").train_macs
+                flops = count_flops(setup)
                 peak = setup.distributed.size * _peak(setup.device, setup.precision)
                 self._images_per_sec = peak / flops if flops else None
         return None if self._images_per_sec is None else images_per_sec / self._images_per_sec
@@ -66,6 +75,8 @@ def _peak(device: torch.device, precision: str) -> float:
     value = known.get(key)
     if isinstance(value, float) and value > 0:
         return value
+    from cnnzoo.measure.bench import peak_flops_per_sec
+
     n = None if device.type == "cuda" else 512 if precision == "fp32" else 256  # other types may be emulated
     peak = peak_flops_per_sec(device, _DTYPES[precision], _SECONDS, n)
     with suppress(CnnzooError):

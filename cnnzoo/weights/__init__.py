@@ -1,14 +1,41 @@
-"""Saved networks: files, folders and the Hub; pretrained weights, and weights for other classes or formats."""
+"""Saved networks: files, folders and the Hub; pretrained weights, and weights for other classes or formats.
 
-from cnnzoo.weights.adapt import adapt
-from cnnzoo.weights.description import build_from_description
-from cnnzoo.weights.export import export
-from cnnzoo.weights.files import read_spec, save
-from cnnzoo.weights.hub import pull, push
-from cnnzoo.weights.pretrained import has_pretrained, load_pretrained
-from cnnzoo.weights.sources import is_source, load, locate
-from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
-from cnnzoo.weights.ungroup import ungroup
+What needs torch is imported on first use: names of saved networks do not.
+"""
+
+from typing import TYPE_CHECKING
+
+from cnnzoo.lazy import lazy_names
+from cnnzoo.weights.repository import is_source
+from cnnzoo.weights.shipped_files import has_pretrained
+
+if TYPE_CHECKING:
+    from cnnzoo.weights.adapt import adapt
+    from cnnzoo.weights.description import build_from_description
+    from cnnzoo.weights.export import export
+    from cnnzoo.weights.files import read_spec, save
+    from cnnzoo.weights.hub import pull
+    from cnnzoo.weights.hub_push import push
+    from cnnzoo.weights.pretrained import load_pretrained
+    from cnnzoo.weights.sources import load, locate
+    from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
+    from cnnzoo.weights.ungroup import ungroup
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "cnnzoo.weights.adapt": ("adapt",),
+        "cnnzoo.weights.description": ("build_from_description",),
+        "cnnzoo.weights.export": ("export",),
+        "cnnzoo.weights.files": ("read_spec", "save"),
+        "cnnzoo.weights.hub": ("pull",),
+        "cnnzoo.weights.hub_push": ("push",),
+        "cnnzoo.weights.pretrained": ("load_pretrained",),
+        "cnnzoo.weights.sources": ("load", "locate"),
+        "cnnzoo.weights.torchvision": ("fetch_torchvision", "load_torchvision"),
+        "cnnzoo.weights.ungroup": ("ungroup",),
+    },
+)
 
 __all__ = [
     "adapt",

@@ -1,18 +1,17 @@
-"""Downloads models from the Hugging Face Hub and uploads them: safetensors only, one commit at a time."""
+"""Downloads models from the Hugging Face Hub: safetensors only, the files of one commit, each verified."""
 
 from __future__ import annotations
 
-import re
-import shlex
-import tempfile
+import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from torch import nn
-
-from cnnzoo.errors import HubError, InputError, WeightsError
+from cnnzoo.errors import FileError, HubError, WeightsError
 from cnnzoo.files import (
     CARD_FILE,
     CONFIG_FILE,
@@ -22,29 +21,42 @@ from cnnzoo.files import (
     WEIGHTS_FILE,
     exists,
     read_json,
-    strip_local_paths,
-    write_json,
 )
-from cnnzoo.modules import unwrap
-from cnnzoo.network import CNN
 from cnnzoo.serialization import read_aliases, read_header
 from cnnzoo.weights.description import stored_checksum
-from cnnzoo.weights.files import load_with_checksum, read_model, save
-from cnnzoo.weights.hub_errors import UnreachableError, translate_errors
-from cnnzoo.weights.model_card import make_card
+from cnnzoo.weights.files import load_with_checksum
+from cnnzoo.weights.hub_cache import BLOB_HASH, COMMIT_HASH, RepositoryCache, has_hash
+from cnnzoo.weights.hub_client import HubClient, progress_bar
+from cnnzoo.weights.hub_errors import OfflineError, StatusError, UnreachableError, explain
 from cnnzoo.weights.repository import Repository
 
 RUN_FILES = (TRAIN_FILE, HISTORY_FILE, CURVES_FILE)  # of a training run, uploaded with its model
-_COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
+PULL_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *RUN_FILES)
+
+MAX_FILE_BYTES = 64 * 2**20  # of any file but the weights
+_ATTEMPTS = 4  # to continue a download that breaks off
 
 
-def _make_client(token: str | bool | None, endpoint: str | None) -> Any:
-    from huggingface_hub import HfApi
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a commit as the Hub lists it.
 
-    return HfApi(token=token, endpoint=endpoint, library_name="cnnzoo")
+    Attributes:
+        size: In bytes; None if the Hub does not say it.
+        checksum: SHA-256 of its content, or git's SHA-1; None if the Hub does not say it.
+    """
+
+    size: int | None
+    checksum: str | None
 
 
-# --- pull ---
+@dataclass(frozen=True)
+class RemoteCommit:
+    """A commit on the Hub: its hash, the names of its files, and those that cnnzoo reads."""
+
+    sha: str
+    names: tuple[str, ...]
+    files: dict[str, RemoteFile]
 
 
 def pull(
@@ -73,74 +85,171 @@ def pull(
         The folder with the files of one commit; its name is the hash of the commit.
 
     Raises:
-        InputError: If the name of the repository is not valid.
+        InputError: If the name of the repository, the revision, the token or the endpoint is not valid.
         HubError: If the repository or the revision cannot be downloaded.
-        WeightsError: If the download is damaged; it is removed from the cache.
+        FileError: If the cache cannot be written, or leads to files outside of it.
+        WeightsError: If the download is damaged; nothing of it is kept.
     """
     repository = Repository.parse(repo, revision)
-    client = _make_client(token, endpoint)
-    options: dict[str, Any] = {
-        "revision": repository.revision,
-        "allow_patterns": [CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *RUN_FILES],
-        "cache_dir": None if cache_dir is None else str(Path(cache_dir).expanduser()),
-    }
+    cache = RepositoryCache(repository.id, cache_dir)
     folder = None
-    if repository.revision and _COMMIT_HASH.fullmatch(repository.revision):
-        folder = _find_cached(client, repository, options)
+    if repository.revision and COMMIT_HASH.fullmatch(repository.revision):
+        folder = cache.find(repository.revision)
     if folder is None or not exists(folder / CONFIG_FILE):  # not in the cache, or not completely
+        client = HubClient(token, endpoint)
         try:
-            folder = _download(client, repository, options)
+            folder = _download(client, repository, cache)
         except UnreachableError as error:
-            folder = _use_cached(client, repository, options, error)
+            folder = _use_cached(repository, cache, error)
+    cache.require_inside(folder)
     if verify:
-        _require_intact(folder)
+        _require_intact(folder, cache)
+    cache.set_ref(repository.revision, folder)  # last: a damaged commit does not replace one that works
     return folder
 
 
-def _find_cached(client: Any, repository: Repository, options: dict[str, Any]) -> Path | None:
-    """Returns the folder of a revision in the cache, None if its weights are not there."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def read_commit(client: HubClient, repository: Repository) -> RemoteCommit:
+    """Returns what the Hub lists of a revision.
 
-    try:
-        folder = Path(client.snapshot_download(repository.id, local_files_only=True, **options))
-    except LocalEntryNotFoundError:
-        return None
-    return folder if exists(folder / WEIGHTS_FILE) else None
+    Raises:
+        StatusError: If the Hub refuses.
+        UnreachableError: If there is no answer, or it is not that of a Hub.
+    """
+    info = client.get(f"{repository.api}/revision/{repository.quoted_revision}?blobs=true")
+    sha, siblings = info.get("sha"), info.get("siblings")
+    if not isinstance(sha, str) or not COMMIT_HASH.fullmatch(sha):
+        client.refuse(f"the hash of the commit is {client.clean(sha)!r}")
+    if repository.revision and COMMIT_HASH.fullmatch(repository.revision) and sha != repository.revision:
+        client.refuse(f"asked for commit {repository.revision}, it lists commit {sha}")
+    if not isinstance(siblings, list) or not all(isinstance(file, dict) for file in siblings):
+        client.refuse("it does not list the files of the commit")
+    named = {file["rfilename"]: file for file in siblings if isinstance(file.get("rfilename"), str)}
+    return RemoteCommit(
+        sha,
+        tuple(sorted(client.clean(name) for name in named)),
+        {name: _remote_file(client, name, named[name]) for name in PULL_FILES if name in named},
+    )
 
 
-def _download(client: Any, repository: Repository, options: dict[str, Any]) -> Path:
+def _remote_file(client: HubClient, name: str, info: dict[str, Any]) -> RemoteFile:
+    """Returns a file from the Hub's list; large files are listed under ``lfs``."""
+    lfs = info.get("lfs")
+    lfs = lfs if isinstance(lfs, dict) else {}
+    size, checksum = lfs.get("size", info.get("size")), lfs.get("sha256", info.get("blobId"))
+    if size is not None and (type(size) is not int or size < 0):
+        client.refuse(f"the size of {name} is {client.clean(size)!r}")
+    if checksum is not None and not (isinstance(checksum, str) and BLOB_HASH.fullmatch(checksum)):
+        client.refuse(f"the checksum of {name} is {client.clean(checksum)!r}")
+    return RemoteFile(size, checksum)
+
+
+def _download(client: HubClient, repository: Repository, cache: RepositoryCache) -> Path:
     """Downloads the files of a revision that are not in the cache, and returns their folder."""
-    with translate_errors(client, repository, "download"):
-        info = client.model_info(repository.id, revision=repository.revision)
-        names = sorted(file.rfilename for file in info.siblings or ())
-        if WEIGHTS_FILE not in names:
-            raise HubError(
-                f"{repository} has no {WEIGHTS_FILE}; it holds {', '.join(names[:9]) or 'nothing'}. cnnzoo reads "
-                "safetensors only, and never a pickle; ask its author to convert it"
-            )
-        folder = Path(client.snapshot_download(repository.id, **options))
-    if info.sha not in (None, folder.name):  # the Hub became unreachable in between, and the client does not report it
-        warnings.warn(
-            f"{repository} is at commit {info.sha}, which could not be downloaded; the copy in the cache is used: "
-            f"commit {folder.name}",
-            stacklevel=3,
+    try:
+        commit = read_commit(client, repository)
+    except StatusError as error:
+        raise _explain(error, client, repository) from None
+    if WEIGHTS_FILE not in commit.files:
+        raise HubError(
+            f"{repository} has no {WEIGHTS_FILE}; it holds {', '.join(commit.names[:9]) or 'nothing'}. cnnzoo reads "
+            "safetensors only, and never a pickle; ask its author to convert it"
         )
+    folder = cache.snapshot(commit.sha)
+    missing = {name: file for name, file in commit.files.items() if not exists(folder / name)}
+    with progress_bar(repository.id, sum(file.size or 0 for file in missing.values())) as progress:
+        # the weights come last: a snapshot with weights is complete
+        for name in sorted(missing, key=lambda name: name == WEIGHTS_FILE):
+            try:
+                blob = _download_file(client, repository, commit.sha, name, missing[name], cache, progress)
+            except (StatusError, UnreachableError) as error:
+                reason = _explain(error, client, repository) if isinstance(error, StatusError) else error
+                if not isinstance(reason, UnreachableError):
+                    raise reason from None
+                raise UnreachableError(f"{name} of commit {commit.sha} could not be downloaded: {reason}") from None
+            cache.link(commit.sha, name, blob)
     return folder
 
 
-def _use_cached(client: Any, repository: Repository, options: dict[str, Any], error: UnreachableError) -> Path:
-    """Returns the folder of a revision in the cache, with a warning; raises HubError if it is not there."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
+def _download_file(
+    client: HubClient, repository: Repository, sha: str, name: str, file: RemoteFile, cache: RepositoryCache,
+    progress: Callable[[int], object],
+) -> str:  # fmt: skip
+    """Downloads a file unless its content is in the cache, and returns the name of its blob."""
+    if file.checksum and exists(cache.blob(file.checksum)):
+        return file.checksum
+    url = f"{client.endpoint}/{repository.id}/resolve/{sha}/{quote(name)}"
+    if file.checksum is None or file.size is None:
+        with client.open("GET", url) as response:  # an older Hub tells both with the file only
+            etag, length = response.etag.removeprefix("W/").strip('"'), response.headers.get("content-length", "")
+        checksum = file.checksum or (etag if BLOB_HASH.fullmatch(etag) else None)
+        size = file.size if file.size is not None else int(length) if length.isdecimal() and len(length) < 19 else None
+        if checksum is None or size is None:
+            client.refuse(f"it does not tell the size and the checksum of {name}")
+        return _download_file(client, repository, sha, name, RemoteFile(size, checksum), cache, progress)
+    if name != WEIGHTS_FILE and file.size > MAX_FILE_BYTES:
+        raise HubError(
+            f"{name} of {repository} has {file.size:,} bytes, more than the maximum of {MAX_FILE_BYTES:,}; ask its "
+            "author for a smaller one"
+        )
+    with cache.write_blob(file.checksum, file.size) as target:
+        received = 0
+        for attempt in range(_ATTEMPTS):
+            try:
+                headers = {"range": f"bytes={received}-"} if received else {}
+                with client.open("GET", url, headers=headers) as response:
+                    if received and response.status != 206:  # sent from the start again
+                        received = 0
+                        target.seek(0)
+                        target.truncate()
+                    for chunk in response.chunks:
+                        received += len(chunk)
+                        if received > file.size:
+                            client.refuse(f"it sends more than the {file.size:,} bytes of {name}")
+                        cache.write(target, chunk)
+                        progress(len(chunk))
+                if received == file.size:
+                    break
+                raise UnreachableError(
+                    f"{client.endpoint} broke off after {received:,} of {file.size:,} bytes; check the network "
+                    "connection and try again"
+                )
+            except UnreachableError:
+                if attempt + 1 == _ATTEMPTS or received in (0, file.size) or received > file.size:
+                    raise
+                time.sleep(2**attempt)
+        target.flush()
+        if not has_hash(target, file.checksum):
+            raise WeightsError(
+                f"{name} of {repository} was damaged in the download: its checksum is not {file.checksum}, which the "
+                "Hub lists; it is not kept: pull again, and tell the author if that does not help"
+            )
+    return file.checksum
 
-    folder = _find_cached(client, repository, options)
-    is_offline = isinstance(error.__cause__, OfflineModeIsEnabled)
+
+def _explain(error: StatusError, client: HubClient, repository: Repository) -> HubError:
+    """Returns the error for a status; for an unknown revision, it lists those that exist."""
+    explained = explain(error, client.endpoint, repository, "download")
+    if error.code != "RevisionNotFound":
+        return explained
+    try:
+        refs = client.get(f"{repository.api}/refs")
+        names = [client.clean(ref["name"]) for kind in ("branches", "tags") for ref in refs[kind]]
+    except Exception:  # this is only a hint
+        return HubError(f"{explained}; see {client.endpoint}/{repository.id}")
+    shown = ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
+    return HubError(f"{explained}; it has {shown or 'no branch'}, and commits by their hash")
+
+
+def _use_cached(repository: Repository, cache: RepositoryCache, error: UnreachableError) -> Path:
+    """Returns the folder of a revision in the cache, with a warning; raises HubError if it is not there."""
+    folder = cache.find(repository.revision)
     if folder is None:
-        reason = "HF_HUB_OFFLINE=1 forbids a download; unset it" if is_offline else str(error)
+        reason = "HF_HUB_OFFLINE=1 forbids a download; unset it" if isinstance(error, OfflineError) else str(error)
         raise HubError(
             f"{repository} is not in the cache, and {reason}; or download it on a machine with a network connection "
             f"(cnnzoo pull {repository.id}) and pass its folder"
         ) from None
-    if not is_offline:
+    if not isinstance(error, OfflineError):
         warnings.warn(
             f"{error}; the copy of {repository} in the cache is used, which may be outdated: commit {folder.name}",
             stacklevel=3,
@@ -148,158 +257,37 @@ def _use_cached(client: Any, repository: Repository, options: dict[str, Any], er
     return folder
 
 
-def _require_intact(folder: Path) -> None:
-    """Compares weights with the checksum in config.json; the Hub's client checks the size of a download only.
+def _require_intact(folder: Path, cache: RepositoryCache) -> None:
+    """Compares weights with the checksum in config.json.
 
     Raises:
-        WeightsError: If they differ; the files are removed from the cache.
+        WeightsError: If they differ; files that were damaged on this machine are removed from the cache.
     """
     config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
-    expected = stored_checksum(read_json(config_file)) if exists(config_file) else None
-    if expected is None:
+    if not exists(config_file):
         raise WeightsError(
             f"{folder}: there is no config.json with the checksum of the weights; verify=False accepts a model without "
             "one"
         )
+    expected = problem = None
     try:
+        expected = stored_checksum(read_json(config_file))
         aliases = read_aliases(weights_file, read_header(weights_file)[1])
         _, checksum = load_with_checksum(weights_file, aliases, mmap=True)
-    except WeightsError as error:
-        checksum = f"none ({error})"
-    if checksum != expected:
-        for file in (weights_file, config_file):
-            file.resolve().unlink()
-            file.unlink(missing_ok=True)
+    except (WeightsError, FileError) as error:
+        problem = str(error)
+    else:
+        if checksum == expected:
+            return
+        problem = f"the checksum of the weights is {checksum}, and config.json says {str(expected)[:100]!r}"
+    if damaged := [file.name for file in (config_file, weights_file) if cache.remove_damaged(file)]:
         raise WeightsError(
-            f"{folder}: the checksum of the weights is {checksum}, and config.json says {expected}. They were damaged "
-            "in the download or before it, and are removed from the cache: pull again, and tell the author if that "
-            "does not help"
+            f"{folder}: {' and '.join(damaged)} was damaged on this machine, and is removed from the cache: pull again"
         )
-
-
-# --- push ---
-
-
-def push(
-    model: nn.Module | str | PathLike[str],
-    repo: str,
-    *,
-    message: str | None = None,
-    tag: str | None = None,
-    revision: str | None = None,
-    parent_commit: str | None = None,
-    private: bool | None = None,
-    card: str = "keep",
-    license: str | None = None,
-    token: str | bool | None = None,
-    endpoint: str | None = None,
-) -> str:
-    """Uploads a network to the Hub in one commit: all files or none.
-
-    The repository is created if it does not exist. Unchanged files are not uploaded; if no file has changed, there is
-    no commit.
-
-    Args:
-        model: A cnnzoo network, or the path of a saved one. With the folder of a training run, its history and curves
-            are uploaded too; the paths in its train.json are cut to their last part.
-        repo: ``"user/repo"``; a name without a user means a repository of your own account.
-        message: The commit message.
-        tag: A name for this commit, such as ``"v1"``, which ``hf://user/repo@v1`` loads.
-        revision: The branch to commit to, created if it does not exist; by default the main branch.
-        parent_commit: The commit that the branch must be at; if it is at another, the Hub refuses.
-        private: Whether a repository that is created is private; by default, the setting of your account.
-        card: ``"keep"`` writes README.md only if there is none, ``"replace"`` always.
-        license: The license of the weights, for the card: ``"apache-2.0"``.
-        token: An access token with write permission; by default that of ``hf auth login``, or ``HF_TOKEN``.
-        endpoint: The Hub's address; by default ``HF_ENDPOINT``.
-
-    Returns:
-        The hash of the commit.
-
-    Raises:
-        InputError: If the model cannot be saved, or the name of the repository is not valid.
-        FileError: If the path of the model does not exist.
-        WeightsError: If the file at the path is damaged, or does not describe a network.
-        HubError: If the Hub refuses, or cannot be reached.
-    """
-    from huggingface_hub import CommitOperationAdd
-
-    if card not in ("keep", "replace"):
-        raise InputError(f"card must be 'keep' or 'replace', not {card!r}")
-    repository = Repository.parse(repo, revision)
-    if repository.revision != revision:
-        raise InputError(
-            f"{repo!r}: pass the part after the @ as tag={repository.revision!r}, or as revision= for a branch"
+    if expected is None and "checksum of the weights" in problem:
+        raise WeightsError(
+            f"{folder}: its config.json has no checksum of the weights; verify=False accepts a model without one"
         )
-    folder = Path(model) if isinstance(model, (str, PathLike)) else None
-    network = read_model(folder) if folder is not None else unwrap(model) if isinstance(model, nn.Module) else model
-    if not isinstance(network, CNN):
-        raise InputError(f"push expects a cnnzoo network or its path, not {type(network).__name__}")
-    run_files = [folder / name for name in RUN_FILES if exists(folder / name)] if folder and folder.is_dir() else []
-    client = _make_client(token, endpoint)
-    with tempfile.TemporaryDirectory() as temporary, translate_errors(client, repository, "upload"):
-        repo_id = client.create_repo(repository.id, private=private, exist_ok=True).repo_id
-        repository = Repository(repo_id, repository.revision)
-        if repository.revision:
-            client.create_branch(repository.id, branch=repository.revision, exist_ok=True)
-        model_dir = save(network, Path(temporary) / "model", readme=False)
-        files = [model_dir / CONFIG_FILE, model_dir / WEIGHTS_FILE]
-        files += [_without_local_paths(file, Path(temporary)) for file in run_files]
-        if card == "replace" or not client.file_exists(repository.id, CARD_FILE, revision=repository.revision):
-            has_curves = any(file.name == CURVES_FILE for file in run_files)
-            files.append(_find_or_write_card(network, model_dir, folder, str(repository), has_curves, license))
-        try:
-            commit: str = client.create_commit(
-                repository.id,
-                [CommitOperationAdd(file.name, str(file)) for file in files],
-                commit_message=message or f"{network.spec.name}, by cnnzoo",
-                revision=repository.revision,
-                parent_commit=parent_commit,
-            ).oid
-        except ValueError as error:
-            # clients before 1.0 cannot parse the address of a commit on another Hub than HF_ENDPOINT; it exists
-            if "Unable to retrieve user and repo ID" not in str(error):
-                raise
-            commit = client.model_info(repository.id, revision=repository.revision).sha
-        if tag is not None:
-            _create_tag(client, repository, tag, commit)
-    return commit
-
-
-def _without_local_paths(file: Path, temporary: Path) -> Path:
-    """Returns a file of a run; of train.json a copy in ``temporary`` whose paths are cut to their last part."""
-    if file.name != TRAIN_FILE:
-        return file
-    info = read_json(file)
-    if isinstance(data := info.get("data"), dict):
-        data["name"] = strip_local_paths(str(data.get("name")))
-        if isinstance(options := data.get("options"), dict):
-            data["options"] = {k: strip_local_paths(v) if isinstance(v, str) else v for k, v in options.items()}
-    for session in info.get("sessions") or ():
-        if isinstance(session, dict):
-            session["command"] = shlex.join(map(strip_local_paths, shlex.split(str(session.get("command")))))
-    write_json(temporary / TRAIN_FILE, info)
-    return temporary / TRAIN_FILE
-
-
-def _find_or_write_card(
-    network: CNN, model_dir: Path, folder: Path | None, source: str, has_curves: bool, license: str | None
-) -> Path:
-    """Returns the README.md of the folder that is uploaded, or writes one into ``model_dir`` if the folder has none."""
-    existing = folder / CARD_FILE if folder and folder.is_dir() else None
-    if existing is not None and exists(existing):
-        return existing
-    checksum = stored_checksum(read_json(model_dir / CONFIG_FILE))
-    text = make_card(network, checksum, source=source, curves=has_curves, license=license)
-    (model_dir / CARD_FILE).write_text(text, encoding="utf-8")
-    return model_dir / CARD_FILE
-
-
-def _create_tag(client: Any, repository: Repository, tag: str, commit: str) -> None:
-    client.create_tag(repository.id, tag=tag, revision=commit, exist_ok=True)
-    tags = {ref.name: ref.target_commit for ref in client.list_repo_refs(repository.id).tags}
-    if tags.get(tag) != commit:
-        raise HubError(
-            f"{repository.id} is at commit {commit} now, but tag {tag!r} belongs to commit {tags.get(tag)} already; "
-            "choose another tag"
-        )
+    raise WeightsError(
+        f"{folder}: {problem}. The files are as the Hub has them; tell the author, or pull another revision"
+    )

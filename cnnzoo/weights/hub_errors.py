@@ -1,134 +1,89 @@
-"""Turns exceptions of the Hub's client into errors of cnnzoo that say what to do next."""
+"""Errors of requests to the Hub: what they say, without secrets and control characters."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
+import re
+from collections.abc import Iterable
 
-from cnnzoo.errors import CnnzooError, HubError, InputError
+from cnnzoo.errors import HubError
 from cnnzoo.weights.repository import Repository
 
-_HTTP_CLIENTS = (
-    "requests",
-    "urllib3",
-    "httpx",
-    "httpx2",
-    "httpcore",
-    "httpcore2",
-)  # of all huggingface_hub versions
+LOGIN_HINT = "log in (hf auth login), set HF_TOKEN, or pass token="
+
+_MAX_SERVER_TEXT = 200  # characters of a server's text in a message
+_CREDENTIALS = re.compile(r"(?<=//)\S*@|\S+:\S*@")  # in an address: "//user:password@"
+_TOKEN = re.compile(r"\bhf_\w+")
 
 
 class UnreachableError(HubError):
-    """A request that did not reach the Hub, or that the Hub could not answer."""
+    """A request without a usable answer; a copy in the cache may serve instead."""
 
 
-@contextmanager
-def translate_errors(client: Any, repository: Repository, action: str) -> Iterator[None]:
-    """Turns errors of the Hub, of its client and of the network into errors of cnnzoo.
+class OfflineError(UnreachableError):
+    """A request that HF_HUB_OFFLINE=1 forbids."""
+
+
+class StatusError(HubError):
+    """An answer that is an error.
+
+    Attributes:
+        status: The HTTP status.
+        code: The Hub's name of the error, such as ``"RevisionNotFound"``; empty for other servers.
+        text: The server's explanation, safe to print.
+    """
+
+    def __init__(self, status: int, code: str, text: str) -> None:
+        super().__init__(f"status {status}" + (f" ({text})" if text else ""))
+        self.status, self.code, self.text = status, code, text
+
+
+def clean(text: object, secrets: Iterable[str] = ()) -> str:
+    """Returns foreign text in one line for a message: short, control characters escaped, secrets replaced by ``***``.
 
     Args:
-        client: A ``huggingface_hub.HfApi``.
+        text: Text of a server, or of an exception.
+        secrets: Tokens and passwords in use.
+    """
+    line = " ".join(str(text).split())
+    for secret in secrets:
+        line = line.replace(secret, "***")
+    line = _TOKEN.sub("hf_***", _CREDENTIALS.sub("***@", line))
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line[: 2 * _MAX_SERVER_TEXT])
+    return line if len(line) <= _MAX_SERVER_TEXT else line[: _MAX_SERVER_TEXT - 3] + "..."
+
+
+def explain(error: StatusError, hub: str, repository: Repository, action: str) -> HubError:
+    """Returns the error for a status, which says what to do next.
+
+    Args:
+        error: The answer.
+        hub: The Hub's address.
         repository: The repository in use.
         action: ``"download"`` or ``"upload"``.
-
-    Raises:
-        UnreachableError: If there is no answer; the caller may use a copy in the cache.
-        HubError: If the Hub refuses.
-        InputError: If the name of the repository is not valid.
     """
-    from huggingface_hub import errors
-
-    hub = client.endpoint
-    login = "log in (hf auth login), set HF_TOKEN, or pass token="
-    try:
-        with _progress_bars_on_terminals():
-            yield
-    except CnnzooError:
-        raise
-    except errors.GatedRepoError:
-        raise HubError(f"{repository} is gated: request access at {hub}/{repository.id}, then {login}") from None
-    except errors.RevisionNotFoundError:
-        raise HubError(
-            f"{repository.id} has no revision {repository.revision!r}; {_revisions_hint(client, repository)}"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise HubError(
-            f"{hub} has no model {repository.id}, or it is private; check the spelling, and if it is private, {login}"
-        ) from None
-    except errors.EntryNotFoundError as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise UnreachableError(
-                f"{hub} cannot be reached ({_one_line(error)}); check the network connection and try again"
-            ) from error
-        raise HubError(f"{repository} lacks a file: {_one_line(error)}") from None
-    except errors.OfflineModeIsEnabled as error:
-        raise UnreachableError(f"cannot {action} {repository} with HF_HUB_OFFLINE=1; unset it") from error
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 0)
-        if status in (401, 403):
-            raise HubError(f"{hub} denies access: {_one_line(error)}; {login}, of an account that has access") from None
-        if status == 412:
-            raise HubError(
-                f"{repository} has newer commits than parent_commit; pull it, compare, and push again"
-            ) from None
-        if status >= 500 or status == 429:
-            raise UnreachableError(
-                f"{hub} answers with status {status} ({_one_line(error)}); try again later"
-            ) from error
-        raise HubError(f"cannot {action} {repository}: {_one_line(error)}") from None
-    except errors.HFValidationError as error:
-        raise InputError(f"{repository.id!r} is not a valid name of a repository: {_one_line(error)}") from None
-    except Exception as error:
-        # versions of the client use different HTTP libraries, and pass on or wrap their errors
-        cause: BaseException | None = error
-        while not (cause is None or isinstance(cause, OSError) or type(cause).__module__.startswith(_HTTP_CLIENTS)):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise UnreachableError(
-            f"{hub} cannot be reached ({_one_line(cause)}); check the network connection and try again"
-            f"{_xet_hint(action)}"
-        ) from error
-
-
-@contextmanager
-def _progress_bars_on_terminals() -> Iterator[None]:
-    """Disables the client's progress bars if stderr is not a terminal."""
-    from huggingface_hub import constants
-
-    utils: Any = import_module("huggingface_hub.utils")
-    is_set = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled()
-    if is_set or sys.stderr.isatty():
-        yield
-        return
-    utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        utils.enable_progress_bars()
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text[:300] or type(error).__name__
-
-
-def _xet_hint(action: str) -> str:
-    """Returns a hint for uploads by Xet, which fail like a broken connection on a server without Xet."""
-    from huggingface_hub import constants
-
-    if action != "upload" or find_spec("hf_xet") is None or getattr(constants, "HF_HUB_DISABLE_XET", True):
-        return ""
-    return "; a Hub of your own may not support Xet: set HF_HUB_DISABLE_XET=1"
-
-
-def _revisions_hint(client: Any, repository: Repository) -> str:
-    try:
-        refs = client.list_repo_refs(repository.id)
-    except Exception:  # this is only a hint
-        return f"see {client.endpoint}/{repository.id}"
-    return "it has " + ", ".join(ref.name for ref in [*refs.branches, *refs.tags]) + ", and commits by their hash"
+    status, code, reason = error.status, error.code, f"({error.text or f'status {error.status}'})"
+    if code == "GatedRepo":
+        return HubError(f"{repository} is gated: request access at {hub}/{repository.id}, then {LOGIN_HINT}")
+    if code == "RevisionNotFound":
+        return HubError(f"{repository.id} has no revision {repository.revision or 'main'!r}")
+    # the Hub does not tell repositories that are private from those that do not exist
+    is_hidden = status == 401 and action == "download" and not code and "credentials" not in error.text
+    if code == "RepoNotFound" or is_hidden:
+        return HubError(
+            f"{hub} has no model {repository.id}, or it is private; check the spelling, and if it is private, "
+            f"{LOGIN_HINT}"
+        )
+    if status in (401, 403):
+        return HubError(f"{hub} denies access: {error.text or error}; {LOGIN_HINT}, of an account that has access")
+    if status == 412:
+        return HubError(f"{repository} has newer commits than parent_commit; pull it, compare, and push again")
+    if status in (408, 429) or status >= 500:
+        return UnreachableError(f"{hub} answers with status {status} {reason}; try again later")
+    if status == 404:
+        return HubError(
+            f"cannot {action} {repository}: {hub} answers with status 404 {reason}; check the spelling, and HF_ENDPOINT"
+        )
+    return HubError(
+        f"cannot {action} {repository}: {hub} answers with status {status} {reason}; try again, and if that does not "
+        "help, ask those who run it"
+    )

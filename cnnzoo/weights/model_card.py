@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from cnnzoo.measure.counter import count_image
-from cnnzoo.measure.tables import shape_text
+from cnnzoo.measure.tables import escape_markdown, shape_text
 from cnnzoo.metadata import Metadata
 from cnnzoo.network import CNN
 from cnnzoo.registry import Entry, get_entry, is_model
+from cnnzoo.text import printable
+
+_MAX_ORIGINS = 20  # of weights that were trained, adapted and trained again
 
 
 def make_card(model: CNN, checksum: str, *, source: str = "", curves: bool = False, license: str | None = None) -> str:
@@ -31,7 +34,7 @@ def make_card(model: CNN, checksum: str, *, source: str = "", curves: bool = Fal
         summary.append(f"Its blocks, classes or image size differ from `cnnzoo.create({spec.name!r})`; see below.")
     parts = [
         _header(model, license),
-        f"# {spec.name}",
+        f"# {_text(spec.name)}",
         *summary,
         "\n".join(
             (
@@ -114,18 +117,23 @@ def _results(model: CNN) -> Iterator[tuple[str, str]]:
     seed = config.get("seed") if isinstance(config, dict) else None
     for key, name in (("test_acc", "test accuracy"), ("train_acc", "training accuracy")):
         if isinstance(value := training.get(key), float):
-            yield name, f"{value:.4f} ({training.get('data')}, one run, seed {seed})"
+            yield name, f"{value:.4f} ({_text(training.get('data'))}, one run, seed {_text(seed)})"
 
 
 def _preprocessing(metadata: Metadata) -> str:
-    names = f"\n\nClasses: {', '.join(metadata.label_names)}." if metadata.label_names else ""
+    names = f"\n\nClasses: {', '.join(map(_text, metadata.label_names))}." if metadata.label_names else ""
     if metadata.preprocessing is None:
         return f"Unknown: no mean and standard deviation of the images are stored.{names}"
     return f"{metadata.preprocessing}. `cnnzoo.transforms(model)` does this.{names}"
 
 
-def _provenance(provenance: Any) -> str:
-    if not isinstance(provenance, dict):
+def _text(value: object) -> str:
+    """Returns a value of the metadata, which anyone may have written, as text in Markdown."""
+    return escape_markdown(printable(str(value)))
+
+
+def _provenance(provenance: Any, depth: int = 0) -> str:
+    if not isinstance(provenance, dict) or depth > _MAX_ORIGINS:
         return "Unknown."
     kind = provenance.get("kind")
     if kind == "random":
@@ -133,18 +141,19 @@ def _provenance(provenance: Any) -> str:
     if kind == "trained":
         config = json.dumps(provenance.get("config"))
         initial = provenance.get("from")
-        initial_text = f"\n\nInitial weights: {_provenance(initial)}" if initial else ""
+        initial_text = f"\n\nInitial weights: {_provenance(initial, depth + 1)}" if initial else ""
         return (
-            f"Trained with cnnzoo on {provenance.get('data')} (SHA-256 of images and labels "
-            f"`{provenance.get('data_sha256')}`), {provenance.get('steps')} steps, with this config:\n\n"
+            f"Trained with cnnzoo on {_text(provenance.get('data'))} (SHA-256 of images and labels "
+            f"{_text(provenance.get('data_sha256'))}), {_text(provenance.get('steps'))} steps, with this config:\n\n"
             f"```json\n{config}\n```{initial_text}"
         )
     if kind == "adapted":
-        return f"Adapted ({provenance.get('how')}). Before that: {_provenance(provenance.get('from'))}"
+        before = _provenance(provenance.get("from"), depth + 1)
+        return f"Adapted ({_text(provenance.get('how'))}). Before that: {before}"
     if kind == "changed":
         return (
             "The weights have changed since their provenance was recorded, for example in a training loop outside of "
-            f"cnnzoo. Before that: {_provenance(provenance.get('from'))}"
+            f"cnnzoo. Before that: {_provenance(provenance.get('from'), depth + 1)}"
         )
     if kind == "state_dict" and "from" in provenance:
         return (
@@ -153,7 +162,7 @@ def _provenance(provenance: Any) -> str:
         )
     if kind == "state_dict":
         return "Loaded from a state dict; how these weights were trained is not known."
-    return "; ".join(f"{key}: {value}" for key, value in provenance.items())
+    return "; ".join(f"{_text(key)}: {_text(value)}" for key, value in provenance.items())
 
 
 def _sources(entry: Entry) -> Iterator[str]:

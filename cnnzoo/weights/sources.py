@@ -13,20 +13,7 @@ from cnnzoo.files import exists
 from cnnzoo.network import CNN
 from cnnzoo.weights.files import read_model
 from cnnzoo.weights.hub import pull
-from cnnzoo.weights.repository import HUB_PREFIXES, Repository
-
-LOCAL_PREFIX = "local-dir:"  # timm's
-
-
-def is_source(source: object) -> bool:
-    """Returns whether a value names a saved network: a path that exists or looks like one, or a repository."""
-    if isinstance(source, PathLike):
-        return True
-    if not isinstance(source, str):
-        return False
-    looks_like_path = "/" in source or source.endswith(".safetensors")
-    has_prefix = source.startswith((*HUB_PREFIXES, LOCAL_PREFIX))
-    return looks_like_path or has_prefix or (len(source) < 256 and exists(Path(source)))
+from cnnzoo.weights.repository import HUB_PREFIXES, LOCAL_PREFIX, Repository
 
 
 def locate(source: str | PathLike[str], *, verify: bool = False, **hub: Any) -> Path:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from cnnzoo.blocks import build_blocks
 from cnnzoo.errors import WeightsError
-from cnnzoo.network import CNN, build_network
+from cnnzoo.network import CNN
+from cnnzoo.random_state import OwnGenerator
 from cnnzoo.serialization import DTYPES, TensorInfo
 
 _FLOATING_DTYPES = {name for dtype, name in DTYPES.items() if dtype.is_floating_point}
@@ -69,8 +71,26 @@ def assign_state_dict(model: CNN, state: Mapping[str, torch.Tensor]) -> None:
     }
     model.load_state_dict(values, assign=True)
     if missing := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
-        initial = build_network(model.spec, 0)
+        dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), None)
         for name in missing:
             module_name, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(module_name), attribute, initial.get_buffer(name))
+            buffer = _initial_buffer(model, name)
+            setattr(
+                model.get_submodule(module_name), attribute, buffer.to(dtype) if buffer.is_floating_point() else buffer
+            )
     assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
+
+
+def _initial_buffer(model: CNN, name: str) -> torch.Tensor:
+    """Returns the initial value of a buffer on the CPU, for which only its block is built."""
+    section, index, rest = name.split(".", 2)
+    shape, offset = model.spec.input if section == "features" else model._features_shape, int(index)
+    for block in getattr(model.spec, section):
+        with torch.device("meta"):
+            (built,) = build_blocks([block], shape, section)
+        if offset < len(built.modules):
+            break
+        shape, offset = built.shape, offset - len(built.modules)
+    with torch.device("cpu"), OwnGenerator(0):
+        module: nn.Module = block.build(shape)[offset]
+    return module.get_buffer(rest)

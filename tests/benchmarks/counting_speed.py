@@ -12,6 +12,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from peers import TOOLS, Tool
@@ -21,6 +22,14 @@ import cnnzoo
 from cnnzoo.measure.bench import measure_peak_bytes
 
 ROUNDS = 15
+
+
+def is_installed(tool: Tool) -> bool:
+    try:
+        return bool(version(tool.package))
+    except PackageNotFoundError:
+        print(f"{tool.name} is not installed")
+        return False
 
 
 def main() -> None:
@@ -37,7 +46,7 @@ def main() -> None:
         own_model = copy.deepcopy(model)  # some tools leave hooks or attributes on a model
         return lambda: tool.count(own_model, x)
 
-    calls = {tool.name: count_call(tool) for tool in TOOLS}
+    calls = {tool.name: count_call(tool) for tool in TOOLS if is_installed(tool)}
     calls["FlopCounterMode on a meta model"] = flop_counter_on_meta
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():

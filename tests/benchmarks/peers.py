@@ -41,7 +41,8 @@ class Parts:
     norm: int  # outputs of batch norm
     norm_params: int
     pool_in: int  # inputs of pools
-    avg_out: int  # outputs of average pools with a window
+    avg_in: int  # values that the windows of average pools read
+    avg_out: int  # their outputs
     global_in: int  # inputs of adaptive pools
     global_out: int
 
@@ -64,6 +65,7 @@ def get_parts(report: cnnzoo.CountReport) -> Parts:
         norm=outputs("BatchNorm2d"),
         norm_params=kinds.get("BatchNorm2d", {"params": 0})["params"],
         pool_in=inputs("AvgPool2d", "MaxPool2d", "AdaptiveAvgPool2d"),
+        avg_in=kinds.get("AvgPool2d", {"pooling": 0})["pooling"],
         avg_out=outputs("AvgPool2d"),
         global_in=inputs("AdaptiveAvgPool2d"),
         global_out=outputs("AdaptiveAvgPool2d"),
@@ -160,10 +162,10 @@ TOOLS = (
         "ptflops, aten", "ptflops", "MACs", count_ptflops_aten, "MACs + bias adds", lambda p: p.macs + p.bias,
     ),
     Tool(
-        "thop", "thop", "MACs", count_thop,
-        "MACs + 1 per output of an average pool + 4 per output of batch norm + (window + 1) per output of a pool to a "
-        "fixed size; biases, max pools and activations count nothing",
-        lambda p: p.macs + p.avg_out + 4 * p.norm + p.global_in + p.global_out,
+        "ultralytics-thop", "ultralytics-thop", "MACs", count_thop,
+        "MACs + (window + 1) per output of an average pool, also of one to a fixed size + 4 per output of batch norm; "
+        "biases, max pools and activations count nothing",
+        lambda p: p.macs + p.avg_in + p.avg_out + 4 * p.norm + p.global_in + p.global_out,
     ),
     Tool(
         "calflops", "calflops", "FLOPs", count_calflops,
