@@ -64,6 +64,7 @@ def measured(net: nn.Module, shape: tuple[int, ...], channels: int, positions: t
 
 
 IMAGE = (1, 2, 32, 32)
+GRID = nn.Parameter(torch.rand(1, 8, 8, 2))
 case("conv", nn.Sequential(conv(), conv()), IMAGE)
 case("conv pad", nn.Sequential(conv(padding=1), conv(5, padding=2)), IMAGE)
 case("stride", nn.Sequential(conv(stride=2), conv(3, dilation=2), conv()), (1, 2, 48, 48))
@@ -553,6 +554,13 @@ def test_unknown_positions_have_a_reason(function, reason) -> None:
     assert layer.receptive_field_unknown.startswith(reason)
 
 
+def test_the_table_says_why() -> None:
+    net = Calls(lambda net, x: net.conv(F.grid_sample(x, net.grid, align_corners=True)), conv=conv(), grid=GRID)
+    text = str(cnnzoo.count(net, IMAGE))
+    assert "receptive field: unknown from Calls on (aten.grid_sampler_2d: positions that depend on values)" in text
+    assert "None" not in text
+
+
 def test_a_layer_that_sees_all_makes_positions_known_again_only_if_they_are() -> None:
     sampled = Calls(
         lambda net, x: F.grid_sample(x, net.grid, align_corners=True), grid=nn.Parameter(torch.rand(1, 8, 8, 2))
@@ -567,6 +575,8 @@ def test_a_layer_that_sees_all_makes_positions_known_again_only_if_they_are() ->
 def test_channels_need_no_positions() -> None:
     mirrored = Calls(lambda net, x: net.conv(x[:, torch.arange(1, -1, -1, device=x.device)]), conv=conv())
     assert last_layer(mirrored, *IMAGE).receptive_field == 3
+    picked = Calls(lambda net, x: net.conv(x).index_select(1, torch.tensor([1], device=x.device)), conv=conv())
+    assert last_layer(picked, *IMAGE).receptive_field == 3
 
 
 def test_positions_in_the_middle() -> None:

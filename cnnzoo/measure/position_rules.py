@@ -306,7 +306,7 @@ def _embedding(call: Call) -> View | None:
 def _index(call: Call) -> View | None:
     """Which elements are picked depends on values: known only along dimensions on which nothing depends."""
     operand, indices = call.args["self"], call.args.get("indices", call.args.get("index"))
-    indices = indices if isinstance(indices, tuple) else (indices,)
+    indices = (indices,) if isinstance(indices, Operand) else indices
     view: View | None = operand.view
     if view is None or any(index is not None and index.view is not None for index in indices):
         return _sampled(call)

@@ -207,6 +207,8 @@ def follow(
             view = rule(Call(op, {name: _along(value, axis) for name, value in named.items()}, shape, axis.size))
         except UnknownPositionsError as error:
             return str(error) if str(error) == str(op) else f"{op}: {error}"
+        except Exception as error:  # a rule must not break a count
+            return f"{op}: {type(error).__name__} in its rule"
         return str(op) if view is not None and view.shape != shape else view
 
     return _along_axes(shape, [axis for axis in axes if (axis.source, axis.dim) not in channels], view_along)

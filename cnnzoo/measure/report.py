@@ -294,6 +294,13 @@ class CountReport(Printable):
                 notes.append(f"{label}: " + ", ".join(f"{kind} {100 * n / total:.1f} %" for n, kind in shares))
         if self.unknown_ops:
             notes.append(f"not counted, since there is no rule for them: {', '.join(map(str, self.unknown_ops))}")
+        first: dict[str, str] = {}  # reason -> first layer
+        for layer in self.layers:
+            if layer.receptive_field_unknown:
+                first.setdefault(layer.receptive_field_unknown, layer.name or self.name)
+        if first:
+            reasons = "; ".join(f"from {layer} on ({reason})" for reason, layer in first.items())
+            notes.append(f"receptive field: unknown {reasons}")
         return notes
 
     @property
