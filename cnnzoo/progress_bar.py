@@ -45,7 +45,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
             bar.update(task, completed=done, refresh=now - drawn > _REFRESH_AFTER)
             drawn = now if now - drawn > _REFRESH_AFTER else drawn
         elif is_shown and time.monotonic() - start > _BAR_AFTER:
-            bar, task = _start_bar(description, total)
+            bar, task = _start_bar(description, total, done)
 
     try:
         yield advance
@@ -54,7 +54,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
             bar.stop()
 
 
-def _start_bar(description: str, total: int) -> tuple[Any, Any]:
+def _start_bar(description: str, total: int, done: int) -> tuple[Any, Any]:
     with restored_random_state():  # rich draws from it when it is imported
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -67,6 +67,6 @@ def _start_bar(description: str, total: int) -> tuple[Any, Any]:
         console=Console(file=display_stream()),
         auto_refresh=False,  # by a thread, which would disturb measurements
     )
-    task = bar.add_task(description, total=total)
+    task = bar.add_task(description, total=total, completed=done)
     bar.start()
     return bar, task

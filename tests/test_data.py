@@ -202,7 +202,7 @@ def test_unknown_data_set() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(idx_bytes(np.zeros((12, 28, 28), np.uint8)))[:-9], "cannot be read"),
+        (gzip.compress(idx_bytes(np.zeros((12, 28, 28), np.uint8)), mtime=0)[:-9], "cannot be read"),
         (idx_bytes(np.zeros((12, 28, 28), np.uint8))[:-1], "declares 12 x 28 x 28 = 9,408 bytes, but holds 9,407"),
         (idx_bytes(np.zeros((12, 28, 28), np.uint8)) + b"x", "truncated or damaged"),
         (b"<html>not found</html>", "is not an IDX file of bytes of 3 dimensions; it starts with 3c68746d"),

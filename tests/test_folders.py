@@ -497,7 +497,7 @@ def test_a_bar_appears_when_a_scan_takes_long(
     write_images(tmp_path)
     load(tmp_path)
     assert capfd.readouterr() == ("", "")
-    monkeypatch.setattr("cnnzoo.data.parallel._BAR_AFTER", -1.0)
+    monkeypatch.setattr("cnnzoo.progress_bar._BAR_AFTER", -1.0)
     load(tmp_path)
     out, err = capfd.readouterr()
     assert out == "" and re.search(r"checking images.*20/20", err.replace("\n", " "))

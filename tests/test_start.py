@@ -137,7 +137,7 @@ def compare_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> int:
         return out
 
     monkeypatch.setattr(build, "_run_empty_batch", check)
-    monkeypatch.setattr(build, "_shapes", {})
+    monkeypatch.setattr(build, "_memo", build._Memo())
     with torch.device("meta"):
         cnnzoo.CNN(cnnzoo.get_spec(name))
     return n

@@ -249,6 +249,9 @@ def _run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+_MAX_EMPTY_WEIGHTS = 10**9  # values; their memory is reserved, but never touched
+
+
 def _run_empty_batch(modules: Sequence[nn.Module], shape: Shape) -> torch.Tensor | None:
     """Runs modules on a batch of no images on the CPU, with weights that are never read.
 
@@ -267,6 +270,8 @@ def _run_empty_batch(modules: Sequence[nn.Module], shape: Shape) -> torch.Tensor
         for name, tensor in owner.items()
         if tensor is not None
     ]
+    if sum(tensor.numel() for _, _, tensor in tensors) > _MAX_EMPTY_WEIGHTS:
+        return None
     try:
         for owner, name, tensor in tensors:
             owner[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
