@@ -147,7 +147,7 @@ class LocalFiles(ImageFiles):
         """Returns size, times and inode of a file."""
         try:
             info = os.stat(self.source(i))
-        except OSError:
+        except (OSError, ValueError):
             return ""
         return f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino}"
 

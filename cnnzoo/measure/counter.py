@@ -23,7 +23,9 @@ from cnnzoo.measure.isolation import isolated, substitute, without_fused_kernels
 from cnnzoo.measure.meta_device import MetaDevice
 from cnnzoo.measure.operator_counter import LayerRecord, OperatorCounter
 from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights
+from cnnzoo.measure.receptive_field import PositionTracker
 from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
+from cnnzoo.measure.traces import remove_tensors
 from cnnzoo.module_copy import in_eval_mode
 from cnnzoo.modules import unwrap
 
@@ -43,8 +45,8 @@ def count(
     """Counts what one forward (and its backward) of any module does, and leaves no trace on the module.
 
     The forward runs in the module's own mode (train or eval), on the meta device: nothing is computed, no weights
-    are allocated or touched. Hooks, flags, buffers, attributes (and the lists, sets and dictionaries among them) and
-    random state are restored, also if the forward raises. Your own hooks on the module run too, as in any forward.
+    are allocated or touched. It runs on a copy; what it changes elsewhere (objects, classes, global variables, caches,
+    random state) is restored, also if it raises. Your own hooks on the module run too, as in any forward.
 
     Args:
         model: Any module.
@@ -67,6 +69,7 @@ def count(
     _refuse_scripted(modules, name)
     meta = meta and not any(is_packed(module) for module in modules)
     sizes: list[tuple[int, ...]] = []
+    counters: list[OperatorCounter] = []
 
     def run(kind: type[OperatorCounter]) -> tuple[OperatorCounter, bool]:
         """Runs the forward, or forward and backward; returns the counter, and whether the backward has to run."""
@@ -75,6 +78,7 @@ def count(
             tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
             sizes[:] = [tuple(x.shape) for x in tensors]
             counter = kind({module: path for path, module in copy.named_modules()}, weights, meta)
+            counters.append(counter)
             for tensor in tensors:
                 counter.register_input(tensor)
             out = _run(copy, args, kwargs, counter)
@@ -98,17 +102,22 @@ def count(
         raise
     except Exception as error:
         raise InputError(_run_error(name, input_size, sizes, meta, error)) from error
-    return CountReport(
+    report = CountReport(
         name=name,
         input_size=sizes[0] if len(sizes) == 1 else tuple(sizes),
         params=_params(modules),
-        layers=_layer_counts(counter.records),
+        layers=_layer_counts(counter.records, counter.tracker),
         peak_bytes=counter.peak_bytes,
         unknown_ops=tuple(
             UnknownOp(op, sum(calls.values()), tuple(calls)) for op, calls in sorted(unknown_ops.items())
         ),
         modules=tuple((name, type(module).__name__) for module, name in modules.items() if name and module._modules),
     )
+    for counter in counters:
+        counter.release_modules()
+        if counter.live_storages:
+            remove_tensors(counter.live_storages, name)
+    return report
 
 
 def count_image(model: nn.Module, size: Sequence[int], name: str) -> CountReport:
@@ -217,8 +226,8 @@ def _run_error(
         return f"{message}; count it with scaled_dot_product_attention in place of flex_attention"
     if meta and any(words in text for words in ("meta", "Meta", "item()", "data-dependent")):
         return (
-            f"{message}; it needs values, which the meta device does not have (control flow that depends on them, or a "
-            "tensor that is not part of the module): count(..., meta=False) computes them"
+            f"{message}; it needs values, which the meta device does not have (such as control flow that depends on "
+            "them): count(..., meta=False) computes them"
         )
     if _BATCH_NORM_ERROR in text:
         return f"{message}; batch norm in train mode needs more: count two images (N=2), or call model.eval() first"
@@ -245,7 +254,7 @@ def _unique(tensors: Iterable[torch.Tensor | None]) -> list[torch.Tensor]:
     return list({id(x): x for x in tensors if x is not None}.values())
 
 
-def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
+def _layer_counts(records: list[LayerRecord], tracker: PositionTracker) -> tuple[LayerCount, ...]:
     """Returns one LayerCount per record that is a layer."""
     layers = [i for i, record in enumerate(records) if record.is_layer]
     positions = {index: position for position, index in enumerate(layers)}
@@ -275,7 +284,8 @@ def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
             neurons=record.neurons,
             saved_bytes=record.saved_bytes,
             moved_bytes=record.moved_bytes,
-            receptive_field=record.receptive_field,
+            receptive_field=field if isinstance(field, int) else None,
+            receptive_field_unknown=field if isinstance(field, str) else "",
             inputs=tuple(sorted(set(source_layers(index, frozenset())) - {positions[index]})),
             in_shape=record.in_shape,
             kernel_size=record.window[0],
@@ -284,4 +294,5 @@ def _layer_counts(records: list[LayerRecord]) -> tuple[LayerCount, ...]:
             trainable=record.trainable,
         )
         for index, record in ((index, records[index]) for index in layers)
+        for field in (tracker.receptive_field(record.positions),)
     )

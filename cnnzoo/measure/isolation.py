@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from cnnzoo.errors import InputError
 from cnnzoo.measure.quantized import inner_tensors
+from cnnzoo.measure.traces import refuse_sharded, undone_traces
 from cnnzoo.module_copy import copy_module
 from cnnzoo.random_state import preserved_random_state
 
@@ -47,8 +48,8 @@ def _empty_on_meta(tensor: torch.Tensor) -> torch.Tensor:
 def isolated(model: nn.Module, meta: bool) -> Iterator[tuple[nn.Module, set[int]]]:
     """Yields a copy of a module to run instead of it, so that nothing is set on the module, whatever a forward sets.
 
-    Its tensors and its standard containers are copies too; other objects are shared. The random generators are
-    restored, see ``preserved_random_state``.
+    Its tensors and its standard containers are copies too; other objects are shared, and restored as ``undone_traces``
+    says. The random generators are restored, see ``preserved_random_state``.
 
     Args:
         model: Any module; other threads may use it meanwhile.
@@ -58,7 +59,7 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[tuple[nn.Module, set[int]
         The copy, and the keys of the substitutes' storages (``storage._cdata``).
 
     Raises:
-        InputError: If the module has lazy parameters.
+        InputError: If the module has lazy parameters, or is sharded.
     """
     substitutes: list[torch.Tensor] = []
 
@@ -66,17 +67,11 @@ def isolated(model: nn.Module, meta: bool) -> Iterator[tuple[nn.Module, set[int]
         substitutes.append(substitute(tensor, meta))
         return substitutes[-1]
 
-    with preserved_random_state():
+    refuse_sharded(model)
+    with preserved_random_state(), undone_traces(model):
         copy = copy_module(model, convert)
-        yield (
-            copy,
-            {
-                inner.untyped_storage()._cdata
-                for tensor in substitutes
-                for inner in inner_tensors(tensor)
-                if inner.layout is torch.strided
-            },
-        )
+        inner = [x for tensor in substitutes for x in inner_tensors(tensor) if x.layout is torch.strided]
+        yield copy, {x.untyped_storage()._cdata for x in inner}
 
 
 @contextmanager

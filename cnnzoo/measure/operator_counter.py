@@ -8,7 +8,7 @@ The same forward gives everything:
   something else (a checkpoint, a function with a backward of its own), ``backward_counter.py`` runs the backward;
 - saved bytes: the distinct storages that autograd saves for backward, weights not included;
 - peak bytes: the storages that are alive at once. Autograd keeps none of them here, so they are freed as in inference;
-- receptive fields and the inputs of each layer: recorded for each storage.
+- receptive fields and the inputs of each layer: recorded for each storage (see ``receptive_field.py``).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
 from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights, unpack
-from cnnzoo.measure.rules import ReceptiveField
+from cnnzoo.measure.receptive_field import Known, PositionTracker
 from cnnzoo.random_state import draw_from, is_random
 
 aten = torch.ops.aten
@@ -46,7 +46,7 @@ class LayerRecord:
         in_shape: Shape of the first tensor that it reads and that depends on the input.
         window: Kernel size, stride and groups of its first convolution or pool.
         sources: Indices of the records whose results it reads, in order.
-        receptive_field: Of its output, along the longer side.
+        positions: Those of its output, from which its receptive field follows.
         average_pooling: Values that the windows of average pools read; part of ``pooling``.
 
     The other counts are those of ``LayerCount``.
@@ -59,7 +59,7 @@ class LayerRecord:
     in_shape: tuple[int, ...] = ()
     window: tuple[tuple[int, ...], tuple[int, ...], int] = ((), (), 0)
     sources: dict[int, None] = field(default_factory=dict)
-    receptive_field: int = 0
+    positions: Known = None
     params: int = 0
     param_bytes: int = 0
     trainable: int = 0
@@ -114,14 +114,10 @@ class StorageInfo:
     Attributes:
         from_input: Whether its values depend on the input.
         record: Index of the record of the layer that wrote or last returned it; -1 for the input.
-        receptive_field: Receptive field of one position.
-        maps: Shape (N, C, H, W) of the feature maps whose values it holds, kept when they are flattened; else empty.
     """
 
     from_input: bool = False
     record: int = -1
-    receptive_field: ReceptiveField = ReceptiveField()
-    maps: tuple[int, ...] = ()
 
 
 class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -154,6 +150,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.counted_params: set[int] = set()  # ids, so that a shared parameter counts once
         self.saved_storages: set[int] = set()
         self.storages: dict[int, StorageInfo] = {}
+        self.tracker = PositionTracker()
+        self.spatial_axes = 1
+        self.live_storages: set[int] = set()  # keys
         self.live_bytes = self.peak_bytes = 0
 
     # --- module calls ---
@@ -188,14 +187,16 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)), None)
         if first is None:
             return
-        record.out_shape = tuple(first.shape)
-        info = self._info(first)
-        if info is not None:
-            record.receptive_field = max(info.receptive_field.size)
-            if not module._modules:
-                self._add_source(index, info)
-                record.in_shape = record.in_shape or record.out_shape  # it ran no operator
-                info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
+        with torch._C.DisableTorchFunction():  # the mode of the meta device, which is slow
+            record.out_shape = tuple(first.shape)
+            info = self._info(first)
+            if info is None:
+                return
+            record.positions = self.tracker.positions(first)
+        if not module._modules:
+            self._add_source(index, info)
+            record.in_shape = record.in_shape or record.out_shape  # it ran no operator
+            info.record = index  # also if the layer wrote nothing (Flatten, Identity, Dropout in eval mode)
 
     def count_uncalled_params(self) -> None:
         """Adds the parameters of modules that were never called to the innermost called module around them."""
@@ -247,20 +248,25 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if info.record != index and info.record >= 0:
             self.records[index].sources[info.record] = None
 
+    def release_modules(self) -> None:
+        """Forgets the modules, so that what their forward set on them is freed."""
+        self.records.clear()
+        self.running.clear()
+        self.names = {}
+
     # --- storages ---
 
     def register_input(self, tensor: torch.Tensor) -> None:
         """Records a tensor as input of the model."""
-        n = max(tensor.dim() - 2, 1)
-        maps = tuple(tensor.shape) if tensor.dim() > 2 else ()
+        self.tracker.add_input(tensor)
+        self.spatial_axes = max(self.spatial_axes, tensor.dim() - 2)
         if (storage := storage_of(tensor)) is not None:
-            self.storages[storage._cdata] = StorageInfo(
-                True, receptive_field=ReceptiveField((1,) * n, (1.0,) * n), maps=maps
-            )
+            self.storages[storage._cdata] = StorageInfo(True)
 
     def save_for_backward(self, tensor: torch.Tensor) -> Any:
         """Counts a tensor that autograd saves; returns None, so that autograd keeps nothing alive."""
-        storage = storage_of(tensor)
+        with torch._C.DisableTorchFunction():  # the mode of the meta device, which is slow
+            storage = storage_of(tensor)
         if storage is None:
             return
         key = storage._cdata
@@ -278,12 +284,15 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             size = storage.nbytes()
             self.live_bytes += size
             self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            self.live_storages.add(key)
             weakref.finalize(storage, self._release, key, size)
         self.storages[key] = info
 
     def _release(self, key: int, size: int) -> None:
         self.live_bytes -= size
+        self.live_storages.discard(key)
         self.storages.pop(key, None)
+        self.tracker.release(key)
 
     # --- operators ---
 
@@ -295,11 +304,22 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if result is not NotImplemented:
                 return result
         if self.on_meta and not is_random(func):
-            out = run_on_meta(func, args, kwargs)
+            out = self._run_on_meta(func, args, kwargs)
         else:
             out = draw_from(self.generator, func, args, kwargs)
         self._count_operator(func, args, kwargs, out)
         return out
+
+    def _run_on_meta(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs an operator; tensors that are not part of the module, such as constants, count as if on meta too."""
+        try:
+            return run_on_meta(func, args, kwargs)
+        except RuntimeError:
+            tensors = _tensors((*args, *kwargs.values()))
+            if all(x.is_meta for x in tensors) or not any(x.is_meta for x in tensors):
+                raise
+            args, kwargs = tree_map(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, (args, kwargs))
+            return func(*args, **kwargs)
 
     def _count_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         if func is torch.ops.higher_order.out_dtype:  # an operator, with the type of its result
@@ -316,14 +336,11 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             record.in_shape = next(tuple(x.shape) for x in inputs if (i := self._info(x)) is not None and i.from_input)
         for info in infos:
             self._add_source(index, info)
-        widest = max(infos, key=lambda info: info.receptive_field.size) if infos else StorageInfo()
-        receptive_field, maps = widest.receptive_field, widest.maps
 
         if kind == "product":
-            maps = ()
-            receptive_field = self._count_product(op, record, args, kwargs, inputs, out, receptive_field)
+            self._count_product(op, record, args, kwargs, inputs, out)
         elif kind == "pool":
-            receptive_field = _count_pool(op, record, args, outputs[0], receptive_field)
+            _count_pool(op, record, args, outputs[0], self.spatial_axes)
         elif kind == "elementwise":
             size = outputs[0].numel() if outputs else 0
             is_bookkeeping = not infos and bool(outputs) and self._is_weight(outputs[0])  # batch norm counts batches
@@ -332,8 +349,6 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 record.bias_adds += size
         elif kind == "reduction":
             record.elementwise += inputs[0].numel() if inputs else 0
-            if inputs and outputs:
-                receptive_field = rules.reduction_field(inputs[0].shape, outputs[0].shape, receptive_field)
         elif kind == "unknown":
             calls = self.unknown_ops.setdefault(str(op), {})
             calls[record.name] = calls.get(record.name, 0) + 1
@@ -341,11 +356,13 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_view = getattr(func, "is_view", False)
         if not is_view:
             record.moved_bytes += sum([_nbytes(x) for x in (*inputs, *outputs)])
+            self.tracker.follow(func, args, kwargs, outputs)
         for x in outputs:
-            own_maps = tuple(x.shape) if x.dim() > 2 and not is_view else maps
-            self._register_output(x, StorageInfo(bool(infos), index, receptive_field, own_maps))
+            self._register_output(x, StorageInfo(bool(infos), index))
         if outputs and infos and record.module._modules:  # else set when its call ends
-            record.out_shape, record.receptive_field = tuple(outputs[0].shape), max(receptive_field.size)
+            record.out_shape = tuple(outputs[0].shape)
+            if not is_view or record.positions is None:
+                record.positions = self.tracker.positions(outputs[0])
 
     def _count_product(
         self,
@@ -355,9 +372,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any],
         inputs: list[torch.Tensor],
         out: Any,
-        receptive_field: ReceptiveField,
-    ) -> ReceptiveField:
-        """Counts a convolution, a matrix product or fused attention; returns the receptive field of its output."""
+    ) -> None:
+        """Counts a convolution, a matrix product or fused attention."""
         macs = rules.product_macs(op, args, kwargs, out)
         record.macs += macs
         has_gradients = torch.is_grad_enabled()  # parts of a forward may run under no_grad
@@ -368,7 +384,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             needs_gradients = [x for x in inputs if x.requires_grad] if has_gradients else []
             factor = 2 if "attention" in str(op) else 1
             record.backward_macs += macs * (factor if needs_gradients and factor > 1 else min(2, len(needs_gradients)))
-            return receptive_field
+            return
         matrices = [args[i] for i in product.matrices]
         if has_gradients:
             record.backward_macs += macs * sum(isinstance(x, torch.Tensor) and x.requires_grad for x in matrices)
@@ -382,15 +398,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         from_input = [info is not None and info.from_input for info in infos]
         if any(from_input) and not all(from_input):
             record.neurons += out.numel()
-        if op in rules.CONVOLUTIONS:
-            if not record.window[2]:
-                n = len(args[1].shape) - 2
-                record.window = tuple(args[1].shape[2:]), tuple(rules.per_axis(args[3], n)), args[8]
-            return rules.convolution_field(args, receptive_field)
-        for x, info in zip(matrices, infos, strict=True):
-            if info and info.from_input and info.maps and x.shape == (info.maps[0], math.prod(info.maps[1:])):
-                return receptive_field.grow(info.maps[2:], [1] * len(info.maps[2:]))  # flattened maps: all positions
-        return receptive_field
+        if op in rules.CONVOLUTIONS and not record.window[2]:
+            n = len(args[1].shape) - 2
+            record.window = tuple(args[1].shape[2:]), tuple(rules.per_axis(args[3], n)), args[8]
 
     def _info(self, tensor: torch.Tensor) -> StorageInfo | None:
         storage = storage_of(tensor)
@@ -401,14 +411,10 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return storage is not None and storage._cdata in self.weights
 
 
-def _count_pool(
-    op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.Tensor, receptive_field: ReceptiveField
-) -> ReceptiveField:
-    """Counts a pool; returns the receptive field of its output."""
+def _count_pool(op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.Tensor, spatial_axes: int) -> None:
     window, stride = rules.pool_window(op, args, out)
-    n = len(receptive_field.size)
-    if len(window) > n > 1:  # torch's LRN averages over channels with a 3-D pool: only the spatial axes matter
-        window, stride = window[-n:], stride[-n:]
+    if len(window) > spatial_axes > 1:  # torch's LRN averages over channels with a 3-D pool
+        window, stride = window[-spatial_axes:], stride[-spatial_axes:]
     if not record.window[0]:
         record.window = tuple(window), tuple(stride), 0
     if math.prod(window) > 1:
@@ -417,7 +423,6 @@ def _count_pool(
         record.average_pooling += reads if op in rules.AVERAGE_POOLS else 0
     else:
         record.elementwise += out.numel()
-    return receptive_field.grow(window, stride)
 
 
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:

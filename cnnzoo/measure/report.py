@@ -90,7 +90,9 @@ class LayerCount:
             weights.
         saved_bytes: Bytes of activations that autograd saves for backward, unless an earlier layer saves them.
         moved_bytes: Bytes that its operators read and write.
-        receptive_field: Side in px of the input region that one output position depends on (the longer side).
+        receptive_field: Side in px of the input region that one output position depends on (the longer side); None if
+            the input has no positions, or if they are unknown.
+        receptive_field_unknown: Operator from which on the positions are unknown, and why; else empty.
         inputs: Indices in the report of the layers whose outputs it reads; empty if it reads the input alone.
         in_shape: Shape of its input, batch included; of several, of the first.
         kernel_size: Of its convolution or the window of its pool; empty if it has neither.
@@ -115,7 +117,8 @@ class LayerCount:
     neurons: int
     saved_bytes: int
     moved_bytes: int
-    receptive_field: int
+    receptive_field: int | None
+    receptive_field_unknown: str
     inputs: tuple[int, ...]
     in_shape: tuple[int, ...] = ()
     kernel_size: tuple[int, ...] = ()
@@ -291,6 +294,13 @@ class CountReport(Printable):
                 notes.append(f"{label}: " + ", ".join(f"{kind} {100 * n / total:.1f} %" for n, kind in shares))
         if self.unknown_ops:
             notes.append(f"not counted, since there is no rule for them: {', '.join(map(str, self.unknown_ops))}")
+        first: dict[str, str] = {}  # reason -> first layer
+        for layer in self.layers:
+            if layer.receptive_field_unknown:
+                first.setdefault(layer.receptive_field_unknown, layer.name or self.name)
+        if first:
+            reasons = "; ".join(f"from {layer} on ({reason})" for reason, layer in first.items())
+            notes.append(f"receptive field: unknown {reasons}")
         return notes
 
     @property

@@ -1,4 +1,4 @@
-"""Rules per operator: which ones are matrix products, pools, element-wise, ...; their MACs and receptive fields.
+"""Rules per operator: which ones are matrix products, pools, element-wise, ... and their MACs.
 
 Operators are overload packets such as ``torch.ops.aten.mm``. The formulas of most products are those of
 ``torch.utils.flop_counter``, which counts a multiply-add as two FLOPs. ``register_count_rule`` adds a rule.
@@ -278,55 +278,19 @@ def backward_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out:
     return product_macs(op, args, kwargs, out) if kind_of(func) == "product" else 0
 
 
-class ReceptiveField(NamedTuple):
-    """What one position of a tensor sees of the input, per spatial axis.
-
-    Attributes:
-        size: Extent in px of the input.
-        jump: Distance in px of the input between the fields of neighboring positions.
-    """
-
-    size: tuple[int, ...] = (1,)
-    jump: tuple[float, ...] = (1.0,)
-
-    def grow(self, window: Sequence[int], stride: Sequence[int]) -> ReceptiveField:
-        """Returns the field after a window of that size and stride, given per axis."""
-        n = len(window)
-        sizes, jumps = per_axis(self.size, n), per_axis(self.jump, n)
-        return ReceptiveField(
-            tuple([round(size + (w - 1) * jump) for size, w, jump in zip(sizes, window, jumps, strict=True)]),
-            tuple([jump * s for jump, s in zip(jumps, stride, strict=True)]),
-        )
-
-
 def per_axis(values: Sequence[Any], n: int) -> list[Any]:
     """Returns one value per axis, given n values or one for all axes."""
     return list(values) if len(values) == n else [values[0]] * n
 
 
-def convolution_field(args: tuple[Any, ...], field: ReceptiveField) -> ReceptiveField:
-    """Returns the field after ``aten.convolution``, from its arguments and the field of its input."""
-    kernel_size, stride, dilation, transposed = args[1].shape[2:], args[3], args[5], args[6]
-    n = len(kernel_size)
-    window = _dilate(kernel_size, per_axis(dilation, n))
-    stride = per_axis(stride, n)
-    if not transposed:
-        return field.grow(window, stride)
-    # an output position sees at most ceil(window / stride) input positions; positions move closer together
-    size = field.grow([-(-w // s) for w, s in zip(window, stride, strict=True)], stride).size
-    return ReceptiveField(size, tuple(jump / s for jump, s in zip(per_axis(field.jump, n), stride, strict=True)))
-
-
 def pool_window(op: Any, args: tuple[Any, ...], out: torch.Tensor) -> tuple[list[int], list[int]]:
-    """Returns window (from first to last value) and stride of a pool, per axis; those of an adaptive pool roughly."""
+    """Returns window and stride of a pool, per axis; those of an adaptive pool roughly."""
     n = _pool_axes(op, args)
     if op not in WINDOW_POOLS:
         sizes = list(zip(args[0].shape[-n:], out.shape[-n:], strict=True))
         return [-(-before // after) for before, after in sizes], [max(before // after, 1) for before, after in sizes]
     kernel_size = per_axis(args[1], n)
-    stride = per_axis(args[2], n) if len(args) > 2 and args[2] else kernel_size
-    has_dilation = op in DILATED_POOLS and len(args) > 4
-    return (_dilate(kernel_size, per_axis(args[4], n)) if has_dilation else kernel_size), stride
+    return kernel_size, per_axis(args[2], n) if len(args) > 2 and args[2] else kernel_size
 
 
 def pool_reads(op: Any, args: tuple[Any, ...], out: torch.Tensor) -> int:
@@ -344,22 +308,3 @@ def _pool_axes(op: Any, args: tuple[Any, ...]) -> int:
     if op in ADAPTIVE_POOLS:
         return len(args[1])
     return 3 if str(op).endswith(("pool3d", "pool3d_with_indices")) else 2
-
-
-def _dilate(kernel_size: Sequence[int], dilation: Sequence[int]) -> list[int]:
-    return [d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True)]
-
-
-def reduction_field(before: torch.Size, after: torch.Size, field: ReceptiveField) -> ReceptiveField:
-    """Returns the field after a reduction such as ``x.mean((2, 3))``: all positions of the axes that it reduces.
-
-    Args:
-        before: Shape of the input, (N, C, ...).
-        after: Shape of the output.
-        field: The field of the input.
-    """
-    if len(before) < 3:
-        return field
-    spatial_after = after[2:]
-    window = [n if i >= len(spatial_after) or spatial_after[i] == 1 else 1 for i, n in enumerate(before[2:])]
-    return field.grow(window, [1] * len(window))

@@ -83,7 +83,7 @@ def block_table(name: str, *, is_first: bool) -> str:
     for one in built:
         layers = [layer for layer in report.layers if layer.label.partition("/")[0] == one.block.label]
         params, macs = sum(layer.params for layer in layers), sum(layer.macs for layer in layers)
-        field = max((layer.receptive_field for layer in layers), default="")
+        field = max((layer.receptive_field for layer in layers if layer.receptive_field is not None), default="")
         shape = shape_text(one.shape)
         lines.append(f"| {one.block.label} | {shape} | {params:,} | {macs:,} | {field} | {block_code(one.block)} |")
     lines.append(f"| **total** | | **{report.params.total:,}** | **{report.macs:,}** | | |")
