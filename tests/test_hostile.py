@@ -27,6 +27,7 @@ from cnnzoo.network import CNN
 from cnnzoo.serialization import iter_tensors
 from cnnzoo.text import format_message, is_printable, parse_json
 from cnnzoo.weights.description import build_from_description
+from cnnzoo.weights.hub_errors import clean
 from cnnzoo.weights.model_card import make_card
 
 SLACK = 5.0  # factor of the CPU time: other tests run beside
@@ -154,6 +155,12 @@ def test_metadata_too_deep_to_be_read_are_not_saved(tmp_path: Path) -> None:
 def test_names_that_cannot_be_printed_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="printable strings of at most 1000 characters"):
         cnnzoo.Metadata(label_names=["a", name])
+
+
+def test_long_text_of_a_hub_is_cleaned_at_once() -> None:
+    start = time.process_time()
+    assert len(clean("x" * 1_000_000)) <= 1000 and "secret" not in clean("a secret" * 100_000, ["secret"])
+    assert time.process_time() - start < SLACK * MAX_SECONDS
 
 
 # --- buffers ---
