@@ -40,7 +40,7 @@ import cnnzoo
 from cnnzoo.blocks import RBF, Conv, Dense, Flatten, Logits, MaxPool, Norm, Parallel, Subsample, TableConv
 from cnnzoo.data import ImageData, Split
 from cnnzoo.data.idx import IDX_FILES, read_idx_folder
-from cnnzoo.serialization import read_header, weights_sha256
+from cnnzoo.serialization import load_tensors, read_header, weights_sha256
 from cnnzoo.text import is_printable
 from cnnzoo.weights.description import build_from_description
 
@@ -467,9 +467,10 @@ class HubAnswers(Kind):
             hub.add("ann/net", dict(served))
             _HostileHandler.rng = random.Random(files[".seed"]) if ".seed" in files else None
             cache = folder / "cache"
-            cnnzoo_model = cnnzoo.load("hf://ann/net", endpoint=hub.url, cache_dir=cache, token=False)
-            files_in_cache = list(cache.rglob("model.safetensors"))
-            require_equal(cnnzoo_model.state_dict(), files_in_cache[0])
+            model = cnnzoo.load("hf://ann/net", endpoint=hub.url, cache_dir=cache, token=False)
+            (file,) = cache.rglob("model.safetensors")
+            assert file.read_bytes() == served["model.safetensors"], "another file than that of the Hub"
+            assert weights_sha256(model.state_dict()) == weights_sha256(load_tensors(file)), "other weights"
         assert canary.read_text() == "mine"
 
 
