@@ -361,10 +361,12 @@ def test_next_forward_of_timm() -> None:
     families = {timm.models._registry._model_to_module[name]: name for name in sorted(timm.list_models(), reverse=True)}
     failed = {}
     for name in families.values():
-        try:
+        with torch.device("meta"):
             net = timm.create_model(name)
-            config = net.pretrained_cfg
-            check_next_forward(net, (1, *((config.get("fixed_input_size") and config["input_size"]) or (3, 224, 224))))
-        except Exception as error:
-            failed[name] = repr(error)[:200]
+        if sum(parameter.numel() for parameter in net.parameters()) < 60e6:
+            try:
+                net = timm.create_model(name)
+                check_next_forward(net, (1, *net.pretrained_cfg["input_size"]))
+            except Exception as error:
+                failed[name] = repr(error)[:200]
     assert failed == {}
