@@ -42,6 +42,21 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
+# --- promises ---
+
+
+def test_each_promise_names_its_tests() -> None:
+    bullets = re.findall(
+        r"^- (?:.|\n  )+", text_of("docs/promises.md").partition("\n## Out of scope")[0], flags=re.MULTILINE
+    )
+    assert len(bullets) > 60
+    for bullet in bullets:
+        tests = re.findall(r"`(tests/\w+\.py)::(\w+)`", bullet)
+        assert tests, bullet
+        for file, name in tests:
+            assert f"\ndef {name}(" in (ROOT / file).read_text(), (file, name)
+
+
 # --- code ---
 
 

@@ -221,8 +221,8 @@ def test_json_is_checked(data: dict, message: str) -> None:
 
 def test_metadata_are_checked() -> None:
     for changes, message in (
-        ({"label_names": "abc"}, "label_names must be a list of strings, one per class, or None, not 'abc'"),
-        ({"label_names": [1, 2]}, "label_names must be a list of strings"),
+        ({"label_names": "abc"}, "printable strings of at most 1000 characters, one per class, or None, not 'abc'"),
+        ({"label_names": [1, 2]}, "label_names must be a list of printable strings"),
         ({"preprocessing": {}}, "preprocessing must be a Preprocessing or None"),
         ({"provenance": {"x": 1}}, "provenance must be a mapping with the key 'kind' or None"),
     ):
