@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import gzip
 import io
 import json
@@ -688,15 +687,16 @@ def main() -> int:
         if args.only:
             fuzzer.run(kinds[0], int(args.only.split(":")[1]))
         else:
-            fuzzer.run_corpus()
-            end, number = time.monotonic() + 60 * args.minutes, 0
-            while number * len(kinds) < args.cases if args.cases else time.monotonic() < end:
-                for kind in kinds:
-                    fuzzer.run(kind, number)
-                number += 1
-                if number % 100 == 0:
-                    gc.collect()
-                    print(f"{number:,} cases of each kind", flush=True)
+            with suppress(KeyboardInterrupt):  # the figures so far
+                fuzzer.run_corpus()
+                end, number = time.monotonic() + 60 * args.minutes, 0
+                while number * len(kinds) < args.cases if args.cases else time.monotonic() < end:
+                    for kind in kinds:
+                        fuzzer.run(kind, number)
+                    number += 1
+                    if number % 100 == 0:
+                        failures = [text for result in fuzzer.results.values() for text in result.failures]
+                        print(f"{number:,} cases of each kind, {len(failures)} failures", *failures[-3:], flush=True)
         print(report(fuzzer.results))
     return int(any(result.failures for result in fuzzer.results.values()))
 

@@ -248,6 +248,10 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="it is not a regular file"):
         read_json(tmp_path / "config.json")
     with pytest.raises(DataError, match="it is not a regular file"):
+        cnnzoo.load_data(f"csv:{tmp_path / 'config.json'}")
+    with pytest.raises(DataError, match="it is not a regular file"):
+        read_idx(tmp_path / "config.json", dims=1)
+    with pytest.raises(DataError, match="it is not a regular file"):
         cnnzoo.Preprocessing(8, [0.5], [0.25])(tmp_path / "m.safetensors")
 
 

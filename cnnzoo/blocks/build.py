@@ -109,8 +109,8 @@ class _DistinctBlocks:
         self._number += sum(1 for _ in nested_blocks(block))
         if self._number > MAX_DISTINCT_BLOCKS:
             raise SpecError(
-                f"there are more than {MAX_DISTINCT_BLOCKS:,} blocks that differ in their values or the shape of their "
-                "input, the maximum of a network"
+                f"the network has more than {MAX_DISTINCT_BLOCKS:,} blocks that differ in their values or the shape of "
+                "their input"
             )
 
 
@@ -156,8 +156,8 @@ def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[Buil
     built: list[tuple[Block, Shape, Inference]] = []  # with the shapes of inputs
     distinct, weights = _DistinctBlocks(), 0
     for number, block in enumerate(blocks, start=1):
+        distinct.add(block, shape)
         try:
-            distinct.add(block, shape)
             inference = infer_shape(block, shape)
             weights += inference.weights
             if weights > MAX_WEIGHTS and not on_meta:

@@ -168,8 +168,8 @@ class RBF(Block):
         if shape != (len(self.codes[0]),):
             raise SpecError(f"its codes have length {len(self.codes[0])}, so it needs a vector of as many units")
         signs = torch.frombuffer(bytearray("".join(self.codes).encode()), dtype=torch.uint8) == ord("+")
-        codes = signs.view(len(self.codes), -1).to(torch.empty(0)) * 2 - 1  # default dtype and device
-        return [RBFUnits(codes)]
+        codes = signs.view(len(self.codes), -1).to(torch.get_default_dtype()) * 2 - 1  # on the CPU
+        return [RBFUnits(codes.to(torch.empty(0).device))]
 
     def with_num_classes(self, num_classes: int) -> Block:
         if num_classes == self.num_classes:

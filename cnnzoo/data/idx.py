@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import stat
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from cnnzoo.data.datasets import ImageData, Split
 from cnnzoo.errors import DataError
-from cnnzoo.files import os_reason
+from cnnzoo.files import open_regular, os_reason
 from cnnzoo.limits import MAX_IDX_COMPRESSION, MIN_IDX_BYTES_REFUSED
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -98,9 +97,7 @@ def read_idx(path: Path, dims: int) -> torch.Tensor:
 
 def _open(path: Path) -> IO[bytes]:
     """Opens a regular file, gzipped or plain."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is not a regular file")
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         is_gzipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if is_gzipped else path.open("rb")  # type: ignore[return-value]
 

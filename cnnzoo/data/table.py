@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
+from io import TextIOWrapper
+from pathlib import Path
 
 from cnnzoo.data.datasets import Data
 from cnnzoo.data.decoding import Decoding
@@ -13,7 +15,7 @@ from cnnzoo.data.file_splits import SPLIT_HELP, SPLIT_OF_NAME
 from cnnzoo.data.image_files import LocalFiles
 from cnnzoo.data.registry import register_data
 from cnnzoo.errors import DataError
-from cnnzoo.files import os_reason
+from cnnzoo.files import open_regular, os_reason
 
 _SPLIT_COLUMN = "split"
 
@@ -58,7 +60,7 @@ def _read_table(path: str, image_column: str, label_column: str) -> dict[str, di
     splits: dict[str, dict[str, list[str]]] = {}
     line_of: dict[str, int] = {}
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with TextIOWrapper(open_regular(Path(path)), encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             columns = _find_columns(path, next(reader, []), image_column, label_column)
             for row in reader:
