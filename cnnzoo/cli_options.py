@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 import re
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -34,7 +36,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _rare_garbage_collection():
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except click.NoSuchOption as error:
@@ -53,6 +55,17 @@ class Commands(click.Group):
             click.echo("interrupted", err=True)
             exec("")  # python -m would end by SIGINT if a string was executed just now, as imports do
             ctx.exit(130)
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Lets Python search for reference cycles less often: the imports of a command then take a fifth less time."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100_000, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def _line_for_option(error: click.NoSuchOption, words: Sequence[str]) -> str | None:

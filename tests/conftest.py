@@ -12,6 +12,8 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
         "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
     )
 
+os.environ["COLUMNS"] = "100"  # tables do not depend on the terminal of the tests
+
 # The Hub's client reads these once, when it is imported: no test may reach the real one, or the user's cache.
 os.environ.update(HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_TELEMETRY="1")
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

@@ -78,7 +78,9 @@ def test_operators_without_a_rule_are_listed() -> None:
 
     report = cnnzoo.count(Inverse(), (3, 3))
     assert [op.name for op in report.unknown_ops] == ["aten._linalg_check_errors", "aten.linalg_inv_ex"]
-    assert "there is no rule for them: aten._linalg_check_errors (1x in the model itself)" in str(report)
+    assert "there is no rule for them: aten._linalg_check_errors (1x in the model itself)" in " ".join(
+        str(report).split()
+    )
 
 
 def test_bad_input() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ def trouser(tmp_path: Path, data: ImageData) -> Path:
 
 
 SHIPPED = cnnzoo.list_models(pretrained=True)
-EXPORT = sys.modules["cnnzoo.weights.export"]  # the attribute of cnnzoo.weights is the function
+EXPORT = import_module("cnnzoo.weights.export")  # the attribute of cnnzoo.weights is the function
 
 
 # --- shipped weights ---

@@ -299,11 +299,12 @@ def test_any_module(tmp_path: Path, tiny_data: ImageData) -> None:
         lambda: cnnzoo.evaluate(model, tiny_data),
         lambda: cnnzoo.predict(model, image),
         lambda: cnnzoo.bench(model, seconds=0.01),
-        lambda: cnnzoo.compare(model, "lenet"),
         lambda: cnnzoo.transforms(model),
     ):
         with pytest.raises(InputError, match="Sequential has no preprocessing: how an image becomes its input is not"):
             function()
+    with pytest.raises(InputError, match=r"the input of Sequential is not known; give compare\(..., input_size="):
+        cnnzoo.compare(model, "lenet")
     assert cnnzoo.transforms(model, preprocessing=preprocessing) == preprocessing
     assert cnnzoo.evaluate(model, tiny_data, preprocessing=preprocessing).n == 30
     prediction = cnnzoo.predict(model, image, preprocessing=preprocessing)

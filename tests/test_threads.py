@@ -167,8 +167,9 @@ class RandomModule(nn.Module):
         return self.norm(self.conv(x)).mean((2, 3)) + torch.rand(2) * random.random() * np.random.rand()
 
 
-def test_process_state_is_kept(tmp_path: Path) -> None:
+def test_process_state_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of public functions, one after the other; rich, which draws when it is imported, included."""
+    monkeypatch.setattr(threading, "active_count", lambda: 1)  # pytest -n has a thread of its own
     model, module = network(norm="batch", dropout=0.5), RandomModule()
     images = torch.randint(256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     data = ImageData("d", Split(images, torch.arange(40) % 10), Split(images, torch.arange(40) % 10), CLASSES)

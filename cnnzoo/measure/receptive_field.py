@@ -21,6 +21,7 @@ from cnnzoo.measure.rules import CONVOLUTIONS, PRODUCTS
 from cnnzoo.measure.spans import Span
 
 aten = torch.ops.aten
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
 class Axis(NamedTuple):
@@ -358,8 +359,8 @@ class PositionTracker:
                         self._set(x, result)
                     return
         reasons: list[str] = []
-        arguments = tuple([self._freeze(value, reasons) for value in args])
-        named = tuple([(name, self._freeze(value, reasons)) for name, value in kwargs.items()])
+        arguments = tuple([x if x.__class__ in _PLAIN else self._freeze(x, reasons) for x in args])
+        named = tuple([(name, self._freeze(x, reasons)) for name, x in kwargs.items()]) if kwargs else ()
         op = getattr(func, "_overloadpacket", func)
         if reasons and op not in CREATED:
             result = reasons[0]
@@ -383,7 +384,7 @@ class PositionTracker:
                 return None
             return Argument(tuple(value.shape), positions)
         if isinstance(value, (list, tuple)):
-            return tuple([self._freeze(item, reasons) for item in value])
+            return tuple([x if x.__class__ in _PLAIN else self._freeze(x, reasons) for x in value])
         return value
 
     def _find_channels(self, op: Any, arguments: tuple[Any, ...]) -> None:
@@ -401,13 +402,19 @@ class PositionTracker:
 
     def _set(self, tensor: torch.Tensor, positions: Known) -> None:
         """Records the positions of a tensor that was written."""
-        if tensor.layout is not torch.strided:
-            self._layouts[_key(tensor)] = Layout(positions and "a sparse tensor", (), (), 0)
+        key = _key(tensor)
+        try:
+            strides, offset = tensor.stride(), tensor.storage_offset()
+        except (NotImplementedError, RuntimeError):
+            self._layouts[key] = Layout(positions and "a sparse tensor", (), (), 0)
             return
-        shape = tuple(tensor.shape)
-        if positions.__class__ is Positions and positions.shape != shape:  # the second one of an operator
-            positions = "results of different shapes"
-        key, new = _key(tensor), Layout(positions, shape, tensor.stride(), int(tensor.storage_offset()))
+        shape: Shape = tensor.shape
+        if positions.__class__ is Positions:
+            if positions.shape == shape:
+                shape = positions.shape
+            else:
+                positions = "results of different shapes"  # the second one of an operator
+        new = Layout(positions, shape, strides, offset)  # type: ignore[arg-type]  # an int
         old = self._layouts.get(key)
         if old is None or old.shape == shape or math.prod(old.shape) == math.prod(shape):
             self._layouts[key] = new
@@ -418,7 +425,7 @@ class PositionTracker:
 def _key(tensor: torch.Tensor) -> int:
     """Returns the key of the storage of a tensor, or of that inside a batch of ``torch.vmap``."""
     try:
-        return int(tensor.untyped_storage()._cdata)
+        return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]
     except NotImplementedError:
         if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             return _key(torch._C._functorch.get_unwrapped(tensor))

@@ -22,6 +22,7 @@ from torch import nn
 from cnnzoo.errors import InputError
 
 _ATOMS = (str, int, float, bool, bytes, complex, type(None), torch.Tensor, torch.dtype, torch.device, torch.Size)
+_SIMPLE = frozenset(_ATOMS)
 _OPAQUE = (ModuleType, BuiltinFunctionType, CodeType, MappingProxyType, nn.Module)
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set, frozenset, tuple)
 _PLAIN = {"types", "argparse", "collections", "weakref", "dataclasses", "functools"}  # of the standard library
@@ -35,7 +36,7 @@ def refuse_sharded(model: nn.Module) -> None:
     """Raises InputError if a module is sharded by FSDP, which keeps its state outside of the module."""
     fsdp = sys.modules.get("torch.distributed.fsdp")
     kinds = tuple(getattr(fsdp, name) for name in ("FSDPModule", "FullyShardedDataParallel") if hasattr(fsdp, name))
-    for path, module in model.named_modules():
+    for path, module in model.named_modules() if kinds else ():
         if isinstance(module, kinds):
             where = f"{path} of {type(model).__name__}" if path else type(model).__name__
             raise InputError(f"{where} is sharded by FSDP; count the module before fully_shard() or FSDP() is applied")
@@ -147,7 +148,10 @@ class _Snapshot:
             self._add_class(kind)
         for module in model.modules():
             for key, value in vars(module).items():
-                if type(value) not in _ATOMS and key not in _TENSORS_OF_MODULES:
+                kind = value.__class__
+                if kind in _SIMPLE or ((kind is OrderedDict or kind is dict) and not value):  # the most frequent ones
+                    continue
+                if key not in _TENSORS_OF_MODULES:
                     self._add_copied(value)
         self._follow()
 
@@ -158,7 +162,7 @@ class _Snapshot:
         elif value and id(value) not in self._copied:
             self._copied.add(id(value))
             for item in value.values() if isinstance(value, dict) else value:
-                if type(item) not in _ATOMS:
+                if item.__class__ not in _SIMPLE:
                     self._add_copied(item)
 
     def restore(self) -> None:

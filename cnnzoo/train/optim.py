@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from cnnzoo.errors import InputError, unknown
 from cnnzoo.modules import is_norm
@@ -190,8 +187,7 @@ def make_optimizer(
     function = OPTIMIZERS[config.optimizer] if function is None else function
     trainable = [parameter for group in groups for parameter in group["params"]]
     try:
-        with _without_dynamo():
-            optimizer = function(groups, config, **config.optimizer_options)
+        optimizer = function(groups, config, **config.optimizer_options)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -252,52 +248,6 @@ def _is_bias_or_norm(model: nn.Module, name: str) -> bool:
     if ".parametrizations." in f".{path}":
         path, _, own = f".{path}".rpartition(".parametrizations.")
     return "bias" in own.split("_") or is_norm(model.get_submodule(path.removeprefix(".")))
-
-
-@contextmanager
-def _without_dynamo() -> Iterator[None]:
-    """Skips the import of torch._dynamo, which takes a second, when an optimizer gets its parameters.
-
-    torch imports it there to exclude the method from compilation, and nothing is compiled here.
-    """
-    method: Any = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
-    if method is None or "torch._dynamo" in sys.modules:
-        yield
-        return
-    method.__dynamo_disable = method
-    try:
-        yield
-    finally:
-        del method.__dynamo_disable
-
-
-def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Removes the gradients, as ``optimizer.zero_grad`` does, whose first call would import torch._dynamo."""
-    if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:  # its own
-        optimizer.zero_grad(set_to_none=True)
-        return
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None
-
-
-def update_weights(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-    """Takes a step of the optimizer, without its decorators as long as they would import torch._dynamo."""
-    hooks = (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
-    own_hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
-    kind = type(optimizer)
-    if (
-        "torch._dynamo" in sys.modules
-        or scaler.is_enabled()
-        or not kind.__module__.startswith("torch.optim.")
-        or "step" in vars(optimizer)
-        or any((*hooks, *own_hooks))
-        or optimizer.defaults.get("differentiable")
-    ):
-        scaler.step(optimizer)
-        return
-    with torch.no_grad():
-        inspect.unwrap(kind.step)(optimizer)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -16,7 +16,7 @@ from cnnzoo.train.batches import PreparedBatch
 from cnnzoo.train.checkpoint import TrainState
 from cnnzoo.train.compilation import CompiledForward, Forward, should_compile
 from cnnzoo.train.inference import compute_logits
-from cnnzoo.train.optim import clear_gradients, set_learning_rate, update_weights
+from cnnzoo.train.optim import set_learning_rate
 from cnnzoo.train.setup import RunSetup
 
 
@@ -51,7 +51,7 @@ class TrainStep:
         rank = [distributed.rank] if distributed.rank else []
         seed(self._setup.device, derive_seed("step", config.seed, step, *rank))
         set_learning_rate(state.optimizer, lr)
-        clear_gradients(state.optimizer)
+        state.optimizer.zero_grad(set_to_none=True)
         for i, batch in enumerate(micro_batches, 1):
             # processes exchange gradients in the last backward pass
             is_local = i < len(micro_batches) and distributed.size > 1
@@ -78,7 +78,7 @@ class TrainStep:
         if clip_norm:
             state.scaler.unscale_(state.optimizer)
             nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
-        update_weights(state.optimizer, state.scaler)
+        state.scaler.step(state.optimizer)
         state.scaler.update()
         if state.ema is not None:
             state.ema.update(step)
