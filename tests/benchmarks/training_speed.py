@@ -7,8 +7,10 @@
 Each pair does the same work alternately, several times; the table gives the median of each and the median of their
 ratio. The textbook's trainer runs as printed: its loader with four workers, float32, its own counting of accuracy; only
 its animation is left out. With ``-compiled``, our steps are compiled, and the first one does not count; its time is
-printed. Required: at least 3.5 times (AlexNet, on a machine with bf16 matrix units) and 4 times (LeNet, compiled) as
-fast as the textbook; at most 2 % (AlexNet) and 5 % (LeNet) slower than a loop with the same settings; 1.3 times as fast as
+printed.
+
+Required: at least 3.5 times (AlexNet, on a machine with bf16 matrix units) and 4 times (LeNet, compiled) as fast as the
+textbook; at most 2 % (AlexNet) and 5 % (LeNet) slower than a loop with the same settings; 1.3 times as fast as
 Lightning and Accelerate on LeNet, compiled.
 """
 
