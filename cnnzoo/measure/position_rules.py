@@ -11,11 +11,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.flop_counter import flop_registry
 
 from cnnzoo.measure.position_joins import concatenate, join, overwrite
 from cnnzoo.measure.positions import Shape, UnknownPositionsError, View
-from cnnzoo.measure.rules import ELEMENTWISE, PRODUCTS, kind_of, product_of
+from cnnzoo.measure.rules import ATTENTION, ELEMENTWISE, PRODUCTS, kind_of, product_of
 
 aten = torch.ops.aten
 
@@ -205,7 +204,7 @@ def _repeat_heads(view: View, shape: Shape) -> View:
     return view._replace(shape=(*view.shape[:d], shape[d], *view.shape[d + 1 :])) if d >= 0 else view
 
 
-_RULES.update({op: _attention for op in flop_registry if "_scaled_dot_product" in str(op)})
+_RULES.update(dict.fromkeys(ATTENTION, _attention))
 
 
 @rule(

@@ -106,6 +106,12 @@ NAMED_PRODUCTS: dict[str, Product] = {
     },
 }
 CONVOLUTIONS = {aten.convolution, aten._convolution}
+# fused attention; for that of the CPU, not every version of torch has a formula
+_FLASH_ATTENTION, _FLASH_ATTENTION_OF_CPU = (
+    aten._scaled_dot_product_flash_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu,
+)
+ATTENTION = {op for op in flop_registry if "_scaled_dot_product" in str(op)} | {_FLASH_ATTENTION_OF_CPU}
 
 AVERAGE_POOLS = {aten.avg_pool2d, aten.avg_pool3d, aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d}
 ADAPTIVE_POOLS = {
@@ -224,7 +230,7 @@ def kind_of(func: Any) -> str:
     if op in _kinds:
         return _kinds[op]
     name = str(op)
-    if op in flop_registry or op in PRODUCTS or name in NAMED_PRODUCTS:
+    if _formula(op) is not None or op in PRODUCTS or name in NAMED_PRODUCTS:
         return "product"
     if op in POOLS:
         return "pool"
@@ -238,6 +244,11 @@ def kind_of(func: Any) -> str:
     if getattr(func, "is_view", False):
         return "view"
     return "elementwise" if name.startswith("quantized.") else "unknown"
+
+
+def _formula(op: Any) -> Callable[..., Any] | None:
+    """Returns torch's formula for the FLOPs of an operator, or one that was registered with torch."""
+    return flop_registry.get(op) or (flop_registry[_FLASH_ATTENTION] if op is _FLASH_ATTENTION_OF_CPU else None)
 
 
 def product_of(op: Any) -> Product | None:
@@ -255,7 +266,9 @@ def product_macs(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: An
     if product is not None and product.macs is not None:
         macs = product.macs(out, *args, **kwargs)
     else:
-        macs = flop_registry[op](*args, **kwargs, out_val=out) // 2
+        formula = _formula(op)
+        assert formula is not None
+        macs = formula(*args, **kwargs, out_val=out) // 2
     for x in args:
         if isinstance(x, torch.Tensor) and x.layout in SPARSE and x.numel():
             macs = macs * x._nnz() // x.numel()
@@ -270,7 +283,7 @@ def backward_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out:
         return int((x if is_transposed else gradient).numel() * weight[0].numel() * sum(needed[:2]))
     name = str(op)
     if name.startswith("aten._scaled_dot_product_") and name.endswith("_backward"):
-        return 2 * int(flop_registry[aten._scaled_dot_product_flash_attention](*args[1:4], out_val=None) // 2)
+        return 2 * int(flop_registry[_FLASH_ATTENTION](*args[1:4], out_val=None) // 2)
     if name == "torchvision._deform_conv2d_backward":
         return int(2 * args[0].numel() * args[2][0].numel())
     if op is aten._cdist_backward:
