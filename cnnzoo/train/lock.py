@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -82,8 +83,7 @@ def _lock(path: Path, folder: Path) -> IO[bytes] | None:
     try:
         _lock_file(file)
     except _BUSY:
-        file.seek(0)
-        owner = file.read(500).decode(errors="replace").strip() or "another process"
+        owner = _read_owner(file)
         file.close()
         raise FileError(f"{folder} is in use by {owner}; wait until it ends, or name another folder") from None
     with suppress(FileNotFoundError):
@@ -91,6 +91,16 @@ def _lock(path: Path, folder: Path) -> IO[bytes] | None:
             return file
     file.close()
     return None
+
+
+def _read_owner(file: IO[bytes]) -> str:
+    """Returns what the owner of the lock has written, which it does just after it has locked the file."""
+    for _ in range(20):
+        file.seek(0)
+        if owner := file.read(500).decode(errors="replace").strip():
+            return owner
+        time.sleep(0.05)
+    return "another process"
 
 
 def _close_held() -> None:
