@@ -274,10 +274,10 @@ def min_image_size(spec: Spec, above: int = 0, trials: _Trials | None = None) ->
         trials: The number of blocks that may be built; any by default.
     """
     trials = trials or _Trials(math.inf)
-    small, large = above, max(spec.input[1:])
-    if small >= large or not trials.accepts(spec, large):
-        large = _MAX_IMAGE_SIZE
-        if small >= large or not trials.accepts(spec, large):
+    small, large = above, max(above + 1, 32)  # most networks accept small images
+    while not trials.accepts(spec, large):
+        small, large = max(small, large), 2 * large
+        if large > _MAX_IMAGE_SIZE:
             return None
     while large - small > 1:
         middle = (small + large) // 2
