@@ -290,7 +290,9 @@ class Recipe(Kind):
         config = cnnzoo.recipe(str(folder / "recipe.json"))
         said = json.loads(files["recipe.json"])
         for name, value in said.get("config", said).items():
-            assert config.to_dict()[name] == value, f"{name} is {config.to_dict()[name]!r}, not {value!r}"
+            read = config.to_dict()[name]
+            exact = float(value) if isinstance(read, float) else value  # 10**40 becomes 1e40
+            assert read == exact, f"{name} is {read!r}, not {value!r}"
 
 
 class Stop(Exception):
