@@ -76,6 +76,14 @@ def test_a_network_that_cannot_be_compiled_is_explained(
     with pytest.raises(InputError, match=r"cannot compile the network: .*No working C\+\+ .*; set compile=False"):
         trained(tiny_data, COMPILED, out=tmp_path)
     assert trained(tiny_data, COMPILED.replace(compile=False), out=tmp_path, overwrite=True).metrics["epochs"] == 2
+    monkeypatch.setattr(compilation, "_MIN_SECONDS", 0)
+    torch._dynamo.reset()
+    with pytest.warns(
+        UserWarning, match=r"the network is not compiled, since .*No working C\+\+"
+    ):
+        run = trained(tiny_data, COMPILED.replace(compile="auto"))
+    plain = trained(tiny_data, COMPILED.replace(compile=False))
+    assert torch.equal(parameters(run.model), parameters(plain.model))
 
 
 def test_errors_of_the_network_itself_stay(tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:

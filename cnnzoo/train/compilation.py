@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -43,10 +44,11 @@ class CompiledForward:
 
     Args:
         forward: The function from inputs and targets to logits and loss.
+        is_required: Whether a failure of the compiler is an error; else ``forward`` runs uncompiled, with a warning.
     """
 
-    def __init__(self, forward: Forward) -> None:
-        self._forward, self._is_tried = forward, False
+    def __init__(self, forward: Forward, *, is_required: bool) -> None:
+        self._forward, self._is_required, self._is_tried = forward, is_required, False
         self._compiled: Forward = torch.compile(forward, dynamic=False)
 
     def __call__(self, x: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +59,7 @@ class CompiledForward:
             targets: int64 (N,), or float (N, classes).
 
         Raises:
-            InputError: If the function cannot be compiled.
+            InputError: If the function cannot be compiled, and must be.
         """
         if self._is_tried:
             return self._compiled(x, targets)
@@ -66,8 +68,11 @@ class CompiledForward:
         except CnnzooError:
             raise
         except Exception as error:
-            self._forward(x, targets)  # raises if the compiler is not the reason
+            result = self._forward(x, targets)  # raises if the compiler is not the reason
             reason = " ".join(str(error).split("\n")[:2]).strip()
-            raise InputError(f"torch.compile cannot compile the network: {reason}; set compile=False") from error
+            if self._is_required:
+                raise InputError(f"torch.compile cannot compile the network: {reason}; set compile=False") from error
+            warnings.warn(f"the network is not compiled, since torch.compile cannot: {reason}", stacklevel=2)
+            self._compiled = self._forward
         self._is_tried = True
         return result

@@ -37,7 +37,10 @@ class TrainStep:
         self.last_loss = torch.zeros(())
         self._network: Any = distribute(setup)
         self._forward = make_forward(setup, self._network)
-        self._compiled_forward = CompiledForward(self._forward) if should_compile(setup) else None
+        is_required = self._config.compile is True
+        self._compiled_forward = (
+            CompiledForward(self._forward, is_required=is_required) if should_compile(setup) else None
+        )
 
     def __call__(self, micro_batches: Sequence[PreparedBatch], step: int, lr: float) -> None:
         """Updates the weights once.
