@@ -240,10 +240,13 @@ def test_rules_of_ones_own() -> None:
         def scale_mm(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> int:
             return x.numel() * weight.shape[1]
 
+        spiking = Calls(lambda s, x: s.a(ops.spike(x)), a=nn.Conv2d(1, 1, 3))
+        assert cnnzoo.count(spiking, (1, 1, 8, 8)).layers[-1].receptive_field_unknown == "cnnzoo_test.spike"
         register_count_rule(ops.spike, "elementwise")
         report = cnnzoo.count(module, (2, 4))
         assert (report.macs, report.train_macs, report.elementwise, report.unknown_ops) == (24, 48, 12, ())
         assert report.neurons == 6
+        assert cnnzoo.count(spiking, (1, 1, 8, 8)).layers[-1].receptive_field == 3
 
         from torch.utils.flop_counter import flop_registry, register_flop_formula
 
