@@ -6,6 +6,7 @@ import contextlib
 import random
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -470,6 +471,15 @@ def test_other_threads_do_not_disturb() -> None:
 
 
 # --- bad input ---
+
+
+def test_a_forward_that_starts_threads() -> None:
+    def forward(net, x):
+        with ThreadPoolExecutor(1) as pool:
+            return net.a(x) + pool.submit(net.b, x).result()
+
+    with pytest.raises(InputError, match="b runs in a thread that the forward starts, .* let it run in the thread of"):
+        cnnzoo.count(Calls(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), (2, 4))
 
 
 def test_control_flow_that_depends_on_values() -> None:

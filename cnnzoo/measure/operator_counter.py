@@ -135,6 +135,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = on_meta
         self.thread = threading.get_ident()
+        self.in_other_thread = ""  # name of a module that ran in a thread of the forward, where no mode is active
         self.generator = torch.Generator().manual_seed(0)  # of random numbers that the forward draws
         self.weights = weights
         self.names = modules
@@ -158,8 +159,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- module calls ---
 
     def enter_module(self, module: nn.Module, args: Any) -> None:
-        """Records the begin of a module call; a global forward pre-hook."""
-        if threading.get_ident() != self.thread:  # the hooks are global: other threads may run modules too
+        """Records the begin of a module call; a forward pre-hook."""
+        if threading.get_ident() != self.thread:
+            self.in_other_thread = self.names[module]
             return
         outer = self.running[-1]
         outer.record = -1
@@ -173,7 +175,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._open_record()
 
     def leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
-        """Records the end of a module call; a global forward hook, also called if the forward raises."""
+        """Records the end of a module call; a forward hook, also called if the forward raises."""
         if threading.get_ident() != self.thread:
             return
         if self.running[-1].params[0]:
