@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from calls import Calls
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
@@ -21,19 +22,6 @@ import cnnzoo
 from cnnzoo.blocks import TableConv
 from cnnzoo.errors import InputError
 from cnnzoo.measure.report import SUMMED
-
-
-class Calls(nn.Module):
-    """A module with any function as its forward."""
-
-    def __init__(self, function, **modules: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, *inputs):
-        return self.function(self, *inputs)
 
 
 class MyConv(nn.Conv2d):

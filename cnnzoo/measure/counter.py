@@ -185,7 +185,7 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counte
         out = model(*args, **kwargs)
         if counter.in_other_thread:
             raise InputError(
-                f"{counter.in_other_thread} runs in a thread that the forward starts, where its operators are not seen; "
+                f"{counter.in_other_thread} runs in a thread that the forward starts, where operators are not seen; "
                 "let it run in the thread of the forward, then count"
             )
         if isinstance(counter, BackwardCounter):
