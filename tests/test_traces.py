@@ -300,16 +300,17 @@ def test_nothing_is_kept_alive(kind, meta) -> None:
     assert tensors() == before
 
 
-def test_a_deque_of_several_tensors_is_emptied() -> None:
-    class InDeque(Net):
+def test_deques_and_objects_that_no_walk_finds() -> None:
+    class Hidden(Net):
         def kept(self, x):
+            globals()["HIDDEN"]["holder"].last = x * 1
             globals()["HIDDEN"]["deque"].extend([torch.ones(4, 4, device=x.device), x * 1])
             globals()["HIDDEN"]["deque"].appendleft(x * 1)
             return torch.ones(4, 4, device=x.device)
 
-    HIDDEN["deque"] = collections.deque([mine := torch.zeros(4, 4)])
-    cnnzoo.count(InDeque(), (2, 4))
-    assert list(HIDDEN["deque"]) == [mine]
+    HIDDEN["deque"], HIDDEN["holder"] = collections.deque([mine := torch.zeros(4, 4)]), Holder()
+    cnnzoo.count(Hidden(), (2, 4))
+    assert list(HIDDEN["deque"]) == [mine] and vars(HIDDEN["holder"]) == {}
 
 
 def test_constants_outside_of_the_module() -> None:

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
 from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights, unpack
-from cnnzoo.measure.receptive_field import Known, PositionTracker
+from cnnzoo.measure.receptive_field import Known, PositionTracker, storage_of
 from cnnzoo.random_state import draw_from, is_random
 
 aten = torch.ops.aten
@@ -425,16 +425,6 @@ def _count_pool(op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.
         record.average_pooling += reads if op in rules.AVERAGE_POOLS else 0
     else:
         record.elementwise += out.numel()
-
-
-def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
-    """Returns the storage of a tensor, or of that inside a batch of ``torch.vmap``; None if it has none (sparse)."""
-    try:
-        return tensor.untyped_storage()
-    except NotImplementedError:
-        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-            return storage_of(torch._C._functorch.get_unwrapped(tensor))
-        return None
 
 
 def save_hook() -> Any:

@@ -429,11 +429,16 @@ class PositionTracker:
             self._layouts[key] = old._replace(positions=write(old, new))
 
 
-def _key(tensor: torch.Tensor) -> int:
-    """Returns the key of the storage of a tensor, or of that inside a batch of ``torch.vmap``."""
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    """Returns the storage of a tensor, or of that inside a batch of ``torch.vmap``; None if it has none (sparse)."""
     try:
-        return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]
+        return tensor.untyped_storage()
     except NotImplementedError:
         if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-            return _key(torch._C._functorch.get_unwrapped(tensor))
-        return -id(tensor)
+            return storage_of(torch._C._functorch.get_unwrapped(tensor))
+        return None
+
+
+def _key(tensor: torch.Tensor) -> int:
+    storage = storage_of(tensor)
+    return -id(tensor) if storage is None else storage._cdata

@@ -109,10 +109,7 @@ def _remove_from_holders(keys: set[int]) -> None:
 
 
 def _remove(holder: Any, tensor: torch.Tensor) -> None:
-    if isinstance(holder, dict):
-        for key in [key for key, value in list(holder.items()) if value is tensor]:
-            dict.__delitem__(holder, key)
-    elif isinstance(holder, (list, deque)):  # their remove() compares values
+    if isinstance(holder, (list, deque)):  # their remove() compares values
         others = [value for value in holder if value is not tensor]
         holder.clear()
         holder.extend(others)
@@ -120,6 +117,10 @@ def _remove(holder: Any, tensor: torch.Tensor) -> None:
         holder.remove(tensor)
     elif isinstance(holder, CellType):
         holder.cell_contents = None
+    else:
+        namespace = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
+        for key in [key for key, value in list(namespace.items()) if value is tensor]:
+            dict.__delitem__(namespace, key)
 
 
 def _key(tensor: torch.Tensor) -> int:
