@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_augmentation, register_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
-    from cnnzoo.measure import Comparison, CountReport
+    from cnnzoo.measure import Comparison, CountReport, register_count_rule
     from cnnzoo.metadata import Metadata
     from cnnzoo.network import CNN
     from cnnzoo.preprocessing import Preprocessing
@@ -85,7 +85,7 @@ _EXPORTS = {
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_augmentation", "register_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
-    "cnnzoo.measure": ("Comparison", "CountReport"),
+    "cnnzoo.measure": ("Comparison", "CountReport", "register_count_rule"),
     "cnnzoo.metadata": ("Metadata",),
     "cnnzoo.network": ("CNN",),
     "cnnzoo.preprocessing": ("Preprocessing",),
@@ -156,6 +156,7 @@ __all__ = [
     "register",
     "register_augmentation",
     "register_callback",
+    "register_count_rule",
     "register_data",
     "register_loss",
     "register_metric",

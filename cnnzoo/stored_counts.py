@@ -1,6 +1,6 @@
 """Counts that ship with cnnzoo, so that a registered network is counted without importing torch.
 
-``python docs/make_counts.py`` writes them. They are found by the Spec: a network that differs in anything is counted
+``python docs/make_stored.py`` writes them. They are found by the Spec: a network that differs in anything is counted
 anew. The tests count every registered network, and compare.
 """
 

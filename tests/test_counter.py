@@ -6,10 +6,12 @@ import contextlib
 import random
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from calls import Calls
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
@@ -20,19 +22,6 @@ import cnnzoo
 from cnnzoo.blocks import TableConv
 from cnnzoo.errors import InputError
 from cnnzoo.measure.report import SUMMED
-
-
-class Calls(nn.Module):
-    """A module with any function as its forward."""
-
-    def __init__(self, function, **modules: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, *inputs):
-        return self.function(self, *inputs)
 
 
 class MyConv(nn.Conv2d):
@@ -470,6 +459,15 @@ def test_other_threads_do_not_disturb() -> None:
 
 
 # --- bad input ---
+
+
+def test_a_forward_that_starts_threads() -> None:
+    def forward(net, x):
+        with ThreadPoolExecutor(1) as pool:
+            return net.a(x) + pool.submit(net.b, x).result()
+
+    with pytest.raises(InputError, match="b runs in a thread that the forward starts, .* let it run in the thread of"):
+        cnnzoo.count(Calls(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), (2, 4))
 
 
 def test_control_flow_that_depends_on_values() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from calls import bytes_of_hooks
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -103,24 +104,6 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def bytes_of_hooks(name: str) -> int:
-    """Returns the bytes of the distinct storages that autograd saves in a real forward, weights not included."""
-    torch.manual_seed(0)
-    model, inputs = create(name)
-    weights = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
-    saved: dict[int, torch.UntypedStorage] = {}
-
-    def save(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(save, lambda saved: saved):
-        model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
-    return sum(storage.nbytes() for storage in saved.values())
-
-
 def read_table() -> dict[str, dict[str, str]]:
     with TABLE.open() as file:
         return {row["name"]: row for row in csv.DictReader(file)}
@@ -161,7 +144,11 @@ def main() -> None:
             continue
         try:
             row = measure(name)
-            row["saved_by_hooks"] = bytes_of_hooks(name) if row["parameters"] < 120_000_000 else ""
+            row["saved_by_hooks"] = ""
+            if row["parameters"] < 120_000_000:
+                torch.manual_seed(0)
+                model, inputs = create(name)
+                row["saved_by_hooks"] = bytes_of_hooks(model, *(inputs if isinstance(inputs, tuple) else (inputs,)))
         except Exception as error:
             print(f"{name}: {type(error).__name__}: {str(error)[:300]}", flush=True)
             continue

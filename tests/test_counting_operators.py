@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from calls import Calls, bytes_of_hooks
 from torch import nn
 from torch.nn import functional
 from torch.nn.attention.flex_attention import flex_attention
@@ -21,44 +22,16 @@ from torch.utils.checkpoint import (
 )
 
 import cnnzoo
+from cnnzoo import register_count_rule
 from cnnzoo.errors import InputError
-from cnnzoo.measure import register_count_rule, rules
+from cnnzoo.measure import rules
 from cnnzoo.measure.report import SUMMED
 
 aten = torch.ops.aten
 
 
-class Calls(nn.Module):
-    """A module with any function as its forward."""
-
-    def __init__(self, function, **modules: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, *inputs):
-        return self.function(self, *inputs)
-
-
 def zeros(*shape: int, **kwargs) -> torch.Tensor:
     return torch.zeros(shape, **kwargs)
-
-
-def bytes_of_hooks(model: nn.Module, *inputs: torch.Tensor) -> int:
-    """Returns the bytes of the distinct storages that autograd saves in a real forward, weights not included."""
-    weights = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
-    saved: dict[int, torch.UntypedStorage] = {}
-
-    def save(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(save, lambda saved: saved):
-        model(*inputs)
-    return sum(storage.nbytes() for storage in saved.values())
 
 
 # --- saved bytes ---
@@ -240,10 +213,13 @@ def test_rules_of_ones_own() -> None:
         def scale_mm(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> int:
             return x.numel() * weight.shape[1]
 
+        spiking = Calls(lambda s, x: s.a(ops.spike(x)), a=nn.Conv2d(1, 1, 3))
+        assert cnnzoo.count(spiking, (1, 1, 8, 8)).layers[-1].receptive_field_unknown == "cnnzoo_test.spike"
         register_count_rule(ops.spike, "elementwise")
         report = cnnzoo.count(module, (2, 4))
         assert (report.macs, report.train_macs, report.elementwise, report.unknown_ops) == (24, 48, 12, ())
         assert report.neurons == 6
+        assert cnnzoo.count(spiking, (1, 1, 8, 8)).layers[-1].receptive_field == 3
 
         from torch.utils.flop_counter import flop_registry, register_flop_formula
 

@@ -5,24 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from calls import Calls
 from torch import nn
 
 import cnnzoo
 
 CASES = {}
-
-
-class Calls(nn.Module):
-    """A module with any function as its forward."""
-
-    def __init__(self, function, **modules) -> None:
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            setattr(self, name, module)
-
-    def forward(self, *inputs):
-        return self.function(self, *inputs)
 
 
 def case(name, net, shape, channels=1, positions=None):

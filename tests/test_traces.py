@@ -269,14 +269,48 @@ def test_tensors_that_cannot_be_removed_are_an_error() -> None:
         cnnzoo.count(InTuple(), (2, 4))
 
 
-def test_nothing_is_kept_alive() -> None:
-    def tensors_on_meta() -> int:
-        gc.collect()
-        return sum(issubclass(type(x), torch.Tensor) and x.is_meta for x in gc.get_objects())
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
 
-    before = tensors_on_meta()
-    cnnzoo.count(InBuffer(), (2, 4))
-    assert tensors_on_meta() == before
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class WithUnusedGraph(Net):
+    """The backward runs, and does not reach what the result does not depend on, as in detection networks."""
+
+    def kept(self, x):
+        self.linear(x).relu()
+        return Doubled.apply(self.linear.weight)
+
+
+@pytest.mark.parametrize("meta", [True, False])
+@pytest.mark.parametrize("kind", [InBuffer, WithUnusedGraph])
+def test_nothing_is_kept_alive(kind, meta) -> None:
+    def tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects())
+
+    net = kind()
+    before = tensors()
+    assert cnnzoo.count(net, (2, 4), meta=meta).unknown_ops == ()
+    assert tensors() == before
+
+
+def test_deques_and_objects_that_no_walk_finds() -> None:
+    class Hidden(Net):
+        def kept(self, x):
+            globals()["HIDDEN"]["holder"].last = x * 1
+            globals()["HIDDEN"]["deque"].extend([torch.ones(4, 4, device=x.device), x * 1])
+            globals()["HIDDEN"]["deque"].appendleft(x * 1)
+            return torch.ones(4, 4, device=x.device)
+
+    HIDDEN["deque"], HIDDEN["holder"] = collections.deque([mine := torch.zeros(4, 4)]), Holder()
+    cnnzoo.count(Hidden(), (2, 4))
+    assert list(HIDDEN["deque"]) == [mine] and vars(HIDDEN["holder"]) == {}
 
 
 def test_constants_outside_of_the_module() -> None:

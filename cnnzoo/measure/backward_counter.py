@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.autograd.function import BackwardCFunction
 from torch.nn.modules._functions import BackwardHookFunction
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointFunction
 
@@ -54,9 +55,10 @@ class BackwardCounter(OperatorCounter):  # type: ignore[no-untyped-call]
         torch.autograd.backward(outputs, [torch.ones_like(x) for x in outputs])
 
     def save_for_backward(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Counts a tensor that autograd saves; returns it."""
+        """Counts a tensor that autograd saves; returns it without its graph, which would keep itself alive."""
         super().save_for_backward(tensor)
-        return tensor
+        with _disable_current_modes():
+            return tensor.detach()
 
     def _open_record(self) -> int:
         if self.is_forward:

@@ -183,6 +183,11 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counte
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.save_hook, load))
         stack.enter_context(counter)
         out = model(*args, **kwargs)
+        if counter.in_other_thread:
+            raise InputError(
+                f"{counter.in_other_thread} runs in a thread that the forward starts, where operators are not seen; "
+                "let it run in the thread of the forward, then count"
+            )
         if isinstance(counter, BackwardCounter):
             counter.run_backward(out)
     return out

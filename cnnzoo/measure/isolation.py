@@ -84,11 +84,11 @@ def without_fused_kernels(model: nn.Module) -> Iterator[None]:
     if not any(isinstance(module, layers) for module in model.modules()):
         yield
         return
-    is_onednn, is_fast = torch._C._get_mkldnn_enabled(), torch.backends.mha.get_fastpath_enabled()
-    torch._C._set_mkldnn_enabled(False)
+    is_onednn, is_fast = torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mkldnn.enabled = False
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch._C._set_mkldnn_enabled(is_onednn)
+        torch.backends.mkldnn.enabled = is_onednn
         torch.backends.mha.set_fastpath_enabled(is_fast)

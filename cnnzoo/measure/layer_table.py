@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -366,10 +367,7 @@ def _total(name: str, report: CountReport) -> Value:
 def _sort_key(value: Value) -> tuple[int, float, str]:
     """Returns the key of a value: numbers first, the largest first; then texts, in their order."""
     if isinstance(value, tuple):
-        size = 1
-        for n in value:
-            size *= n
-        return 0, -size, ""
+        return 0, -math.prod(value), ""
     return (0, -value, "") if isinstance(value, (int, float)) else (1, 0, value or "")
 
 

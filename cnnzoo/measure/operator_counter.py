@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from cnnzoo.measure import rules
 from cnnzoo.measure.meta_cache import run_on_meta
 from cnnzoo.measure.quantized import is_packed, nbytes, packed_weights, unpack
-from cnnzoo.measure.receptive_field import Known, PositionTracker
+from cnnzoo.measure.receptive_field import Known, PositionTracker, storage_of
 from cnnzoo.random_state import draw_from, is_random
 
 aten = torch.ops.aten
@@ -135,6 +135,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = on_meta
         self.thread = threading.get_ident()
+        self.in_other_thread = ""  # name of a module that ran in a thread of the forward, where no mode is active
         self.generator = torch.Generator().manual_seed(0)  # of random numbers that the forward draws
         self.weights = weights
         self.names = modules
@@ -158,8 +159,9 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- module calls ---
 
     def enter_module(self, module: nn.Module, args: Any) -> None:
-        """Records the begin of a module call; a global forward pre-hook."""
-        if threading.get_ident() != self.thread:  # the hooks are global: other threads may run modules too
+        """Records the begin of a module call; a forward pre-hook."""
+        if threading.get_ident() != self.thread:
+            self.in_other_thread = self.names[module]
             return
         outer = self.running[-1]
         outer.record = -1
@@ -173,7 +175,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._open_record()
 
     def leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
-        """Records the end of a module call; a global forward hook, also called if the forward raises."""
+        """Records the end of a module call; a forward hook, also called if the forward raises."""
         if threading.get_ident() != self.thread:
             return
         if self.running[-1].params[0]:
@@ -423,16 +425,6 @@ def _count_pool(op: Any, record: LayerRecord, args: tuple[Any, ...], out: torch.
         record.average_pooling += reads if op in rules.AVERAGE_POOLS else 0
     else:
         record.elementwise += out.numel()
-
-
-def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
-    """Returns the storage of a tensor, or of that inside a batch of ``torch.vmap``; None if it has none (sparse)."""
-    try:
-        return tensor.untyped_storage()
-    except NotImplementedError:
-        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-            return storage_of(torch._C._functorch.get_unwrapped(tensor))
-        return None
 
 
 def save_hook() -> Any:

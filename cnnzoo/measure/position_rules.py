@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 
 from cnnzoo.measure.position_joins import concatenate, join, overwrite
 from cnnzoo.measure.positions import Shape, UnknownPositionsError, View
-from cnnzoo.measure.rules import ATTENTION, ELEMENTWISE, PRODUCTS, kind_of, product_of
+from cnnzoo.measure.rules import ATTENTION, ELEMENTWISE, PRODUCTS, kind_of, packets, product_of
 
 aten = torch.ops.aten
 
@@ -78,12 +77,7 @@ _RULES: dict[Any, Rule] = {}
 
 
 # results do not depend on the values of the operands
-def _packets(names: str) -> frozenset[Any]:
-    return frozenset(getattr(aten, name) for name in names.split() if hasattr(aten, name))
-
-
-# results do not depend on the values of the operands
-CREATED = _packets(
+CREATED = packets(
     """empty_like zeros_like ones_like full_like rand_like randn_like randint_like new_empty new_zeros new_ones new_full
     new_empty_strided zero_ fill_ bernoulli_ uniform_ normal_ empty zeros ones full arange"""
 )
@@ -98,12 +92,10 @@ class Kind(Enum):
     OTHER = auto()
 
 
-@lru_cache(maxsize=4096)
-def simple_kind(func: Any) -> Kind:
-    """Returns the kind of an operator."""
+def simple_kind(func: Any, function: Rule) -> Kind:
+    """Returns the kind of an operator with a rule."""
     if getattr(func, "is_view", False):
         return Kind.VIEW
-    function = rule_of(func)
     return Kind.POINTWISE if function is _elementwise else Kind.BATCH_NORM if function is _batch_norm else Kind.OTHER
 
 
@@ -121,7 +113,7 @@ def rule(names: str) -> Callable[[Rule], Rule]:
     """Registers a rule for operators, by name."""
 
     def register(function: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(_packets(names), function))
+        _RULES.update(dict.fromkeys(packets(names), function))
         return function
 
     return register

@@ -15,7 +15,7 @@ import torch
 
 from cnnzoo.measure import resampling_rules  # noqa: F401  # registers its rules
 from cnnzoo.measure.position_joins import overwrite
-from cnnzoo.measure.position_rules import CREATED, Call, Kind, Operand, rule_of, simple_kind
+from cnnzoo.measure.position_rules import CREATED, Call, Kind, Operand, Rule, rule_of, simple_kind
 from cnnzoo.measure.positions import Shape, UnknownPositionsError, View
 from cnnzoo.measure.rules import CONVOLUTIONS, PRODUCTS
 from cnnzoo.measure.spans import Span
@@ -173,6 +173,7 @@ def read(layout: Layout, shape: Shape, strides: Shape, offset: int) -> Known:
 @lru_cache(maxsize=8192)
 def follow(
     func: Any,
+    rule: Rule,
     args: tuple[Any, ...],
     kwargs: tuple[tuple[str, Any], ...],
     shape: Shape,
@@ -182,6 +183,7 @@ def follow(
 
     Args:
         func: The operator.
+        rule: Its rule.
         args: Its arguments; an ``Argument`` in place of each tensor.
         kwargs: Its arguments by name.
         shape: Shape of its first result.
@@ -198,7 +200,6 @@ def follow(
         for i, argument in enumerate(func._schema.arguments)
     }
     axes = dict.fromkeys(axis for x in _arguments(named.values()) if x.positions for axis in x.positions.views)
-    rule = rule_of(func)
 
     def view_along(axis: Axis) -> View | str | None:
         for x in _arguments(named.values()):
@@ -299,6 +300,8 @@ class PositionTracker:
 
     def __init__(self) -> None:
         self._layouts: dict[int, Layout] = {}  # by key of a storage (``storage._cdata``)
+        self._rules: dict[Any, Rule] = {}  # of operators; ``register_count_rule`` may change them
+        self._kinds: dict[Any, Kind] = {}
         self._dims: list[int] = []  # of each input
         self._sources: set[int] = set()  # inputs that no product has reached
         self._channels: frozenset[tuple[int, int]] = frozenset()  # (source, dimension)
@@ -341,7 +344,11 @@ class PositionTracker:
 
     def follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Sequence[torch.Tensor]) -> None:
         """Records the positions of the results of an operator."""
-        kind = simple_kind(func)
+        rule = self._rules.get(func)
+        if rule is None:
+            rule = self._rules[func] = rule_of(func)
+            self._kinds[func] = simple_kind(func, rule)
+        kind = self._kinds[func]
         if kind is Kind.VIEW or not outputs:
             return
         has_statistics = kind is Kind.BATCH_NORM and isinstance(args[3], torch.Tensor)  # running ones
@@ -367,7 +374,7 @@ class PositionTracker:
         else:
             if self._sources:
                 self._find_channels(op, arguments)
-            call = func, arguments, named, tuple(outputs[0].shape), self._channels
+            call = func, rule, arguments, named, tuple(outputs[0].shape), self._channels
             try:
                 result = follow(*call)
             except TypeError:  # an argument that cannot be part of a key
@@ -422,11 +429,16 @@ class PositionTracker:
             self._layouts[key] = old._replace(positions=write(old, new))
 
 
-def _key(tensor: torch.Tensor) -> int:
-    """Returns the key of the storage of a tensor, or of that inside a batch of ``torch.vmap``."""
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    """Returns the storage of a tensor, or of that inside a batch of ``torch.vmap``; None if it has none (sparse)."""
     try:
-        return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]
+        return tensor.untyped_storage()
     except NotImplementedError:
         if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-            return _key(torch._C._functorch.get_unwrapped(tensor))
-        return -id(tensor)
+            return storage_of(torch._C._functorch.get_unwrapped(tensor))
+        return None
+
+
+def _key(tensor: torch.Tensor) -> int:
+    storage = storage_of(tensor)
+    return -id(tensor) if storage is None else storage._cdata

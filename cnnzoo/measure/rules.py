@@ -126,12 +126,13 @@ RANDOM_POOLS = {aten.fractional_max_pool2d, aten.fractional_max_pool3d}  # windo
 POOLS = WINDOW_POOLS | ADAPTIVE_POOLS | RANDOM_POOLS
 
 
-def _packets(names: str) -> frozenset[Any]:
+def packets(names: str) -> frozenset[Any]:
+    """Returns operators by their names; without those that this version of torch lacks."""
     return frozenset(getattr(aten, name) for name in names.split() if hasattr(aten, name))
 
 
 # Count one per output value, as pointwise operators do; torch does not tag these as pointwise.
-ELEMENTWISE = _packets(
+ELEMENTWISE = packets(
     """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_functional
     _native_batch_norm_legit_no_training cudnn_batch_norm _batch_norm_with_update native_layer_norm native_group_norm
     _fused_rms_norm _softmax _log_softmax _safe_softmax native_dropout cumsum cumprod cummax cummin logcumsumexp
@@ -143,14 +144,14 @@ ELEMENTWISE = _packets(
     quantize_per_tensor_dynamic fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask"""
 )
 # Count one per input value.
-REDUCTIONS = _packets(
+REDUCTIONS = packets(
     """mean sum nansum amax amin aminmax max min argmax argmin var std var_mean std_mean norm linalg_vector_norm prod
     any all logsumexp median nanmedian mode kthvalue count_nonzero histc bincount col2im mse_loss huber_loss
     smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits multi_margin_loss
     multilabel_margin_loss_forward soft_margin_loss"""
 )
 # Count nothing: they create, copy or look up values.
-MOVES = _packets(
+MOVES = packets(
     """cat stack clone copy_ _to_copy detach empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like
     new_zeros ones ones_like new_ones full full_like new_full fill_ zero_ arange linspace logspace eye scalar_tensor
     lift_fresh lift_fresh_copy _unsafe_view _reshape_alias constant_pad_nd reflection_pad1d reflection_pad2d
@@ -179,7 +180,6 @@ NAMED_ELEMENTWISE = {
 NAMED_MOVES = {"torchvision.nms", "prim.layout", "prim.device", "quantized.cat"}
 
 _kinds: dict[Any, str] = {}  # of register_count_rule
-KINDS = ("product", "pool", "elementwise", "reduction", "move")
 
 
 def register_count_rule(
@@ -209,7 +209,7 @@ def register_count_rule(
     packet = getattr(op, "overloadpacket", op)
     if not isinstance(packet, torch._ops.OpOverloadPacket):
         raise InputError(f"a rule is for an operator such as torch.ops.aten.mm, not for {op!r}")
-    if kind not in KINDS or kind == "pool":
+    if kind not in ("product", "elementwise", "reduction", "move"):
         raise InputError(f"a rule is of kind 'product', 'elementwise', 'reduction' or 'move', not {kind!r}")
     if kind != "product":
         _kinds[packet] = kind
@@ -225,7 +225,7 @@ def register_count_rule(
 
 
 def kind_of(func: Any) -> str:
-    """Returns the kind of an overload of an operator: one of ``KINDS``, ``"view"``, or ``"unknown"``."""
+    """Returns the kind of an overload: as in ``register_count_rule``, or ``"pool"``, ``"view"`` or ``"unknown"``."""
     op = getattr(func, "_overloadpacket", func)
     if op in _kinds:
         return _kinds[op]

@@ -12,16 +12,7 @@ import sys
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import (
-    BuiltinFunctionType,
-    CellType,
-    CodeType,
-    FrameType,
-    FunctionType,
-    MappingProxyType,
-    MethodType,
-    ModuleType,
-)
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -89,7 +80,7 @@ def remove_tensors(keys: set[int], name: str) -> None:
     if keys:
         _remove_from_holders(keys)
         gc.collect()
-    if keys and _are_reachable(keys):
+    if keys:
         raise InputError(
             f"{name} keeps tensors that its forward computes outside of the module, where they cannot be removed; "
             "keep them in an attribute of the module"
@@ -117,27 +108,19 @@ def _remove_from_holders(keys: set[int]) -> None:
                     _remove(holder, tensor)
 
 
-def _are_reachable(keys: set[int]) -> bool:
-    """Returns whether a Python object holds one of the tensors; others belong to the graph of a finished forward."""
-    tensors = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
-    return any(
-        holder is not tensors and not isinstance(holder, FrameType)
-        for tensor in tensors
-        if _key(tensor) in keys
-        for holder in gc.get_referrers(tensor)
-    )
-
-
 def _remove(holder: Any, tensor: torch.Tensor) -> None:
-    if isinstance(holder, dict):
-        for key in [key for key, value in list(holder.items()) if value is tensor]:
-            dict.__delitem__(holder, key)
-    elif isinstance(holder, list):
-        holder[:] = [value for value in holder if value is not tensor]
-    elif isinstance(holder, (set, deque)):
+    if isinstance(holder, (list, deque)):  # their remove() compares values
+        others = [value for value in holder if value is not tensor]
+        holder.clear()
+        holder.extend(others)
+    elif isinstance(holder, set):
         holder.remove(tensor)
     elif isinstance(holder, CellType):
         holder.cell_contents = None
+    else:
+        namespace = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
+        for key in [key for key, value in list(namespace.items()) if value is tensor]:
+            dict.__delitem__(namespace, key)
 
 
 def _key(tensor: torch.Tensor) -> int:
