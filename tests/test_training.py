@@ -642,6 +642,7 @@ def test_curves_grow_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tiny_data: I
         return cell
 
     ipython = types.ModuleType("IPython")
+    ipython.version_info = (9, 0)  # type: ignore[attr-defined]  # matplotlib reads it
     ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
     module = types.ModuleType("IPython.display")
     module.display = display  # type: ignore[attr-defined]
