@@ -20,6 +20,7 @@ from damages import damage_runs
 from faults import SETTINGS, Faults, run_faults
 from kills import make_data
 from processes import run_together
+from runs import At
 from torch import nn
 
 import cnnzoo
@@ -43,17 +44,6 @@ def model() -> nn.Module:
 def trainer(data: ImageData | StreamData, out: Path | None, *callbacks: object, **changes: object) -> cnnzoo.Trainer:
     config = CONFIG.replace(**changes)
     return cnnzoo.Trainer(model(), data, config, out=out, resume="auto", callbacks=callbacks, show=False)
-
-
-class At:
-    """Calls a function after a step."""
-
-    def __init__(self, step: int, function: Callable[[], object]) -> None:
-        self.step, self.function = step, function
-
-    def on_step(self, trainer: cnnzoo.Trainer) -> None:
-        if trainer.step == self.step:
-            self.function()
 
 
 def interrupt() -> None:
