@@ -9,13 +9,14 @@ import re
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import click
 
 from cnnzoo.errors import CnnzooError
 from cnnzoo.knobs import parse_value
+from cnnzoo.streams import display_stream, result_stream
 
 SAMPLE = "fashion_mnist_sample"
 PRETRAINED_HELP = "Start from trained weights: those that ship, or TAG 'torchvision'."
@@ -35,6 +36,10 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
+        with redirect_stdout(result_stream()), redirect_stderr(display_stream()):
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             with warnings.catch_warnings(), _rare_garbage_collection():
                 warnings.showwarning = _show_warning

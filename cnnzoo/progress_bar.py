@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from cnnzoo.random_state import restored_random_state
-from cnnzoo.streams import display_stream
+from cnnzoo.streams import display_stream, result_stream
 
 _BAR_AFTER = 2.0  # seconds until a progress bar appears
 _REFRESH_AFTER = 0.1  # seconds from one drawing to the next
@@ -35,17 +35,17 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
     is_shown = threading.current_thread() is threading.main_thread() and int(os.environ.get("RANK", "0")) == 0
     start, done, drawn = time.monotonic(), 0, 0.0
     bar: Any = None
-    task: Any = None
 
     def advance(n: int) -> None:
-        nonlocal done, drawn, bar, task
+        nonlocal done, drawn, bar
         done += n
         if bar is not None:
             now = time.monotonic()
-            bar.update(task, completed=done, refresh=now - drawn > _REFRESH_AFTER)
+            bar.update(bar.task_ids[0], completed=done, refresh=now - drawn > _REFRESH_AFTER)
             drawn = now if now - drawn > _REFRESH_AFTER else drawn
         elif is_shown and time.monotonic() - start > _BAR_AFTER:
-            bar, task = _start_bar(description, total, done)
+            # a thread that draws would disturb measurements
+            bar = start_bar(description, total, done, auto_refresh=False)
 
     try:
         yield advance
@@ -54,7 +54,16 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
             bar.stop()
 
 
-def _start_bar(description: str, total: int, done: int) -> tuple[Any, Any]:
+def start_bar(description: str, total: int, done: int, *, unit: str = "", **options: Any) -> Any:
+    """Returns a ``rich.progress.Progress`` with one task, which is shown on standard error.
+
+    Args:
+        description: The text before the bar.
+        total: Number of steps.
+        done: Number of steps done.
+        unit: The text after the number of steps.
+        options: Further arguments of ``Progress``.
+    """
     with restored_random_state():  # rich draws from it when it is imported
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -63,10 +72,12 @@ def _start_bar(description: str, total: int, done: int) -> tuple[Any, Any]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        *([TextColumn(unit)] if unit else []),
         TimeRemainingColumn(),
         console=Console(file=display_stream()),
-        auto_refresh=False,  # by a thread, which would disturb measurements
+        redirect_stdout=result_stream().isatty(),  # above the bar; into a file, it stays as it is
+        **options,
     )
-    task = bar.add_task(description, total=total, completed=done)
+    bar.add_task(description, total=total, completed=done)
     bar.start()
-    return bar, task
+    return bar

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
@@ -27,6 +26,7 @@ from typing import Any
 
 import torch
 from kills import BEST, SGD, SPEC, make_data, results
+from runs import StopAt
 
 import cnnzoo
 from cnnzoo.errors import CnnzooError
@@ -36,14 +36,6 @@ DATA = make_data("val")
 VALUES = (None, "6", 10**9, -1, 1.5, [], {}, True, "x" * 100, ...)  # ... removes the value
 MAX_MESSAGE = 2000  # characters
 UNCHECKED = ("weights_sha256", "version")  # in config.json, which the weights file states too, or need not
-
-
-class Stop:
-    """Interrupts a run in its second epoch."""
-
-    def on_step(self, trainer: cnnzoo.Trainer) -> None:
-        if trainer.step == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def fit(out: Path, *callbacks: object) -> None:
@@ -99,7 +91,7 @@ def damage_runs(folder: Path, seed: int, n: int) -> tuple[Counter[str], list[str
     """Damages runs in every way; returns figures and failures."""
     rng, figures, failures = random.Random(seed), Counter[str](), list[str]()
     fit(folder / "finished")
-    fit(folder / "interrupted", Stop())
+    fit(folder / "interrupted", StopAt(8, signal.SIGTERM))
     expected = results(folder / "finished")
     for kind in ("interrupted", "finished"):
         for name, content in snapshot(folder / kind).items():

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from processes import run_together
+from runs import StopAt, plain_model
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -40,20 +41,6 @@ QUICK = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, momentum=0.5, precis
 
 def trained(model: nn.Module, data: Any, config: cnnzoo.TrainConfig = QUICK, **more: Any) -> cnnzoo.Run:
     return cnnzoo.Trainer(model, data, config, show=False, **more).fit()
-
-
-def plain_model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
-
-
-class StopAt:
-    def __init__(self, step: int) -> None:
-        self.at = step
-
-    def on_step(self, trainer: cnnzoo.Trainer) -> None:
-        if trainer.step == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def state(model: nn.Module) -> torch.Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from runs import StopAt, plain_model
 from torch import nn
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, functional
 
@@ -441,22 +441,6 @@ def test_what_an_augmentation_returns_is_checked(function: Any, mixes: bool, mes
 
 
 # --- training ---
-
-
-class StopAt:
-    """Presses Ctrl-C after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, trainer: cnnzoo.Trainer) -> None:
-        if trainer.step == self.step:
-            signal.raise_signal(signal.SIGINT)
-
-
-def plain_model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
 @pytest.mark.parametrize("step", [2, 7])

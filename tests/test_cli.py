@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.data import load_data
 from cnnzoo.registry import MODELS
+from cnnzoo.train import RecipeRecord
 
 
 @pytest.fixture
@@ -306,3 +309,26 @@ def test_ctrl_c_in_a_shell(tmp_path: Path) -> None:
     assert process.returncode == 130, err
     assert out.startswith("loss ") and "continue with: cnnzoo train --resume r" in err and "Traceback" not in err
     assert cnnzoo.load(tmp_path / "r").metadata.provenance["kind"] == "trained"
+
+
+def test_a_closed_terminal_ends_training_as_ctrl_c_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller, terminal = os.openpty()
+    file = os.fdopen(terminal, "w")
+
+    def close_terminal(self: RecipeRecord, trainer: cnnzoo.Trainer) -> None:
+        os.close(controller)
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(RecipeRecord, "on_step", close_terminal)
+    with redirect_stdout(file), redirect_stderr(file), pytest.raises(SystemExit) as end:
+        main(["train", "lenet", "--out", str(tmp_path / "r")])
+    file.close()  # nothing is left that could not be written
+    assert end.value.code == 130 and (tmp_path / "r" / "checkpoint.safetensors").exists()
+
+
+def test_training_goes_on_without_standard_error(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stderr, redirect_stderr(stderr), redirect_stdout(io.StringIO()) as stdout:
+        main(["train", "lenet", *FAST, "--out", str(tmp_path / "r")], standalone_mode=False)
+    assert stdout.getvalue().startswith("loss ") and (tmp_path / "r" / "metrics.json").exists()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from runs import StopAt, parameters
 from torch import nn
 
 import cnnzoo
@@ -20,15 +19,6 @@ from cnnzoo.train import compilation
 COMPILED = cnnzoo.TrainConfig(epochs=2, batch_size=16, lr=0.1, device="cpu", precision="fp32", compile=True)
 
 
-class StopAt:
-    def __init__(self, step: int) -> None:
-        self.at = step
-
-    def on_step(self, trainer: cnnzoo.Trainer) -> None:
-        if trainer.step == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def make_model() -> nn.Module:
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(4 * 36, 3)
@@ -37,10 +27,6 @@ def make_model() -> nn.Module:
 
 def trained(data: Any, config: cnnzoo.TrainConfig, **more: Any) -> cnnzoo.Run:
     return cnnzoo.Trainer(make_model(), data, config, show=False, **more).fit()
-
-
-def parameters(model: nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 @pytest.mark.parametrize("changes", [{}, {"accumulation_steps": 2, "label_smoothing": 0.1, "ema": 0.9}], ids=str)

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from damages import damage_runs
 from faults import SETTINGS, Faults, run_faults
 from kills import make_data
 from processes import run_together
+from runs import At
 from torch import nn
 
 import cnnzoo
@@ -27,6 +29,7 @@ from cnnzoo.data.loaders import DatasetLoader
 from cnnzoo.errors import CnnzooError, DataError, FileError
 from cnnzoo.files import atomic_write, write_json
 from cnnzoo.serialization import load_verified, save_tensors
+from cnnzoo.streams import display_stream, result_stream
 from cnnzoo.train.checkpoint_file import load_checkpoint, save_checkpoint
 from cnnzoo.train.signals import DeferredInterrupt
 
@@ -41,17 +44,6 @@ def model() -> nn.Module:
 def trainer(data: ImageData | StreamData, out: Path | None, *callbacks: object, **changes: object) -> cnnzoo.Trainer:
     config = CONFIG.replace(**changes)
     return cnnzoo.Trainer(model(), data, config, out=out, resume="auto", callbacks=callbacks, show=False)
-
-
-class At:
-    """Calls a function after a step."""
-
-    def __init__(self, step: int, function: Callable[[], object]) -> None:
-        self.step, self.function = step, function
-
-    def on_step(self, trainer: cnnzoo.Trainer) -> None:
-        if trainer.step == self.step:
-            self.function()
 
 
 def interrupt() -> None:
@@ -385,6 +377,41 @@ def test_handlers_of_others_stay(tiny_data: ImageData) -> None:
 def test_a_closed_terminal_saves_as_ctrl_c_does(tmp_path: Path, tiny_data: ImageData) -> None:
     run = trainer(tiny_data, tmp_path, At(2, lambda: os.kill(os.getpid(), signal.SIGHUP))).fit()
     assert run.interrupted and load_checkpoint(tmp_path / "checkpoint.safetensors")[1]["step"] == 2
+
+
+def closed_terminal() -> int:
+    controller, terminal = os.openpty()
+    os.close(controller)
+    return terminal
+
+
+def closed_pipe() -> int:
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+@pytest.mark.parametrize(
+    ("open_file", "error"),
+    [
+        (closed_terminal, None),
+        (closed_pipe, BrokenPipeError),
+        (lambda: os.open("/dev/full", os.O_WRONLY), OSError),
+    ],
+)
+def test_a_stream_that_cannot_be_written(open_file: Callable[[], int], error: type[OSError] | None) -> None:
+    """What is only shown is dropped; of the results, only what nobody could read, since their terminal was closed."""
+    for make, expected in ((display_stream, None), (result_stream, error)):
+        file = os.fdopen(open_file(), "w")
+        with redirect_stdout(file), redirect_stderr(file):
+            stream = make()
+            with nullcontext() if expected is None else pytest.raises(expected):
+                print("text", file=stream, flush=True)
+        if expected is None and error is not OSError:  # else the text remains in the buffer
+            file.close()
+        else:
+            with pytest.raises(OSError):
+                file.close()
 
 
 class Failing:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import torch
+from runs import StopAt
 from torch import nn
 from torch.nn import functional
 
@@ -26,17 +25,6 @@ from cnnzoo.train.optim import make_optimizer, parameter_groups
 from cnnzoo.train.plain import join_tensors, split_tensors
 
 QUICK = cnnzoo.TrainConfig(epochs=3, batch_size=20, lr=0.01, weight_decay=0.01, schedule="cosine", warmup=1)
-
-
-class StopAt:
-    """Presses Ctrl-C after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, trainer) -> None:
-        if trainer.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def plain_model() -> nn.Module:

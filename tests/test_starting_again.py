@@ -17,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from processes import run_together
+from runs import At
 from torch import nn
 
 import cnnzoo
@@ -38,17 +39,6 @@ def start(spec: cnnzoo.Spec, data: ImageData, out: Path, config: cnnzoo.TrainCon
 
 def weights_of(folder: Path) -> str:
     return weights_sha256(load_tensors(folder / "model.safetensors"))
-
-
-class At:
-    """Calls a function after a step."""
-
-    def __init__(self, step: int, function: Callable[[], None]) -> None:
-        self.step, self.function = step, function
-
-    def on_step(self, trainer: cnnzoo.Trainer) -> None:
-        if trainer.step == self.step:
-            self.function()
 
 
 def die() -> None:

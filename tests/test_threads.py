@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
+import os
 import random
 import re
 import signal
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ import cnnzoo
 from cnnzoo import Preprocessing, StreamData
 from cnnzoo.data import ImageData, Split
 from cnnzoo.module_copy import copy_module, in_eval_mode
+from cnnzoo.progress_bar import track
 
 CLASSES = tuple("abcdefghij")
 
@@ -337,3 +341,14 @@ def test_progress_bar_of_the_main_thread(
     assert errors == ([] if thread else [None])
     for pattern in (r"evaluating .* 2/2", r"classifying .* 3/3"):
         assert bool(re.search(pattern, shown)) != thread
+
+
+def test_a_bar_leaves_standard_output_to_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ``cnnzoo predict MODEL photos > results.txt`` on a terminal."""
+    monkeypatch.setattr("cnnzoo.progress_bar._BAR_AFTER", -1.0)
+    controller, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as stderr, redirect_stderr(stderr), redirect_stdout(io.StringIO()) as stdout:
+        for i in track(range(3), "classifying"):
+            print(i)
+    assert stdout.getvalue() == "0\n1\n2\n" and b"classifying" in os.read(controller, 4096)
+    os.close(controller)

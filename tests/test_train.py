@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from processes import run_together
+from runs import StopAt, plain_model
 from torch import nn
 
 import cnnzoo
@@ -25,11 +26,6 @@ from cnnzoo.train import list_recipes
 QUICK = cnnzoo.TrainConfig(
     epochs=3, batch_size=20, lr=0.05, momentum=0.9, weight_decay=0.01, schedule="cosine", warmup=1
 )
-
-
-def plain_model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
 # --- config and recipes ---
@@ -246,17 +242,6 @@ def test_evaluate_refuses_what_does_not_fit(tiny_data: ImageData) -> None:
 # --- stopping and resuming ---
 
 
-class StopAt:
-    """Presses Ctrl-C after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step(self, trainer) -> None:
-        if trainer.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.mark.parametrize("stop", [1, 5, 7, 14])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_ctrl_c_saves_and_resume_ends_with_the_same_bytes(
@@ -296,23 +281,12 @@ def test_fit_again_continues_and_then_changes_nothing(
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 3
 
 
-class Kill:
-    """Kills the process after a step."""
-
-    def __init__(self, step: int | None) -> None:
-        self.step = step
-
-    def on_step(self, trainer) -> None:
-        if trainer.step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 def train_lenet(out: Path, kill_step: int | None) -> None:
     torch.set_num_threads(1)  # two of these run at once
     data = cnnzoo.load_data("fashion_mnist_sample")
     config = cnnzoo.TrainConfig(epochs=1, batch_size=200, lr=0.01, optimizer="adamw", checkpoint_every=10)
     model = cnnzoo.create("lenet", dropout=0.3, seed=0)
-    cnnzoo.Trainer(model, data, config, out=out, callbacks=[Kill(kill_step)]).fit()
+    cnnzoo.Trainer(model, data, config, out=out, callbacks=[StopAt(kill_step, signal.SIGKILL)]).fit()
 
 
 def command_line(*arguments: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from processes import run_together
+from runs import StopAt, parameters, plain_model
 from torch import nn
 
 import cnnzoo
@@ -30,17 +30,8 @@ from cnnzoo.train.distributed import DistributedContext
 PLAIN = cnnzoo.TrainConfig(epochs=2, batch_size=20, lr=0.1, precision="fp32", channels_last=False)
 
 
-def plain_model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
-
-
 def trained(data: Any, config: cnnzoo.TrainConfig, model: nn.Module | None = None, **more: Any) -> cnnzoo.Run:
     return cnnzoo.Trainer(model or plain_model(), data, config, show=False, **more).fit()
-
-
-def parameters(model: nn.Module) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def steps_of(data: ImageData, config: cnnzoo.TrainConfig):
@@ -347,28 +338,6 @@ def test_training_on_ready_made_batches(tmp_path: Path, tiny_data: ImageData) ->
 # --- stopping, resuming, and what is refused ---
 
 
-class StopAt:
-    """Presses Ctrl-C after a step."""
-
-    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
-        self.step, self.number = step, number
-
-    def on_step(self, trainer) -> None:
-        if trainer.step == self.step:
-            signal.raise_signal(self.number)
-
-
-class Kill:
-    """Kills the process after a step."""
-
-    def __init__(self, step: int | None) -> None:
-        self.step = step
-
-    def on_step(self, trainer) -> None:
-        if trainer.step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 EVERYTHING = cnnzoo.TrainConfig(
     epochs=3, batch_size=32, accumulation_steps=2, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3,
     clip_norm=2.0, schedule="one_cycle", ema=0.9, label_smoothing=0.1, crop_mode="center", flip=True, translate=2,
@@ -385,7 +354,7 @@ def some_data() -> ImageData:
 def train_with_everything(out: Path, kill_step: int | None) -> None:
     torch.set_num_threads(1)  # four of these run at once
     model = cnnzoo.create("lenet", activation="relu", dropout=0.3, norm="batch", seed=0)
-    cnnzoo.Trainer(model, some_data(), EVERYTHING, out=out, callbacks=[Kill(kill_step)]).fit()
+    cnnzoo.Trainer(model, some_data(), EVERYTHING, out=out, callbacks=[StopAt(kill_step, signal.SIGKILL)]).fit()
 
 
 def resume_all() -> None:
@@ -642,6 +611,7 @@ def test_curves_grow_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tiny_data: I
         return cell
 
     ipython = types.ModuleType("IPython")
+    ipython.version_info = (9, 0)  # type: ignore[attr-defined]  # matplotlib reads it
     ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
     module = types.ModuleType("IPython.display")
     module.display = display  # type: ignore[attr-defined]

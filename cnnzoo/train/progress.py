@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnzoo.fields import is_number
 from cnnzoo.measure.learning_curves import history_figure
-from cnnzoo.random_state import restored_random_state
+from cnnzoo.progress_bar import start_bar
 from cnnzoo.streams import display_stream
 from cnnzoo.train.callbacks import Callback
 from cnnzoo.train.metrics import THROUGHPUT
@@ -55,28 +55,13 @@ class ProgressDisplay(Callback):
     def on_start(self, trainer: Trainer) -> None:
         """Opens the bar, on a terminal."""
         self._stream = display_stream()
-        if not self._stream.isatty():
-            return
-        with restored_random_state():  # rich draws from it when it is imported
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeRemainingColumn(),
-            console=Console(file=self._stream),
-            transient=True,
-        )
-        self._task = self._bar.add_task(trainer.name, total=trainer.total_steps, completed=trainer.step)
-        self._bar.start()
+        if self._stream.isatty():
+            self._bar = start_bar(trainer.name, trainer.total_steps, trainer.step, unit="steps", transient=True)
 
     def on_step(self, trainer: Trainer) -> None:
         """Moves the bar."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=trainer.step)
+            self._bar.update(self._bar.task_ids[0], completed=trainer.step)
 
     def on_epoch(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
         """Prints the epoch's line, above the bar if there is one; draws the curves again, in a notebook."""
