@@ -292,7 +292,7 @@ def _larger_image_size(spec: Spec) -> int | None:
     """
     side, trials = min(spec.input[1:]), _Trials(MAX_SIZE_TRIALS)
     try:
-        if any(trials.accepts(spec, size) for size in range(max(1, side - 4), side)):
+        if any(trials.accepts(spec, size) for size in range(max(1, side - 4), side + 1)):
             return None
         return min_image_size(spec, side, trials)
     except _TooManyTrialsError:

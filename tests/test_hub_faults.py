@@ -346,7 +346,7 @@ HOSTILE: dict[str, tuple[str, Answer]] = {
     **{
         f"to {location!r:.30}": ("weights", redirect(location, 302))
         for location in (
-            "file:///root/.ssh/id_ed25519", "ftp://127.0.0.1/x", "javascript:1", "//[", "http://\0", "x" * 9000,
+            "file:///etc/passwd", "ftp://127.0.0.1/x", "javascript:1", "//[", "http://\0", "x" * 9000,
             "data:text/plain,x", "http://:80", "http://127.0.0.1:99999/",
         )
     },
@@ -571,6 +571,24 @@ def test_a_damaged_commit_leaves_the_one_before(hub: LocalHub, guard: Guard, tmp
     break_network(hub)
     assert guard.run(cnnzoo.pull, REPO, endpoint=hub.url, cache_dir=guard.cache).value == good
     assert guard.run(cnnzoo.load, f"hf://{REPO}@{good.name}", cache_dir=guard.cache).error is None
+
+
+@pytest.mark.parametrize("stored", ["0" * 64, None])
+def test_a_file_whose_own_checksum_is_wrong(hub: LocalHub, guard: Guard, saved: Path, stored: str | None) -> None:
+    """config.json has the right one: ``load`` of the file alone refuses it, and so does that of the repository."""
+    content = (saved / "model.safetensors").read_bytes()
+    right = json.loads((saved / "config.json").read_text())["cnnzoo"]["weights_sha256"]
+    if stored is None:
+        wrong = content.replace(b"weights_sha256", b"weights_sha255")
+    else:
+        wrong = content.replace(right.encode(), stored.encode())
+    assert wrong != content and len(wrong) == len(content)
+    hub.add(REPO, {"model.safetensors": wrong})
+    for call in (cnnzoo.pull, cnnzoo.load, cnnzoo.create):
+        outcome = guard.run(call, f"hf://{REPO}", endpoint=hub.url, cache_dir=guard.cache)
+        expected = f"and model.safetensors says '{stored}'" if stored else "its model.safetensors has no checksum"
+        assert expected in outcome.text and "The files are as the Hub has them" in outcome.text
+    assert guard.run(cnnzoo.load, f"hf://{REPO}", verify=False, endpoint=hub.url, cache_dir=guard.cache).error is None
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

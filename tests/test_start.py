@@ -16,8 +16,9 @@ from torch import nn
 
 import cnnzoo
 from cnnzoo import measure
-from cnnzoo.blocks import build
+from cnnzoo.blocks import Activation, Block, Conv, Parallel, build, build_blocks, register_activation
 from cnnzoo.cli import main
+from cnnzoo.errors import SpecError
 from cnnzoo.quantities import Quantities, compute_figures
 from cnnzoo.registry import get_entry
 from cnnzoo.stored_counts import key_of, stored_figure, stored_report
@@ -93,9 +94,9 @@ def compare_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Builds a network, and checks the shapes of an empty batch on the CPU against the meta device."""
     run, n = build._run_empty_batch, 0
 
-    def check(modules, shape):
+    def check(block, modules, shape):
         nonlocal n
-        out, x = run(modules, shape), torch.empty(2, *shape, device="meta")
+        out, x = run(block, modules, shape), torch.empty(2, *shape, device="meta")
         for module in modules:
             assert module.training and all(p.is_meta for p in (*module.parameters(), *module.buffers()))
             x = module.eval()(x)
@@ -122,12 +123,21 @@ def test_an_empty_batch_has_the_shapes_of_the_meta_device_for_all(monkeypatch: p
     assert min(compare_shapes(name, monkeypatch) for name in cnnzoo.list_models()) > 5
 
 
-def test_blocks_that_depend_on_the_batch_run_on_the_meta_device() -> None:
-    class Mine(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.view(-1, 7)  # of an empty batch: (0, 7), whatever its shape
+class _Mine(Block):
+    def build(self, shape):
+        return [nn.PixelUnshuffle(2)]  # of an empty batch, its output has the shape of its input
 
-    assert build._run_empty_batch([Mine()], (3, 5, 5)) is None
+
+def test_blocks_and_modules_of_others_run_on_the_meta_device() -> None:
+    register_activation("unshuffle", lambda: nn.PixelUnshuffle(2))
+    for block in (_Mine(), Parallel(((_Mine(),),)), Activation("unshuffle")):
+        assert build_blocks([block], (3, 6, 6), "features")[0].shape == (12, 3, 3)
+
+
+def test_an_initial_value_that_cannot_be_set_names_its_block() -> None:
+    block = Conv(2, 3, label="c", bias_init=1e299)
+    with pytest.raises(SpecError, match="^p: block 'c' .* cannot take .*: value cannot be converted"):
+        cnnzoo.create(cnnzoo.Spec("p", (1, 3, 3), (block,)))
 
 
 # --- what ships ---

@@ -1,7 +1,7 @@
 """The base class of blocks, the lines of a paper's table, and the registry of their kinds.
 
 A block stores neither its number of input channels nor the size of a flattened map: it is built for a given input
-shape, which ``cnnzoo.blocks.build`` infers by running the modules on the meta device.
+shape, which ``cnnzoo.blocks.build`` infers by running the modules without computing anything.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from cnnzoo.blocks.base import Block, Shape
-from cnnzoo.blocks.modules import Branches
+from cnnzoo.blocks.modules import Branches, RBFUnits, ScaledTanh, Subsampling, TableConv2d
 from cnnzoo.errors import SpecError
 from cnnzoo.limits import MAX_DISTINCT_BLOCKS, MAX_OUTPUT, MAX_SHAPES_BYTES, MAX_WEIGHTS
 
@@ -153,38 +154,47 @@ def build_blocks(blocks: Sequence[Block], shape: Shape, place: str) -> list[Buil
             names the block and the shape.
     """
     on_meta = torch.empty(0).device.type == "meta"
-    built: list[tuple[Block, Shape, Inference]] = []  # with the shapes of inputs
+    inputs, inferences = [], []
     distinct, weights = _DistinctBlocks(), 0
     for number, block in enumerate(blocks, start=1):
         distinct.add(block, shape)
-        try:
+        with _naming(block, number, place, shape):
             inference = infer_shape(block, shape)
             weights += inference.weights
             if weights > MAX_WEIGHTS and not on_meta:
                 raise SpecError(f"{place} would have more than {MAX_WEIGHTS:,} weights, for which memory is reserved")
-        except BlockError:  # of a block inside this one, which the error names
-            raise
-        except Exception as error:  # a user's block may raise anything
-            reason = next(iter(str(error).strip().splitlines()), "")
-            if not isinstance(error, (RuntimeError, ValueError)) or not reason:
-                reason = f"{type(error).__name__}: {reason}"
-            where = f"{block.label!r} ({_ordinal(number)} of {place})" if block.label else f"{number} of {place}"
-            raise BlockError(f"block {where}, {block!r}, cannot take {shape}", reason) from error
-        built.append((block, shape, inference if on_meta else inference.without_modules()))
+        inputs.append(shape)
+        inferences.append(inference if on_meta else inference.without_modules())
         shape = inference.shape
-    return [_build(*one) for one in built]
+    built = []
+    for number, (block, shape, inference) in enumerate(zip(blocks, inputs, inferences, strict=True), start=1):
+        modules = inference.modules
+        if modules is None:
+            with _naming(block, number, place, shape):
+                modules = block.build(shape)
+        for module in modules:
+            object.__setattr__(module, "label", block.label)  # plain text: nn.Module need not track it
+        built.append(BuiltBlock(block, modules, inference.shape))
+    return built
 
 
-def _build(block: Block, shape: Shape, inference: Inference) -> BuiltBlock:
-    """Builds the modules of a block on the default device; those of the inference are used if it has some."""
-    modules = block.build(shape) if inference.modules is None else inference.modules
-    for module in modules:
-        object.__setattr__(module, "label", block.label)  # plain text: nn.Module need not track it
-    return BuiltBlock(block, modules, inference.shape)
+@contextmanager
+def _naming(block: Block, number: int, place: str, shape: Shape) -> Iterator[None]:
+    """Turns any error into one that names the block."""
+    try:
+        yield
+    except (BlockError, torch.OutOfMemoryError):  # a BlockError names the block inside this one
+        raise
+    except Exception as error:  # a user's block may raise anything
+        reason = next(iter(str(error).strip().splitlines()), "")
+        if not isinstance(error, (RuntimeError, ValueError)) or not reason:
+            reason = f"{type(error).__name__}: {reason}"
+        where = f"{block.label!r} ({_ordinal(number)} of {place})" if block.label else f"{number} of {place}"
+        raise BlockError(f"block {where}, {block!r}, cannot take {shape}", reason) from error
 
 
 def infer_shape(block: Block, shape: Shape, on_miss: Callable[[Block], None] = lambda block: None) -> Inference:
-    """Runs a block on the meta device, unless the result is memoized.
+    """Runs a block without computing anything, unless the result is memoized.
 
     Args:
         block: The block.
@@ -202,10 +212,13 @@ def infer_shape(block: Block, shape: Shape, on_miss: Callable[[Block], None] = l
         modules = block.build(shape)
         if not isinstance(modules, list) or not all(isinstance(module, nn.Module) for module in modules):
             raise SpecError(f"its build must return a list of modules, not {modules!r}")
-        if (x := _run_empty_batch(modules, shape)) is None:
+        if (x := _run_empty_batch(block, modules, shape)) is None:
             x = torch.empty(2, *shape)  # batch norm on 1x1 maps needs N=2 and eval mode
             for module in modules:
-                x = _run(module, x)
+                x = module.eval()(x)
+                module.train()
+                if not isinstance(x, torch.Tensor):
+                    raise SpecError(f"{type(module).__name__} returns a {type(x).__name__}, not a tensor")
     out_shape = tuple(x.shape[1:])
     if 0 in out_shape:
         raise SpecError(f"an input of {shape} is too small: the output would be empty")
@@ -220,73 +233,39 @@ def infer_shape(block: Block, shape: Shape, on_miss: Callable[[Block], None] = l
     return inference
 
 
-# torch computes their outputs on meta in Python, in about 1 ms each
-_ELEMENTWISE = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Dropout,
-)  # fmt: skip
-_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+# for an empty batch, their output has the shape that it has for any other
+_ANY_BATCH = {
+    nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten,
+    nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.LocalResponseNorm, nn.Dropout, nn.ReLU, nn.ReLU6, nn.LeakyReLU,
+    nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Sequential, nn.ModuleList, Branches, TableConv2d,
+    Subsampling, ScaledTanh, RBFUnits,
+}  # fmt: skip
+_MAX_EMPTY_WEIGHTS = 2**28  # values, for which memory is reserved
 
 
-def _run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Returns the output of a module on the meta device; modules whose output has the shape of x are not run."""
-    if type(module) is nn.Sequential:
-        for inner in module:
-            x = _run(inner, x)
-        return x
-    if isinstance(module, Branches):
-        return module.merge_outputs([_run(path, x) for path in module])
-    if type(module) in _ELEMENTWISE or (type(module) is nn.LocalResponseNorm and x.dim() == 4):
-        return x
-    is_norm = type(module) in _NORMS and x.dim() == 4 and x.shape[2:].numel() > 1  # instance norm refuses 1x1 maps
-    if is_norm and len(module.get_parameter("weight")) == x.shape[1]:
-        return x
-    if type(module) is nn.Linear and x.dim() == 2 and x.shape[1] == module.in_features:
-        return x.new_empty(x.shape[0], module.out_features)
-    x = module.eval()(x)
-    module.train()
-    if not isinstance(x, torch.Tensor):
-        raise SpecError(f"{type(module).__name__} returns a {type(x).__name__}, not a tensor")
-    return x
+def _run_empty_batch(block: Block, modules: list[nn.Module], shape: Shape) -> torch.Tensor | None:
+    """Runs the modules of a block on a batch of no images on the CPU, with weights that are never read.
 
-
-_MAX_EMPTY_WEIGHTS = 10**9  # values; their memory is reserved, but never touched
-
-
-def _run_empty_batch(modules: Sequence[nn.Module], shape: Shape) -> torch.Tensor | None:
-    """Runs modules on a batch of no images on the CPU, with weights that are never read.
-
-    It gives the same shape as the meta device, whose first use costs as much time as importing torch.
+    The meta device would give the same shape; its first use imports sympy and torch._dynamo, for up to 1.3 s.
 
     Returns:
-        The output, (0, ...); None if it fails, or for modules that may treat an empty batch differently.
+        The output, (0, ...); None if it fails, and for blocks and modules of others.
     """
-    parts = [part for module in modules for part in module.modules()]
-    if not all(type(part).__module__.startswith(("torch.nn.", "cnnzoo.blocks.")) for part in parts):
-        return None
-    tensors: list[tuple[dict[str, Any], str, torch.Tensor]] = [
-        (owner, name, tensor)
-        for part in parts
-        for owner in (part._parameters, part._buffers)
-        for name, tensor in owner.items()
-        if tensor is not None
-    ]
-    if sum(tensor.numel() for _, _, tensor in tensors) > _MAX_EMPTY_WEIGHTS:
+    network = nn.Sequential(*modules)
+    are_ours = all(type(one).__module__.startswith("cnnzoo.blocks.") for one in nested_blocks(block))
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    is_small = sum(tensor.numel() for tensor in tensors.values()) <= _MAX_EMPTY_WEIGHTS
+    if not (are_ours and is_small and all(type(module) in _ANY_BATCH for module in network.modules())):
         return None
     try:
-        for owner, name, tensor in tensors:
-            owner[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-        x: Any = torch.empty(0, *shape, device="cpu")
         with torch.device("cpu"):
-            for module in modules:
-                x = module.eval()(x)
-        return x if isinstance(x, torch.Tensor) else None
+            empty = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors.items()}
+            x: torch.Tensor = torch.func.functional_call(network.eval(), empty, torch.empty(0, *shape))
+        return x
     except Exception:  # the run on meta describes what is wrong
         return None
     finally:
-        for owner, name, tensor in tensors:
-            owner[name] = tensor
-        for module in modules:
-            module.train()
+        network.train()
 
 
 def _ordinal(n: int) -> str:

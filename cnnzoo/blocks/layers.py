@@ -38,11 +38,13 @@ def make_layer(
     import torch
     from torch import nn
 
+    device = torch.empty(0).device  # torch.get_default_device ignores "with torch.device(...)" in torch 2.6
+    if device.type == "meta":  # there are no values, and skip_init would import sympy
+        return kind(*sizes, **settings)
     keeps_torch_values = init is None or (bias_init is None and settings.get("bias", True))
     if keeps_torch_values or sizes[0] * sizes[1] < 2**15:  # drawing few weights twice is faster than skip_init
         module = kind(*sizes, **settings)
     else:
-        device = torch.empty(0).device  # torch.get_default_device ignores "with torch.device(...)" in torch 2.6
         module = nn.utils.skip_init(kind, *sizes, **settings, device=device)  # type: ignore[no-untyped-call]
     if init is not None:
         make_initializer(init)(module.get_parameter("weight"))

@@ -79,7 +79,7 @@ def pull(
         token: An access token; by default that of ``hf auth login``, or ``HF_TOKEN``; False sends none.
         endpoint: The Hub's address; by default ``HF_ENDPOINT``.
         cache_dir: Where files are kept; by default the Hub's cache (``HF_HUB_CACHE``).
-        verify: Whether the weights are compared with the checksum in config.json.
+        verify: Whether the weights are compared with their checksum in config.json and in their own metadata.
 
     Returns:
         The folder with the files of one commit; its name is the hash of the commit.
@@ -258,7 +258,7 @@ def _use_cached(repository: Repository, cache: RepositoryCache, error: Unreachab
 
 
 def _require_intact(folder: Path, cache: RepositoryCache) -> None:
-    """Compares weights with the checksum in config.json.
+    """Compares weights with the checksum in config.json, and with that in their own metadata if they have some.
 
     Raises:
         WeightsError: If they differ; files that were damaged on this machine are removed from the cache.
@@ -269,25 +269,25 @@ def _require_intact(folder: Path, cache: RepositoryCache) -> None:
             f"{folder}: there is no config.json with the checksum of the weights; verify=False accepts a model without "
             "one"
         )
-    expected = problem = None
     try:
-        expected = stored_checksum(read_json(config_file))
-        aliases = read_aliases(weights_file, read_header(weights_file)[1])
-        _, checksum = load_with_checksum(weights_file, aliases, mmap=True)
+        header = read_header(weights_file)[1]
+        descriptions = {CONFIG_FILE: read_json(config_file), **({WEIGHTS_FILE: header} if header else {})}
+        _, checksum = load_with_checksum(weights_file, read_aliases(weights_file, header), mmap=True)
+        for name, description in descriptions.items():
+            if (expected := stored_checksum(description)) is None:
+                raise WeightsError(
+                    f"its {name} has no checksum of the weights; verify=False accepts a model without one"
+                )
+            if checksum != expected:
+                raise WeightsError(
+                    f"the checksum of the weights is {checksum}, and {name} says {str(expected)[:100]!r}"
+                )
     except (WeightsError, FileError) as error:
-        problem = str(error)
-    else:
-        if checksum == expected:
-            return
-        problem = f"the checksum of the weights is {checksum}, and config.json says {str(expected)[:100]!r}"
-    if damaged := [file.name for file in (config_file, weights_file) if cache.remove_damaged(file)]:
+        if damaged := [file.name for file in (config_file, weights_file) if cache.remove_damaged(file)]:
+            raise WeightsError(
+                f"{folder}: {' and '.join(damaged)} was damaged on this machine, and is removed from the cache: pull "
+                "again"
+            ) from None
         raise WeightsError(
-            f"{folder}: {' and '.join(damaged)} was damaged on this machine, and is removed from the cache: pull again"
-        )
-    if expected is None and "checksum of the weights" in problem:
-        raise WeightsError(
-            f"{folder}: its config.json has no checksum of the weights; verify=False accepts a model without one"
-        )
-    raise WeightsError(
-        f"{folder}: {problem}. The files are as the Hub has them; tell the author, or pull another revision"
-    )
+            f"{folder}: {error}. The files are as the Hub has them; tell the author, or pull another revision"
+        ) from None
