@@ -64,9 +64,7 @@ def test_a_network_that_cannot_be_compiled_is_explained(
     assert trained(tiny_data, COMPILED.replace(compile=False), out=tmp_path, overwrite=True).metrics["epochs"] == 2
     monkeypatch.setattr(compilation, "_MIN_SECONDS", 0)
     torch._dynamo.reset()
-    with pytest.warns(
-        UserWarning, match=r"the network is not compiled, since .*No working C\+\+"
-    ):
+    with pytest.warns(UserWarning, match=r"the network is not compiled, since .*No working C\+\+"):
         run = trained(tiny_data, COMPILED.replace(compile="auto"))
     plain = trained(tiny_data, COMPILED.replace(compile=False))
     assert torch.equal(parameters(run.model), parameters(plain.model))

@@ -85,7 +85,7 @@ def without_fused_kernels(model: nn.Module) -> Iterator[None]:
         yield
         return
     is_onednn, is_fast = torch.backends.mkldnn.enabled, torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mkldnn.enabled = False
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
