@@ -61,8 +61,7 @@ ARROWS: dict[str, set[str]] = {
 }  # fmt: skip
 ABOVE = {
     "api": set(ARROWS),
-    "cli_options": set(ARROWS),
-    "cli": {*ARROWS, "api", "cli_options"},
+    "cli": {*ARROWS, "api"},
     "__init__": {*ARROWS, "api"},
     "__main__": {"cli"},
 }

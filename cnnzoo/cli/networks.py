@@ -1,0 +1,296 @@
+"""The commands that look at networks: each parses, calls and prints."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnzoo.cli.options import (
+    add_data_options,
+    html_option,
+    input_size_option,
+    json_option,
+    knobs_option,
+    overwrite_option,
+    settings_option,
+    training_memory_options,
+)
+from cnnzoo.errors import unknown
+from cnnzoo.knobs import format_name
+
+if TYPE_CHECKING:
+    from cnnzoo.measure import CountReport
+    from cnnzoo.published import Deviation
+    from cnnzoo.verify import Finding
+
+
+@click.command("list")
+@click.argument("pattern", default="*")
+@click.option("--pretrained", is_flag=True, help="List only models whose weights ship with cnnzoo.")
+@json_option
+def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
+    """List the models whose names match PATTERN."""
+    from cnnzoo.api import list_models
+
+    names = list_models(pattern, pretrained=pretrained)
+    if not names and pattern != "*":
+        raise unknown("model", pattern, list_models(pretrained=pretrained))
+    click.echo(json.dumps(names) if as_json else "\n".join(names))
+
+
+@click.command()
+@click.argument("name")
+@knobs_option
+@input_size_option
+@click.option("--depth", type=click.IntRange(1), help="Modules (of zoo networks: blocks) in this depth share a line.")
+@click.option("--columns", metavar="A,B,...", help="Columns, such as layer,kernel,output,MACs; or 'all'.")
+@click.option("--sort", metavar="COLUMN", help="Largest values of a column first.")
+@click.option("--all", "show_all", is_flag=True, help="A line per layer: repeated blocks are not folded.")
+@training_memory_options
+@html_option
+@json_option
+def summary(
+    name: str,
+    knobs: tuple[tuple[str, Any], ...],
+    input_size: tuple[int, ...] | None,
+    depth: int | None,
+    columns: str | None,
+    sort: str | None,
+    show_all: bool,
+    html: str | None,
+    as_json: bool,
+    training: dict[str, Any] | None,
+    available: str | None,
+) -> None:
+    """Count the model NAME, layer by layer.
+
+    NAME is a registered name or a saved network; or torchvision:resnet18, timm:NAME, or MODULE:FACTORY, a function or
+    class of a Python module, whose arguments are the knobs.
+
+    With --train, also compute the memory of a training step.
+    """
+    from cnnzoo.api import write_page
+
+    if depth is not None and show_all:
+        raise click.UsageError("--all shows every layer, --depth those down to a depth: give one of them")
+    report = _count(name, dict(knobs), input_size, train=training is not None)
+    memory = None if training is None else report.training_memory(**training)
+    names = columns if columns in (None, "all") else [column for column in columns.split(",") if column.strip()]
+    table = report.table(depth or (None if show_all else "auto"), not show_all, names, sort)
+    if html:
+        write_page(report, html, memory)
+    values = report.to_dict()
+    lines = [table.text()]
+    if training is not None and memory is not None:
+        values["training_memory"] = memory.to_dict()
+        lines += ["", str(memory)]
+    if training is not None and memory is not None and available is not None:
+        from cnnzoo.measure.memory import parse_bytes
+
+        training.pop("batch_size", None)
+        largest = report.max_batch_size(available, **training)
+        fits = memory.total <= parse_bytes(available)
+        values["training_memory"] |= {"fits": fits, "max_batch_size": largest}
+        lines.append(f"{available}: {'fits' if fits else 'does not fit'}; the largest batch size is {largest:,}")
+    click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
+
+
+def _count(name: str, knobs: dict[str, Any], input_size: tuple[int, ...] | None, train: bool) -> CountReport:
+    """Counts a network that a command line names."""
+    from cnnzoo.api import count, resolve
+    from cnnzoo.api.factories import count_factory, is_factory
+
+    if is_factory(name):
+        return count_factory(name, input_size, knobs, train)
+    return count(resolve(name, **knobs), input_size)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@knobs_option
+@input_size_option
+@click.option("--baseline", default="-1", show_default=True, help="The model that ratios refer to: index or name.")
+@click.option("--train", is_flag=True, help="Also train them, and compare the results.")
+@add_data_options()
+@click.option("--recipe", default="quick", show_default=True, help="Name of a recipe, or a JSON file.")
+@settings_option
+@click.option("--out", default="runs/compare", show_default=True, help="Folder for the runs and the picture.")
+@overwrite_option
+@html_option
+@json_option
+def compare(
+    names: tuple[str, ...],
+    knobs: tuple[tuple[str, Any], ...],
+    input_size: tuple[int, ...] | None,
+    baseline: str,
+    train: bool,
+    data: str,
+    data_options: dict[str, Any],
+    recipe: str,
+    settings: tuple[tuple[str, Any], ...],
+    out: str,
+    overwrite: bool,
+    html: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the models NAMES: counts, ratios and published figures.
+
+    They are named as for summary. Knobs are for all of them; for one, they are written behind its name,
+    'lenet(activation=relu)'.
+    """
+    from cnnzoo import api
+    from cnnzoo.api.factories import count_factory, is_factory
+
+    if settings and not train:
+        raise click.UsageError("--set is for training: give --train too")
+    if train and (input_size or any(map(is_factory, names))):
+        raise click.UsageError("--train is for networks of the zoo, on images of the data: leave out --input-size")
+    base = int(baseline) if baseline.removeprefix("-").isdigit() else baseline
+    sources: list[Any] = [
+        count_factory(name, input_size, dict(knobs)) if is_factory(name) else _with_knobs(name, dict(knobs), train)
+        for name in names
+    ]
+    sizes = [None if is_factory(name) else input_size for name in names]
+    comparison = api.compare(*sources, baseline=base, input_size=sizes if input_size else None)
+    if not as_json:
+        for report in comparison.reports if len(names) == 2 else ():
+            click.echo(f"{report}\n")
+        click.echo(comparison)
+    if train:
+        from cnnzoo.data import load_data
+
+        images = load_data(data, **data_options)
+        if not as_json:
+            click.echo(f"\ntraining on {len(images.train):,} images of {images.name}, recipe {recipe!r}")
+        comparison = api.compare(
+            *sources,
+            baseline=base,
+            train=images,
+            recipe=recipe,
+            settings=dict(settings),
+            out=out,
+            overwrite=overwrite,
+            resume="auto",
+        )
+        if not as_json:
+            click.echo(f"\n{comparison.results_table().text()}")
+            click.echo(f"{out}/: a run per network, compare.json, compare.png")
+            click.echo(f"  cnnzoo report {shlex.quote(out)}  # a page about them")
+    if html:
+        api.write_page(comparison, html)
+    if as_json:
+        click.echo(comparison.to_json())
+    if any(result.get("interrupted") for result in comparison.results):
+        click.echo(
+            f"interrupted; the finished runs are in {out}, and the same command again trains the others", err=True
+        )
+        sys.exit(130)
+
+
+def _with_knobs(name: str, knobs: dict[str, Any], train: bool) -> Any:
+    """Returns a network with the knobs of a command line."""
+    from cnnzoo import api
+
+    if not knobs:
+        return name
+    source, own_knobs = api.split_knobs(name, knobs)
+    if not api.is_saved(source):
+        return format_name(str(source), own_knobs)
+    if train:
+        raise click.UsageError(f"--knob changes new networks; {name} has weights")
+    return api.resolve(source, **own_knobs)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@knobs_option
+@json_option
+def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> None:
+    """Show block by block how the model B differs from A, and the effect on parameters and MACs."""
+    from cnnzoo import api
+
+    difference = api.diff(a, b, **dict(knobs))
+    click.echo(difference.to_json() if as_json else str(difference))
+
+
+@click.command()
+@click.argument("name")
+@knobs_option
+@click.option("-o", "--out", required=True, help="The file: alexnet.svg, .png or .pdf.")
+def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
+    """Draw the architecture of the model NAME."""
+    from cnnzoo import api
+
+    api.draw(api.resolve(name, **dict(knobs)), out)
+
+
+@click.command()
+@click.argument("pattern", default="*")
+@click.option("-o", "--out", help="Also draw a picture: timeline.svg, .png or .pdf.")
+@json_option
+def timeline(pattern: str, out: str | None, as_json: bool) -> None:
+    """Show the models whose names match PATTERN by year: cost and published accuracy."""
+    from cnnzoo.timeline import timeline as timeline_
+
+    result = timeline_(pattern)
+    if out:
+        result.plot(out)
+    click.echo(result.to_json() if as_json else str(result))
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def verify(name: str | None, as_json: bool) -> None:
+    """Recompute the published figures of the model NAME, or of all."""
+    from cnnzoo.verify import Audit, verify_each
+
+    findings: list[Finding] = []
+    deviations: list[tuple[str, Deviation]] = []
+    separator = ""
+    for audit in verify_each(name):
+        findings += audit.findings
+        deviations += audit.deviations
+        for table in () if as_json else audit.figure_tables():
+            click.echo(separator + table.text())
+            separator = "\n"
+    whole = Audit(findings, deviations)
+    if as_json:
+        click.echo(whole.to_json())
+    elif not findings and not deviations:
+        click.echo(str(whole))
+    else:
+        for table in whole.deviation_tables():
+            click.echo(separator + table.text())
+            separator = "\n"
+    if whole.unexplained:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--batch-size", default=1, show_default=True, help="Batch size.")
+@click.option("--train", is_flag=True, help="Time a forward and a backward pass.")
+@click.option("--device", default="cpu", show_default=True, help="'cpu', 'cuda', 'auto'.")
+@click.option("--precision", default="fp32", show_default=True, help="'fp32' or 'bf16'.")
+@click.option("--seconds", default=2.0, show_default=True, help="Approximate seconds per measurement.")
+@json_option
+def bench(
+    names: tuple[str, ...],
+    batch_size: int,
+    train: bool,
+    device: str,
+    precision: str,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Measure the speed of the models NAMES on this machine, beside that of a matrix product."""
+    from cnnzoo.api import bench as bench_
+
+    result = bench_(*names, batch_size=batch_size, train=train, device=device, precision=precision, seconds=seconds)
+    click.echo(result.to_json() if as_json else str(result))

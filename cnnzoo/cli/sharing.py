@@ -1,0 +1,62 @@
+"""The commands that write and publish networks in other forms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnzoo.cli.options import (
+    hub_option,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@click.argument("model")
+@click.option("--onnx", metavar="FILE", help="Write ONNX for any batch size: lenet.onnx.")
+@click.option("--torch-export", metavar="FILE", help="Write a torch.export program: lenet.pt2.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bool) -> None:
+    """Export the network MODEL (as for evaluate), and check the scores of the exported file."""
+    from cnnzoo import api
+
+    if not onnx and not torch_export:
+        raise click.UsageError("give --onnx FILE.onnx, --torch-export FILE.pt2, or both")
+    for option, path, suffix in (("--onnx", onnx, ".onnx"), ("--torch-export", torch_export, ".pt2")):
+        if path and not path.endswith(suffix):
+            raise click.UsageError(f"{option} expects a file name that ends in {suffix}, got {path!r}")
+    for path in filter(None, (onnx, torch_export)):
+        click.echo(api.export(model, path, overwrite=overwrite))
+
+
+@click.command()
+@click.argument("model")
+@click.argument("repo")
+@click.option("--tag", help="Tag of the commit, such as v1.")
+@click.option("--revision", help="The branch to commit to; default: main.")
+@click.option("--message", help="Commit message.")
+@click.option("--private/--public", default=None, help="Visibility of a new repository.")
+@click.option("--replace-card", is_flag=True, help="Replace an existing README.md.")
+@click.option("--license", metavar="NAME", help="License of the weights, for the model card: apache-2.0.")
+@hub_option
+def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
+    """Publish the network in MODEL (a file or a run folder) as REPO (user/name) on the Hub."""
+    from cnnzoo import weights
+
+    commit = weights.push(model, repo, card="replace" if replace_card else "keep", **options)
+    click.echo(f"commit {commit}\ncnnzoo.create({f'hf://{repo}@{commit}'!r})")
+
+
+@click.command()
+@click.argument("repo")
+@click.option("--revision", help="A branch, tag or commit; default: main.")
+@click.option("--cache-dir", metavar="FOLDER", help="Folder for downloaded files; default: the Hub's cache.")
+@hub_option
+def pull(repo: str, **options: Any) -> None:
+    """Download the model REPO (user/name) from the Hub, and print its folder."""
+    from cnnzoo import weights
+
+    click.echo(weights.pull(repo, **options))
