@@ -42,5 +42,4 @@ def table_body(table: Table) -> str:
 
 def collapsible(heading: str, text: str, *, is_open: bool = False) -> str:
     """Returns a collapsible box: a click on its heading opens and closes it."""
-    mark = "???+" if is_open else "???"
-    return "\n".join([f'{mark} note "{heading}"', "", *(f"    {line}" for line in text.split("\n"))])
+    return f'<details markdown="1"{" open" if is_open else ""}>\n<summary>{heading}</summary>\n\n{text}\n\n</details>'

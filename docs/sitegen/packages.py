@@ -46,9 +46,14 @@ def levels() -> list[list[str]]:
     return [modules[level] for level in sorted(modules, reverse=True)]
 
 
-def all_packages() -> str:
-    """Returns the picture, and a table: module, responsibility, imports."""
-    lines = [picture(), "", "| module | responsibility | imports |", "| --- | --- | --- |"]
+def picture_and_table() -> str:
+    """Returns the picture of the imports, and the table."""
+    return f"{picture()}\n\n{table()}"
+
+
+def table() -> str:
+    """Returns a table of the modules: responsibility and imports."""
+    lines = ["| module | responsibility | imports |", "| --- | --- | --- |"]
     for module in (module for level in levels() for module in level):
         names = ", ".join(f"`{name}`" for name in sorted(imports()[module]))
         lines.append(f"| `{module}` | {cell(first_line(import_module(f'cnnzoo.{module}')))} | {names} |")

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import cnnzoo
-from sitegen.markdown import first_line, slug
+from sitegen.markdown import cell, escape, first_line, slug
 
 MODULES = ("blocks", "initializers", "weights", "data", "train", "measure", "errors")  # with names beyond cnnzoo.*
 
@@ -31,6 +31,17 @@ def top_level() -> str:
         parts += [_directive(module, name) for name in cnnzoo._EXPORTS.get(module, ())]
         parts += [f"::: {module}.{name}\n" for name in RESULTS.get(module, ())]
     return "\n".join(parts)
+
+
+def names() -> str:
+    """Returns the public names of cnnzoo, each with the first line of its docstring."""
+    lines = ["| name | |", "| --- | --- |"]
+    for names in cnnzoo._EXPORTS.values():
+        for name in names:
+            value = getattr(cnnzoo, name)
+            meaning = first_line(value) if callable(value) or inspect.ismodule(value) else ""
+            lines.append(f"| `cnnzoo.{name}` | {cell(escape(meaning))} |")
+    return "\n".join(lines)
 
 
 def _directive(module: str, name: str) -> str:

@@ -63,11 +63,16 @@ def table(names: Sequence[str], link: str = "`{name}`") -> str:
     return "\n".join(lines)
 
 
+def first_lineages() -> str:
+    """Returns a table of the lineages of LeNet and AlexNet."""
+    return table([*lineages()["lenet"], *lineages()["alexnet"]])
+
+
 def overview() -> str:
-    """Returns a table per lineage, with links to the pages of the lineages."""
+    """Returns a table per lineage, with links to the files of the lineages."""
     parts = []
     for lineage, names in lineages().items():
-        page = f"models/{lineage}.md"
+        page = f"../cnnzoo/models/{lineage}.py"
         parts += [f"## [{title(lineage)}]({page})", "", table(names, f"[`{{name}}`]({page}#{{name}})"), ""]
     return "\n".join(parts)
 

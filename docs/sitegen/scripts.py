@@ -9,22 +9,13 @@ from sitegen import ROOT
 from sitegen.markdown import collapsible, escape
 
 
-def examples() -> str:
-    """Returns every script of examples/."""
-    return scripts("examples")
-
-
-def benchmarks() -> str:
-    """Returns every script of tests/benchmarks/."""
-    return scripts("tests/benchmarks", level=3)
-
-
-def scripts(folder: str, level: int = 2) -> str:
+def all_scripts(folder: str, level: int = 2, *, with_code: bool = False) -> str:
     """Returns every script of a folder that has a docstring, with its output if docs/records/NAME.txt exists.
 
     Args:
         folder: The folder, relative to the repository.
         level: Level of the headings.
+        with_code: Whether the code follows, in a box.
     """
     parts = []
     for file in sorted((ROOT / folder).rglob("*.py")):
@@ -41,7 +32,8 @@ def scripts(folder: str, level: int = 2) -> str:
             parts += ["```text", paragraph, "```", ""] if is_shell else [escape(paragraph), ""]
         if (output := ROOT / "docs" / "records" / f"{file.stem}.txt").exists():
             parts += ["Output:", "", f"```text\n{output.read_text().rstrip()}\n```", ""]
-        parts += [collapsible(f"{path}", f"```python\n{code.strip()}\n```"), ""]
+        if with_code:
+            parts += [collapsible(f"{path}", f"```python\n{code.strip()}\n```"), ""]
     return "\n".join(parts)
 
 
