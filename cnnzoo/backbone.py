@@ -87,9 +87,14 @@ def features(model: nn.Module, labels: str | Sequence[str], x: torch.Tensor) -> 
     Raises:
         UnknownNameError: If no block has one of the labels.
         InputError: If there are no labels, or one twice, the model is not a network of the zoo, or the images have
-            another number of channels.
+            another number of channels, or are integers.
     """
     network = Backbone(in_eval_mode(unwrap(model)) if isinstance(model, nn.Module) else model, labels)
+    if not x.is_floating_point():
+        raise InputError(
+            f"x is a tensor of {str(x.dtype).removeprefix('torch.')}, which no preprocessing has prepared; "
+            "cnnzoo.transforms(model) returns that of a trained network"
+        )
     return FeatureMaps(network(x), network.channels, network.strides)
 
 

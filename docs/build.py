@@ -27,6 +27,7 @@ from sitegen import (
     commands,
     diagrams,
     lineages,
+    notebooks,
     packages,
     records,
     reference,
@@ -71,6 +72,7 @@ PARTS = {
         partial(scripts.all_scripts, "tests/benchmarks", level=3, with_code=True),
     ),
     "changelog": Part(lambda: "All changes are listed in [CHANGELOG.md](../CHANGELOG.md).", changelog),
+    "notebooks": Part(notebooks.table),
     "modules": Part(packages.table, packages.picture_and_table),
     "resuming": Part(resuming.table),
     "resuming code": Part(resuming.code),
@@ -118,7 +120,7 @@ def update(*, write: bool) -> list[str]:
 
 
 def site_pages() -> Iterator[tuple[str, str]]:
-    """Yields the path and the text of every page of the site, and of the pictures of the architectures."""
+    """Yields the path and the text of every page of the site, of pictures of architectures, and of notebooks."""
     for file in sorted(DOCS.glob("*.md")):
         yield file.name, link_to_site(file.name, fill(file.read_text(), for_site=True))
     for lineage in registry.lineages():
@@ -127,6 +129,9 @@ def site_pages() -> Iterator[tuple[str, str]]:
         yield f"models/{name}.svg", diagrams.svg(name)
     for module in reference.MODULES:
         yield f"reference/{module}.md", reference.page(module)
+    for notebook in notebooks.files():
+        yield f"textbook/{notebook.stem}.md", notebooks.page(notebook)
+        yield f"textbook/{notebook.stem}.ipynb", notebooks.ipynb(notebook)
 
 
 def link_to_site(page: str, text: str) -> str:
@@ -139,6 +144,8 @@ def link_to_site(page: str, text: str) -> str:
     def replace(match: re.Match[str]) -> str:
         if lineage := re.fullmatch(r"cnnzoo/models/(\w+)\.py(#\w+)?", match[1]):
             return f"](models/{lineage[1]}.md{lineage[2] or ''})"
+        if notebook := re.fullmatch(r"examples/notebooks/(\w+)\.py", match[1]):
+            return f"](textbook/{notebook[1]}.md)"
         if match[1] == "CHANGELOG.md":
             return "](changelog.md)"
         raise ValueError(f"docs/{page}: the site has no page about {match[1]}")

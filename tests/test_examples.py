@@ -186,7 +186,8 @@ def test_the_page_on_alexnet_against_lenet() -> None:
 
 def test_the_table_of_examples() -> None:
     """It lists exactly the scripts of the folder, each with the first line of its docstring."""
-    paths = sorted([*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*/*.py")])
+    paths = [path for path in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*/*.py")) if path.parent.name != "notebooks"]
+    paths.sort()
     files = {path.relative_to(EXAMPLES).as_posix(): path for path in paths}
     rows = [f"| [{name}]({name}) | {path.read_text().splitlines()[0].strip(chr(34))} |" for name, path in files.items()]
     table = ["| example | what it shows |", "| --- | --- |", *rows]
