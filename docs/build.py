@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from sitegen import (
     ROOT,
+    alexnets,
     by_hand,
     commands,
     diagrams,
@@ -58,6 +59,7 @@ PARTS = {
     "multiply-adds by hand": Part(by_hand.macs),
     "receptive fields by hand": Part(by_hand.receptive_fields),
     "saved bytes by hand": Part(by_hand.saved),
+    "alexnets": Part(alexnets.table),
     "lineages": Part(registry.first_lineages),
     "models": Part(registry.overview),
     "twins": Part(registry.twins),
@@ -146,6 +148,8 @@ def link_to_site(page: str, text: str) -> str:
             return f"](models/{lineage[1]}.md{lineage[2] or ''})"
         if notebook := re.fullmatch(r"examples/notebooks/(\w+)\.py", match[1]):
             return f"](textbook/{notebook[1]}.md)"
+        if example := re.fullmatch(r"examples/(\w+)\.py", match[1]):
+            return f"](examples.md#{example[1]}py)"
         if match[1] == "CHANGELOG.md":
             return "](changelog.md)"
         raise ValueError(f"docs/{page}: the site has no page about {match[1]}")

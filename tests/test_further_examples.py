@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from hub import OWNER, TOKEN, LocalHub
 from scripts import EXAMPLES, run_example
+from torchvision.transforms.functional import to_pil_image
 
 import cnnzoo
 
@@ -148,3 +150,31 @@ def test_export_onnx(tmp_path: Path) -> None:
     assert torch_accuracy == onnx_accuracy and float(torch_accuracy) > 90
     assert "images ['batch', 1, 28, 28] -> scores ['batch', 10]" in out
     assert (tmp_path / "runs" / "lenet.onnx").stat().st_size < 300_000
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of its event loop
+def test_serving_with_fastapi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("fastapi", "multipart", "uvicorn", "httpx"):
+        pytest.importorskip(package)
+    from fastapi.testclient import TestClient
+
+    model = cnnzoo.create("lenet", pretrained=True)
+    cnnzoo.save(model, tmp_path / "lenet.safetensors")
+    image = cnnzoo.load_data("fashion_mnist_sample").test.images[0]
+    to_pil_image(image).save(tmp_path / "shoe.png")
+    make_app = runpy.run_path(str(EXAMPLES / "serve_fastapi.py"))["make_app"]
+    client = TestClient(make_app(str(tmp_path / "lenet.safetensors")))
+    answer = client.post("/predict", files={"image": (tmp_path / "shoe.png").read_bytes()})
+    assert answer.json() == dict(cnnzoo.predict(model, tmp_path / "shoe.png").top())
+    refused = client.post("/predict", files={"image": b"no picture"})
+    assert refused.status_code == 422 and "cannot identify image" in refused.json()["detail"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of its event loop
+def test_serving_with_gradio(tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    cnnzoo.save(cnnzoo.create("lenet", pretrained=True), tmp_path / "lenet.safetensors")
+    to_pil_image(cnnzoo.load_data("fashion_mnist_sample").test.images[0]).save(tmp_path / "shoe.png")
+    make_page = runpy.run_path(str(EXAMPLES / "serve_gradio.py"))["make_page"]
+    scores = make_page(str(tmp_path / "lenet.safetensors")).fn(str(tmp_path / "shoe.png"))
+    assert scores == dict(cnnzoo.predict(cnnzoo.load(tmp_path / "lenet.safetensors"), tmp_path / "shoe.png").top())

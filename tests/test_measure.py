@@ -13,6 +13,7 @@ from torch import nn
 import cnnzoo
 from cnnzoo.errors import InputError
 from cnnzoo.measure import Comparison
+from cnnzoo.measure.tables import Table
 
 # Hand-derived from the layer formula, batch 1: parameters, MACs, bias adds, (forward + backward) / forward
 REFEREES = {
@@ -163,6 +164,18 @@ def test_notes_are_lists_in_markdown() -> None:
     first = lines.index("- parameters: 46M against 0.6M.")
     assert lines[first + 2].startswith("    - 46M holds for alexnet")  # a nested item
     assert not any(line.startswith("  ") and not line.lstrip().startswith("- ") for line in lines)
+
+
+def test_latex() -> None:
+    text = cnnzoo.compare("alexnet", "lenet").to_latex()
+    assert "\\begin{tabular}{lrrr}\n\\toprule\n & alexnet & lenet & alexnet / lenet \\\\\n\\midrule\n" in text
+    assert "parameters & 46,764,746 & 61,706 & 758x \\\\\n" in text and text.index("% ") < text.index("\\begin")
+    table = Table("a\nb", ("x_1 & y", "n"), [("50 % of #{~^\\", 1)], total=("sum", 1), notes=("a note",))
+    assert table.latex() == (
+        "% a\\nb\n\\begin{tabular}{lr}\n\\toprule\nx\\_1 \\& y & n \\\\\n\\midrule\n"
+        "50 \\% of \\#\\{\\textasciitilde{}\\textasciicircum{}\\textbackslash{} & 1 \\\\\n\\midrule\nsum & 1 \\\\\n"
+        "\\bottomrule\n\\end{tabular}\n% a note\n"
+    )
 
 
 def test_a_baseline_of_nothing() -> None:

@@ -41,6 +41,18 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"[&<>|\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
 
 
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$", "±": r"$\pm$",
+    "·": r"$\cdot$",
+}  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    """Returns a text with commands in place of the characters that LaTeX interprets."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
 def _text(value: Value) -> str:
     if value is None:
         return ""
@@ -151,6 +163,21 @@ class Table:
             writer.writerow([shape_text(v) if isinstance(v, tuple) else _csv_cell(v) for v in row])
         return file.getvalue()
 
+    def latex(self) -> str:
+        """Returns the table in LaTeX, with the rules of the package booktabs; notes follow as comments."""
+
+        def line(cells: Sequence[str]) -> str:
+            return f"{' & '.join(map(escape_latex, cells))} \\\\"
+
+        columns = "".join("r" if self._is_numeric(i) else "l" for i in range(len(self.headers)))
+        lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(self.headers), r"\midrule"]
+        lines += [line([_text(value) for value in row]) for row in self.rows]
+        if self.total:
+            lines += [r"\midrule", line([_text(value) for value in self.total])]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        comments = [f"% {printable(text)}" for text in (self.title, *self.notes)]
+        return "\n".join([comments[0], *lines, *comments[1:]]) + "\n"
+
     def html(self) -> str:
         """Returns the table as an HTML fragment that needs no style sheet."""
 
@@ -186,6 +213,10 @@ class Printable:
     def to_markdown(self) -> str:
         """Returns the tables in GitHub's Markdown."""
         return "\n".join(table.markdown() for table in self.tables())
+
+    def to_latex(self) -> str:
+        """Returns the tables in LaTeX, with the rules of the package booktabs."""
+        return "\n".join(table.latex() for table in self.tables())
 
     def to_html(self) -> str:
         """Returns the tables as an HTML fragment."""
