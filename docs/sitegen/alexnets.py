@@ -16,7 +16,7 @@ NETWORKS = {
 def table() -> str:
     """Returns a table: source, image, maps of the convolutions, parameters, multiply-adds."""
     lines = [
-        "| cnnzoo | source | image, classes | maps of conv1 to conv5 | parameters | multiply-adds |",
+        "| cnnzoo | source | image, classes | maps, conv1 to conv5 | parameters | multiply-adds |",
         "| --- | --- | --- | --- | ---: | ---: |",
     ]
     for name, source in NETWORKS.items():
@@ -24,7 +24,7 @@ def table() -> str:
         channels, height, width = spec.input
         maps = [str(layer.out_shape[1]) for layer in report.layers if layer.kind == "Conv2d"]
         lines.append(
-            f"| `{name}` | {source} | {channels}x{height}x{width}, {spec.num_classes:,} | {', '.join(maps)} | "
+            f"| `{name}` | {source} | {channels}x{height}x{width}, {spec.num_classes:,} | {'-'.join(maps)} | "
             f"{report.params.total:,} | {report.macs:,} |"
         )
     return "\n".join(lines)
