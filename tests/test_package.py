@@ -54,6 +54,10 @@ ARROWS: dict[str, set[str]] = {
     "verify": {"measure", "published", "quantities", "registry"},
     "timeline": {"measure", "published", "quantities", "registry"},
     "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
+    "explain": {
+        "backbone", "data", "fields", "lazy", "measure", "metadata", "module_copy", "modules", "network", "plugins",
+        "preprocessing", "progress_bar",
+    },
     "weights": {
         "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
         "preprocessing", "published", "random_state", "registry", "serialization", "spec",
