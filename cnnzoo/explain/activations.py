@@ -49,7 +49,7 @@ class Activations(Explanation):
         return f"activations of {self.name}: {describe_class(self.label, self.probability)}"
 
     def draw(self) -> Figure:
-        """Returns the sheet: a row per layer, its strongest maps first, from black (lowest value) to white (highest)."""
+        """Returns the sheet: a row per layer, its strongest maps first, from black (lowest) to white (highest)."""
         rows = [_row_of(values) for values in self.layers.values()]
         heights = [min(_MAPS_WIDTH * row.shape[1] / row.shape[2], 1.2) for row in rows]
         sheet = Sheet(self.title, 1.3 + sum(max(height, _TEXT_HEIGHT) + _GAP for height in heights))

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import InputError
-from cnnzoo.explain.panels import Row, around_gray, picture_of
+from cnnzoo.explain.panels import Row, around_gray, inside, picture_of
 from cnnzoo.explain.registry import register_explanation
 from cnnzoo.explain.results import Explanation, describe_class
 from cnnzoo.explain.subject import Network, Subject
@@ -91,12 +91,15 @@ class Projection(Explanation):
     def draw(self) -> Figure:
         """Returns the picture: the image with the receptive field, and both image and projection in it."""
         top, left, bottom, right = self.box
-        ratio = max(self.image.shape[1] / self.image.shape[2], (bottom - top) / (right - left))
+        patch, values = inside(self.patch), inside(self.values_in_patch)
+        ratio = max(self.image.shape[1] / self.image.shape[2], patch.shape[1] / patch.shape[2])
         row = Row(self.title, ratio, bar=2)
         outline(row.show(0, "image and receptive field", picture_of(self.image)), self.box)
-        row.show(1, f"{bottom - top}x{right - left} px of the image", picture_of(self.patch))
-        values = self.values_in_patch
-        limit = float(values.nan_to_num().abs().max())
+        size = f"{bottom - top}x{right - left} px"
+        if patch.shape[1:] != (bottom - top, right - left):
+            size += f", {patch.shape[1]}x{patch.shape[2]} in the image"
+        row.show(1, size, picture_of(patch))
+        limit = float(values.abs().max())
         row.show(2, "projection", picture_of(around_gray(values)))
         row.color_bar((-limit, limit), "projection" + " of each color" * (len(values) == 3))
         return row.sheet.figure

@@ -54,7 +54,7 @@ class Filters(Explanation):
         n, channels, height, width = self.weights.shape
         gray = around_gray(self.weights)
         if channels in (1, 3):
-            tiles, columns = gray[:_MAX_FILTERS], n if n <= 8 else min(24, math.ceil(math.sqrt(2 * n)))
+            tiles, columns = gray[:_MAX_FILTERS], _columns(n)
         else:
             kernels = gray[:_MAX_KERNELS, :_MAX_KERNELS]
             tiles, columns = kernels.reshape(-1, 1, height, width), kernels.shape[1]
@@ -67,6 +67,12 @@ class Filters(Explanation):
         left = axis.get_position().x1 * WIDTH + 0.08
         sheet.color_bar(left, 0, min(sheet_height, 2.0), (-limit, limit), "weight" + " of each color" * (channels == 3))
         return sheet.figure
+
+
+def _columns(n: int) -> int:
+    """Returns the number of columns for n kernels: about twice that of the rows, without an incomplete row if possible."""
+    least = math.ceil(math.sqrt(2 * n))
+    return n if n <= 8 else next((i for i in range(least, min(2 * least, 25)) if n % i == 0), min(least, 24))
 
 
 @register_explanation("filters")

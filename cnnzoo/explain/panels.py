@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH = 6.5  # inches: the text of a page
 HEAT = "viridis"  # its lightness grows with the value, so that it can be printed in gray
-_TITLE_WIDTH = 88  # characters in a line of a title
+_TITLE_WIDTH = 84  # characters in a line of a title
 _MAX_NAME = 60  # characters of the name of a class
 OUTSIDE = 1.0  # what lies outside of an image is white
 
@@ -46,23 +47,30 @@ def around_gray(values: torch.Tensor) -> torch.Tensor:
     return 0.5 + values / (2 * largest) if largest > 0 else values + 0.5
 
 
-def mosaic(tiles: torch.Tensor, columns: int, gap: int = 1) -> torch.Tensor:
+def inside(tile: torch.Tensor) -> torch.Tensor:
+    """Returns the part of a tile (C, h, w) that is inside of the image: not NaN."""
+    is_inside = ~tile[0].isnan()
+    rows, columns = (is_inside.any(dim=d).nonzero()[:, 0] for d in (1, 0))
+    return tile[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else tile
+
+
+def mosaic(tiles: Sequence[torch.Tensor] | torch.Tensor, columns: int, gap: int = 1) -> torch.Tensor:
     """Returns tiles in rows, with white gaps.
 
     Args:
-        tiles: (N, C, h, w), values in [0, 1].
+        tiles: Each (C, h, w), values in [0, 1].
         columns: Number of tiles in a row.
         gap: Width of the gaps in px.
 
     Returns:
         (C, H, W).
     """
-    n, channels, height, width = tiles.shape
-    rows = math.ceil(n / columns)
+    channels, height, width = (max(tile.shape[d] for tile in tiles) for d in range(3))
+    rows = math.ceil(len(tiles) / columns)
     sheet = torch.full((channels, rows * (height + gap) - gap, columns * (width + gap) - gap), OUTSIDE)
     for i, tile in enumerate(tiles):
         top, left = i // columns * (height + gap), i % columns * (width + gap)
-        sheet[:, top : top + height, left : left + width] = tile.nan_to_num(OUTSIDE)
+        sheet[:, top : top + tile.shape[1], left : left + tile.shape[2]] = tile.nan_to_num(OUTSIDE)
     return sheet
 
 

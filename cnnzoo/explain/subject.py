@@ -190,11 +190,13 @@ class Subject:
         """
         if label is None:
             return int(self.probabilities.argmax())
-        if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(self.classes):
-            return label
-        if label not in self.classes:
-            raise unknown("class", label, self.classes)
-        return list(self.classes).index(str(label))
+        names = list(self.classes)
+        if label in names:
+            return names.index(str(label))
+        number = int(label) if isinstance(label, str) and label.isdecimal() else label  # of the shell
+        if type(number) is int and 0 <= number < len(names):
+            return number
+        raise unknown("class", label, names)
 
     # --- what methods compute ---
 

@@ -11,7 +11,7 @@ import torch
 from cnnzoo.errors import InputError
 from cnnzoo.explain.deconvnet import Unit, cut, find_box, project
 from cnnzoo.explain.images import PreparedImages
-from cnnzoo.explain.panels import Sheet, around_gray, mosaic, picture_of
+from cnnzoo.explain.panels import Sheet, around_gray, inside, mosaic, picture_of
 from cnnzoo.explain.results import Explanation
 from cnnzoo.explain.subject import Network
 from cnnzoo.measure.regions import Box
@@ -68,24 +68,23 @@ class TopPatches(Explanation):
         per_row = _MAPS_IN_ROW if self.projections is not None else 2 * _MAPS_IN_ROW
         width = (6.3 + 0.12) / per_row - 0.12
         side = width if self.projections is None else (width - 0.06) / 2
-        first = mosaic(self.patches[0], columns, _gap(self.patches))
-        height = side * first.shape[1] / first.shape[2]
+        images = [mosaic([inside(tile) for tile in tiles], columns, _gap(tiles)) for tiles in self.patches]
+        height = side * max(image.shape[1] / image.shape[2] for image in images)
         sheet = Sheet(self.title, -(-n_maps // per_row) * (height + 0.3))
         for i, index in enumerate(self.maps):
             left, top = 0.1 + i % per_row * (width + 0.12), i // per_row * (height + 0.3)
             high, low = float(self.activations[i].max()), float(self.activations[i].min())
             sheet.text(left, top + 0.1, f"map {index}: {high:.3g} to {low:.3g}", fontsize=7)
-            gap = _gap(self.patches)
             if self.projections is not None:
-                gray = torch.stack([around_gray(one) for one in self.projections[i]])
-                sheet.show(picture_of(mosaic(gray, columns, gap)), left, top + 0.2, side, height, framed=False)
-            images = picture_of(mosaic(self.patches[i], columns, gap))
-            sheet.show(images, left + width - side, top + 0.2, side, height, framed=False)
+                tiles = [around_gray(inside(tile)) for tile in self.projections[i]]
+                gray = mosaic(tiles, columns, _gap(self.projections[i]))
+                sheet.show(picture_of(gray), left, top + 0.2, side, height, framed=False)
+            sheet.show(picture_of(images[i]), left + width - side, top + 0.2, side, height, framed=False)
         return sheet.figure
 
 
-def _gap(patches: torch.Tensor) -> int:
-    return max(1, round(patches.shape[-1] / 20))
+def _gap(tiles: torch.Tensor) -> int:
+    return max(1, round(max(inside(tile).shape[2] for tile in tiles) / 16))
 
 
 def find_top_patches(
@@ -131,7 +130,7 @@ def find_top_patches(
                 try:
                     projections.append(cut(project(network, x, layer, unit), box))
                 except InputError as error:
-                    note = f"no projections: {error}"
+                    note = f"no projections: {str(error).partition(':')[0]}"
     if reason:
         note = "; ".join(filter(None, (note, f"receptive fields unknown: {reason}")))
     shape = len(chosen), n
