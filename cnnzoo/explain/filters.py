@@ -70,7 +70,7 @@ class Filters(Explanation):
 
 
 def _columns(n: int) -> int:
-    """Returns the number of columns for n kernels: about twice that of the rows, without an incomplete row if possible."""
+    """Returns the number of columns for n kernels: about twice that of the rows, and all rows full if possible."""
     least = math.ceil(math.sqrt(2 * n))
     return n if n <= 8 else next((i for i in range(least, min(2 * least, 25)) if n % i == 0), min(least, 24))
 
