@@ -15,7 +15,6 @@ import argparse
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 import cnnzoo
 
@@ -28,22 +27,22 @@ def trained_resnet(data: cnnzoo.ImageData, epochs: int) -> cnnzoo.CNN:
     return model.eval()
 
 
-def deep_lift(model: nn.Module, x: torch.Tensor, baseline: torch.Tensor, target: int) -> torch.Tensor:
+def deep_lift(model, x, baseline, target):
     from captum.attr import DeepLift
 
     return DeepLift(model).attribute(x, baseline, target=target)
 
 
-def integrated_gradients(model: nn.Module, x: torch.Tensor, baseline: torch.Tensor, target: int) -> torch.Tensor:
+def integrated_gradients(model, x, baseline, target):
     from captum.attr import IntegratedGradients
 
     return IntegratedGradients(model).attribute(x, baseline, target=target, n_steps=1000, internal_batch_size=100)
 
 
-def occlusion(model: nn.Module, x: torch.Tensor, target: int, patch: int, stride: int) -> torch.Tensor:
+def occlusion(model, x, target, patch, stride):
     from captum.attr import Occlusion
 
-    def probabilities(images: torch.Tensor) -> torch.Tensor:
+    def probabilities(images):
         return model(images).softmax(dim=1)
 
     channels = x.shape[1]

@@ -12,6 +12,7 @@ field that `cnnzoo.count` reports: it grows from edges to whole garments. A last
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import cnnzoo
@@ -44,12 +45,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="fashion_mnist_sample")
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--images", type=int, help="number of training and of test images (default: all)")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--layers", nargs="+", default=["conv1", "conv2", "conv3", "conv4", "conv5"])
     parser.add_argument("--maps", type=int, default=9, help="number of maps of each layer")
     parser.add_argument("--out", type=Path, default=Path("runs/zeiler_fergus"))
     args = parser.parse_args()
     data = cnnzoo.load_data(args.data)
+    data = replace(data, train=data.train[: args.images], test=data.test[: args.images])
     model = cnnzoo.create(small_zfnet(len(data.classes), data.shape[0]), seed=0, width=args.width)
     run = cnnzoo.Trainer(model, data, cnnzoo.recipe("quick").replace(epochs=args.epochs)).fit()
     if run.interrupted:
