@@ -5,10 +5,10 @@
     python examples/lenet5_codes.py --loss cross_entropy
 
 LeCun, Bottou, Bengio, Haffner 1998 (section II.B, figure 3) draw the codes of the ten classes by hand: stylized
-pictures of the digits. The score of a class is minus half the squared distance between F6 and its code. Trained with the loss of
-the paper (equation 9), which is the distance to the code of the right class and a term that keeps the other codes away,
-F6 redraws the digit of the class. Cross-entropy only needs one distance to be smaller than the others: F6 stays pale.
-The picture shows test images, what F6 makes of them, the nearest code, and the distances to it and to the second one.
+pictures of the digits. The score of a class is minus half the squared distance between F6 and its code. Trained with
+the loss of the paper (equation 9), which is the distance to the code of the right class and a term that keeps the other
+codes away, F6 redraws the digit of the class. Cross-entropy only needs one distance to be smaller than the others: F6
+stays pale. The picture shows test images, what F6 makes of them, the nearest code, and the distances to it and to the second one.
 """
 
 from __future__ import annotations
