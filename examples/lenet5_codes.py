@@ -8,7 +8,8 @@ LeCun, Bottou, Bengio, Haffner 1998 (section II.B, figure 3) draw the codes of t
 pictures of the digits. The score of a class is minus half the squared distance between F6 and its code. Trained with
 the loss of the paper (equation 9), which is the distance to the code of the right class and a term that keeps the other
 codes away, F6 redraws the digit of the class. Cross-entropy only needs one distance to be smaller than the others: F6
-stays pale. The picture shows test images, what F6 makes of them, the nearest code, and the distances to it and to the second one.
+stays pale. The picture shows test images, what F6 makes of them, the nearest code, and the distances to it and to the
+second one.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ def draw(
     axes = figure.subplots(3, len(images))
     for column, (image, units, score) in zip(axes.T, zip(images, f6, scores, strict=True), strict=True):
         best = score.topk(2).indices
-        column[0].imshow(image[0], cmap="gray", vmin=0, vmax=255)
+        column[0].imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=255)
         for axis, values in ((column[1], units), (column[2], codes[best[0]])):
-            axis.imshow(values.view(CODE_SIZE), cmap="gray_r", vmin=-1.7, vmax=1.7)
+            axis.imshow(values.view(CODE_SIZE).numpy(), cmap="gray_r", vmin=-1.7, vmax=1.7)
         distances = (-2 * score[best]).sqrt().tolist()
         column[2].set_xlabel(f"{names[best[0]]}\n{distances[0]:.1f}, next {distances[1]:.1f}", fontsize=6)
         for axis in column:

@@ -236,7 +236,7 @@ def test_every_pixel_of_the_patch_matters() -> None:
 def test_deconvnet_finds_the_strongest_unit() -> None:
     model = prepared("zfnet", num_classes=10, image_size=64, width=0.125)
     image = random_image(3, 64, 64)
-    maps = cnnzoo.features(model, "conv5", cnnzoo.transforms(model)(image)[None])["conv5"][0]
+    maps = cnnzoo.features(model, "conv5", cnnzoo.transforms(model)(image)[None])["conv5"][0].detach()
     strongest = cnnzoo.explain(model, image, "deconvnet", layer="conv5")
     assert strongest.activation == pytest.approx(float(maps.max())) and strongest.activation > 0
     assert float(maps[strongest.unit]) == pytest.approx(strongest.activation)
