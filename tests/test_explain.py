@@ -336,6 +336,10 @@ def test_activations_of_other_modules() -> None:
     result = cnnzoo.explain(resnet, random_image(3, 32, 32), "activations", preprocessing=rgb)
     assert [layer for layer in result.layers if layer.startswith("layer2")] == ["layer2.0", "layer2.1"]
     assert "conv1" in result.layers and result.layers["fc"].shape == (5,)
+    tokens = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(2), nn.Linear(16, 4), nn.Flatten(), nn.Linear(8, 2))
+    shown = cnnzoo.explain(tokens, image, "activations", preprocessing=RAW)
+    assert list(shown.layers) == ["0", "4"] and shown.omitted == ("2",)
+    assert shown.title.startswith("activations of Sequential (1 layer without maps or a vector not shown): ")
     shared = nn.Sequential(nn.Conv2d(1, 1, 1), relu := nn.ReLU(), nn.Conv2d(1, 1, 1), relu, nn.Flatten())
     names = list(cnnzoo.explain(shared, image, "activations", preprocessing=RAW).layers)
     assert names == ["0", "1 (call 1)", "2", "1 (call 2)"]

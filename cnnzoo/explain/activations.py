@@ -35,6 +35,7 @@ class Activations(Explanation):
         label: The most probable class.
         probability: Its probability.
         layers: Output of each layer, in the order in which they ran: float32 maps (C, h, w), or a vector (C,).
+        omitted: Names of layers that return something else, such as tokens.
     """
 
     name: str
@@ -42,11 +43,14 @@ class Activations(Explanation):
     label: str
     probability: float
     layers: Mapping[str, torch.Tensor]
+    omitted: Sequence[str] = ()
 
     @property
     def title(self) -> str:
-        """Network, class and probability."""
-        return f"activations of {self.name}: {describe_class(self.label, self.probability)}"
+        """Network, class and probability; the number of layers that are not shown."""
+        n = len(self.omitted)
+        others = f" ({n} layer{'s' * (n > 1)} without maps or a vector not shown)" if n else ""
+        return f"activations of {self.name}{others}: {describe_class(self.label, self.probability)}"
 
     def draw(self) -> Figure:
         """Returns the sheet: a row per layer, its strongest maps first, from black (lowest) to white (highest)."""
@@ -63,7 +67,7 @@ class Activations(Explanation):
             is_vector = values.dim() == 1
             sheet.show(picture_of(row), _LEFT, middle - height / 2, _MAPS_WIDTH, height, framed=is_vector)
             sheet.text(_LEFT - 0.08, middle, f"{layer}\n{_describe(values)}", ha="right")
-            sheet.text(_RIGHT, middle, f"{float(values.min()):.2g} to {float(values.max()):.2g}")
+            sheet.text(_RIGHT, middle, f"{float(values.min()):.3g} to {float(values.max()):.3g}")
             top += max(height, _TEXT_HEIGHT) + _GAP
         return sheet.figure
 
@@ -111,6 +115,7 @@ def activations(subject: Subject, layers: Sequence[str] | None = None) -> Activa
         InputError: If a layer returns no maps or vector, or there are no layers.
     """
     network = subject.network
+    omitted: list[str] = []
     with torch.no_grad():
         if layers is not None:
             outs = network.run(subject.x, [layers] if isinstance(layers, str) else layers)[1]
@@ -125,6 +130,8 @@ def activations(subject: Subject, layers: Sequence[str] | None = None) -> Activa
                 call = f" (call {numbers[name]})" if times[name] > 1 else ""
                 if out.dim() in (2, 4):
                     outs[f"{chosen[name]}{call}"] = out
+                else:
+                    omitted.append(f"{chosen[name]}{call}")
     values = {layer: out[0].float().cpu() for layer, out in outs.items()}
     for layer, out in values.items():
         if out.dim() not in (1, 3):
@@ -132,7 +139,8 @@ def activations(subject: Subject, layers: Sequence[str] | None = None) -> Activa
     if not values:
         raise InputError(f"{network.name} has no layers that return maps or vectors; name layers=[...]")
     index = subject.class_index(None)
-    return Activations(network.name, subject.image, subject.classes[index], float(subject.probabilities[index]), values)
+    label, probability = subject.classes[index], float(subject.probabilities[index])
+    return Activations(network.name, subject.image, label, probability, values, tuple(omitted))
 
 
 def _default_layers(network: Network) -> dict[str, str]:
