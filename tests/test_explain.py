@@ -532,7 +532,7 @@ def test_a_method_of_your_own() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3, bias=False))
     image = random_image(1, 6, 6)
     result = cnnzoo.explain(model, image, "gradient_times_input", label=1, preprocessing=RAW)
-    assert float(result.values.sum()) == pytest.approx(float(model(RAW(image)[None])[0, 1]), rel=1e-5)
+    assert float(result.values.sum()) == pytest.approx(float(model(RAW(image)[None])[0, 1].detach()), rel=1e-5)
     with pytest.raises(InputError, match="method 'saliency' is already registered"):
         cnnzoo.register_explanation("saliency")(gradient_times_input)
 

@@ -129,12 +129,12 @@ import cnnzoo
 for name in ("train.TensorBoard", "data.Split", "measure.Bench", "errors.InputError", "blocks.Conv", "weights.adapt"):
     package, _, attribute = name.partition(".")
     getattr(getattr(cnnzoo, package), attribute)
-import cnnzoo.diff, cnnzoo.timeline, cnnzoo.verify
+import cnnzoo.diff, cnnzoo.explain, cnnzoo.timeline, cnnzoo.verify
 from cnnzoo.diff import Difference
-print(*(callable(getattr(cnnzoo, name)) for name in ("diff", "timeline", "verify")), cnnzoo.diff("lenet", "lenet").same)
+print(*(callable(getattr(cnnzoo, name)) for name in ("diff", "explain", "timeline", "verify")), cnnzoo.diff("lenet", "lenet").same)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "True", "True", "8"]
+    assert done.stdout.split() == ["True", "True", "True", "True", "8"]
 
 
 def test_all_is_the_public_surface() -> None:
