@@ -131,7 +131,8 @@ for name in ("train.TensorBoard", "data.Split", "measure.Bench", "errors.InputEr
     getattr(getattr(cnnzoo, package), attribute)
 import cnnzoo.diff, cnnzoo.explain, cnnzoo.timeline, cnnzoo.verify
 from cnnzoo.diff import Difference
-print(*(callable(getattr(cnnzoo, name)) for name in ("diff", "explain", "timeline", "verify")), cnnzoo.diff("lenet", "lenet").same)
+verbs = (getattr(cnnzoo, name) for name in ("diff", "explain", "timeline", "verify"))
+print(*map(callable, verbs), cnnzoo.diff("lenet", "lenet").same)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "True", "True", "8"]
