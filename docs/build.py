@@ -69,6 +69,7 @@ PARTS = {
         partial(scripts.all_scripts, "examples"), partial(scripts.all_scripts, "examples", with_code=True)
     ),
     "training loops": Part(scripts.training_loops),
+    "captum": Part(scripts.captum),
     "benchmarks": Part(
         partial(scripts.all_scripts, "tests/benchmarks", level=3),
         partial(scripts.all_scripts, "tests/benchmarks", level=3, with_code=True),

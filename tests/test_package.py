@@ -54,6 +54,10 @@ ARROWS: dict[str, set[str]] = {
     "verify": {"measure", "published", "quantities", "registry"},
     "timeline": {"measure", "published", "quantities", "registry"},
     "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
+    "explain": {
+        "backbone", "data", "fields", "lazy", "measure", "metadata", "module_copy", "modules", "network", "plugins",
+        "preprocessing", "progress_bar",
+    },
     "weights": {
         "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
         "preprocessing", "published", "random_state", "registry", "serialization", "spec",
@@ -125,12 +129,13 @@ import cnnzoo
 for name in ("train.TensorBoard", "data.Split", "measure.Bench", "errors.InputError", "blocks.Conv", "weights.adapt"):
     package, _, attribute = name.partition(".")
     getattr(getattr(cnnzoo, package), attribute)
-import cnnzoo.diff, cnnzoo.timeline, cnnzoo.verify
+import cnnzoo.diff, cnnzoo.explain, cnnzoo.timeline, cnnzoo.verify
 from cnnzoo.diff import Difference
-print(*(callable(getattr(cnnzoo, name)) for name in ("diff", "timeline", "verify")), cnnzoo.diff("lenet", "lenet").same)
+verbs = (getattr(cnnzoo, name) for name in ("diff", "explain", "timeline", "verify"))
+print(*map(callable, verbs), cnnzoo.diff("lenet", "lenet").same)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "True", "True", "8"]
+    assert done.stdout.split() == ["True", "True", "True", "True", "8"]
 
 
 def test_all_is_the_public_surface() -> None:

@@ -11,6 +11,7 @@ import click
 from cnnzoo.cli.options import (
     add_data_options,
     json_option,
+    setting_type,
 )
 from cnnzoo.errors import DataError
 
@@ -76,3 +77,43 @@ def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(results))
     if errors:
         sys.exit(1)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("image", required=False)
+@click.option(
+    "--method",
+    default="gradcam",
+    show_default=True,
+    help="'gradcam', 'saliency', 'occlusion', 'deconvnet', 'activations', 'filters', or one of your own.",
+)
+@click.option(
+    "--class", "label", metavar="NAME", help="The class to explain, or its number; default: the predicted one."
+)
+@click.option("--layer", metavar="NAME", help="Label of a block, such as conv5, or name of a module.")
+@click.option(
+    "--set", "settings", type=setting_type, multiple=True, help="An option of the method, such as patch=5 (repeatable)."
+)
+@click.option("-o", "--out", required=True, help="The picture: out.png, .svg or .pdf.")
+def explain(
+    model: str,
+    image: str | None,
+    method: str,
+    label: str | None,
+    layer: str | None,
+    settings: tuple[tuple[str, Any], ...],
+    out: str,
+) -> None:
+    """Explain what the network MODEL (as for evaluate) computes for an IMAGE, in a picture; filters need no IMAGE."""
+    from cnnzoo import api
+
+    options = dict(settings)
+    for option, name, value in (("--class", "label", label), ("--layer", "layer", layer)):
+        if value is not None and name in options:
+            raise click.UsageError(f"{option} and --set {name}= set the same: give one of them")
+        if value is not None:
+            options[name] = value
+    explanation = api.explain(model, image, method, **options)
+    explanation.plot(out)
+    click.echo(explanation)

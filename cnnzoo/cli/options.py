@@ -27,11 +27,12 @@ class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gen
         return key, parse_value(text)
 
 
+setting_type = _Setting()
 knobs_option = click.option(
     "--knob",
     "-k",
     "knobs",
-    type=_Setting(),
+    type=setting_type,
     multiple=True,
     help="A knob of the network, such as in_channels=3 (repeatable).",
 )
@@ -57,7 +58,7 @@ html_option = click.option("--html", metavar="FILE", help="Also write an HTML pa
 settings_option = click.option(
     "--set",
     "settings",
-    type=_Setting(),
+    type=setting_type,
     multiple=True,
     help="A field of the recipe, such as lr=0.05 (repeatable); `cnnzoo recipes quick` lists them.",
 )
