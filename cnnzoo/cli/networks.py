@@ -221,12 +221,48 @@ def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> N
 @click.command()
 @click.argument("name")
 @knobs_option
-@click.option("-o", "--out", required=True, help="The file: alexnet.svg, .png or .pdf.")
-def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str) -> None:
+@click.option("-o", "--out", required=True, help="The file: alexnet.svg, .pdf, .png, or .tex for TikZ.")
+@click.option(
+    "--detail",
+    type=click.Choice(["stage", "block", "layer"]),
+    help="What one box stands for; by default the most detailed picture that fits on a page.",
+)
+@click.option("--width", type=float, default=5.5, show_default=True, help="Width of the picture in inches.")
+@click.option("--columns", type=int, help="Maximum number of boxes in a line.")
+@click.option(
+    "--show",
+    type=click.Choice(["kernel", "activation", "parameters", "macs"]),
+    multiple=True,
+    default=("kernel", "activation"),
+    help="What is written below a box (repeatable); by default kernel and activation.",
+)
+@click.option("--legend/--no-legend", default=True, help="Whether to write the title and the legend.")
+@click.option("--dark", is_flag=True, help="Draw on a dark ground.")
+def draw(
+    name: str,
+    knobs: tuple[tuple[str, Any], ...],
+    out: str,
+    detail: str | None,
+    width: float,
+    columns: int | None,
+    show: tuple[str, ...],
+    legend: bool,
+    dark: bool,
+) -> None:
     """Draw the architecture of the model NAME."""
     from cnnzoo import api
 
-    api.draw(api.resolve(name, **dict(knobs)), out)
+    picture = api.draw(
+        api.resolve(name, **dict(knobs)),
+        out,
+        detail=detail,
+        width=width,
+        columns=columns,
+        show=show,
+        legend=legend,
+        dark=dark,
+    )
+    click.echo(f"{out}: {picture.width:.1f} x {picture.height:.1f} in, one box per {picture.detail}")
 
 
 @click.command()

@@ -253,9 +253,10 @@ def recipes(name: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--out", metavar="FILE", help="The page; default: RUN/report.html, or report.html here for several.")
+@click.option("--data", metavar="NAME", help="Also show the test images of this data set that are misclassified.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
+def report(runs: tuple[str, ...], out: str | None, data: str | None, overwrite: bool) -> None:
     """Write one HTML page about the runs in the folders RUN: results, curves, confusion, filters, counts, settings."""
     from cnnzoo import api
 
-    click.echo(api.report(*runs, out=out, overwrite=overwrite))
+    click.echo(api.report(*runs, out=out, data=data, overwrite=overwrite))

@@ -77,7 +77,7 @@ class ProgressDisplay(Callback):
     def _show_curves(self, trainer: Trainer) -> None:
         from IPython.display import display
 
-        figure = history_figure(trainer.history)
+        figure = history_figure(trainer.history, title=trainer.name)
         if self._output is None:
             self._output = display(figure, display_id=True)
         else:
