@@ -550,7 +550,7 @@ def test_pictures(tmp_path: Path, method: str, channels: int) -> None:
     assert figure.get_size_inches()[0] == 6.5
     with Image.open(tmp_path / "picture.png") as file:
         picture = file.convert("L")
-    assert picture.width == 975 and picture.getextrema()[0] < 100
+    assert picture.width == 1300 and picture.getextrema()[0] < 100
     assert min(picture.crop((picture.width - 4, 0, picture.width, picture.height)).tobytes()) == 255
     assert str(result) == result.title and method in result.title and "lenet" in result.title
     if method == "filters":
@@ -577,7 +577,7 @@ def test_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = cnnzoo.explain(model, "shoe.png", "occlusion", label="class 4", patch=7)
     assert done.stdout == f"{expected}\n" and expected.label == "class 4"
     with Image.open("out.png") as picture:
-        assert picture.width == 975
+        assert picture.width == 1300
     assert run("shoe.png", "--layer", "conv1", "--class", "4", "-o", "a.svg").exit_code == 0
     assert run("--method", "filters", "-o", "filters.pdf").stdout == "filters of lenet at conv1: 6 of 1x5x5\n"
     for words, code, text in (
