@@ -51,8 +51,8 @@ def create(
             default they are drawn from that state.
         device: The device of the weights.
         dtype: The dtype of the weights.
-        pretrained: For a name: True loads the weights that ship with cnnzoo (``list_models(pretrained=True)``),
-            ``"torchvision"`` downloads the ImageNet weights of torchvision, for networks that it has.
+        pretrained: For a name: True for the weights that ship with cnnzoo, or a tag of weights that are downloaded,
+            such as ``"torchvision"`` or ``"torchvision.IMAGENET1K_V2"``; ``cnnzoo.list_pretrained()`` lists them.
         revision: For the Hub: a branch, tag or commit.
         token: For the Hub: an access token; by default that of your login, or ``HF_TOKEN``.
         endpoint: For the Hub: its address; by default ``HF_ENDPOINT``.
@@ -98,7 +98,8 @@ def create(
             )
         elif pretrained:
             others = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
-            trained = weights.load_pretrained(resolve(source, **others), pretrained, seed)
+            spec = resolve(source, **others)
+            trained = weights.find_pretrained(spec.name, pretrained).load(spec, seed)
             model = weights.adapt(trained, resolve(source, **knobs), seed, new_channels=new_channels or "zero")
         else:
             # drawn on the CPU, so that the weights are the same on every device

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnnzoo.lazy import lazy_names
 from cnnzoo.weights.repository import is_source
-from cnnzoo.weights.shipped_files import has_pretrained
+from cnnzoo.weights.tags import PretrainedWeights, find_pretrained, has_pretrained, list_pretrained, register_weights
 
 if TYPE_CHECKING:
     from cnnzoo.weights.adapt import adapt
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cnnzoo.weights.files import read_spec, save
     from cnnzoo.weights.hub import pull
     from cnnzoo.weights.hub_push import push
-    from cnnzoo.weights.pretrained import load_pretrained
     from cnnzoo.weights.sources import load, locate
     from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
     from cnnzoo.weights.ungroup import ungroup
@@ -30,7 +29,6 @@ __getattr__ = lazy_names(
         "cnnzoo.weights.files": ("read_spec", "save"),
         "cnnzoo.weights.hub": ("pull",),
         "cnnzoo.weights.hub_push": ("push",),
-        "cnnzoo.weights.pretrained": ("load_pretrained",),
         "cnnzoo.weights.sources": ("load", "locate"),
         "cnnzoo.weights.torchvision": ("fetch_torchvision", "load_torchvision"),
         "cnnzoo.weights.ungroup": ("ungroup",),
@@ -38,19 +36,22 @@ __getattr__ = lazy_names(
 )
 
 __all__ = [
+    "PretrainedWeights",
     "adapt",
     "build_from_description",
     "export",
     "fetch_torchvision",
+    "find_pretrained",
     "has_pretrained",
     "is_source",
+    "list_pretrained",
     "load",
-    "load_pretrained",
     "load_torchvision",
     "locate",
     "pull",
     "push",
     "read_spec",
+    "register_weights",
     "save",
     "ungroup",
 ]

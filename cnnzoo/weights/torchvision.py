@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cnnzoo.errors import FileError, InputError, WeightsError
+from cnnzoo.errors import FileError, InputError, WeightsError, unknown
 from cnnzoo.metadata import Metadata
 from cnnzoo.network import CNN, label_of
 from cnnzoo.preprocessing import Preprocessing
@@ -67,23 +67,28 @@ def _torchvision_key(model: CNN, key: str, patterns: Mapping[str, str]) -> str:
     return name
 
 
-def fetch_torchvision(model: CNN) -> None:
-    """Downloads the weights that torchvision trained on ImageNet (V1), and loads them into a network.
+def fetch_torchvision(model: CNN, choice: str = "IMAGENET1K_V1") -> None:
+    """Downloads weights that torchvision offers, and loads them into a network.
 
     Label names, preprocessing and provenance go into the network's metadata.
 
     Args:
         model: A network with a twin in torchvision, for 3 channels and 1000 classes; it is changed.
+        choice: Their name in torchvision's enum of the twin's weights; ``"DEFAULT"`` is the last.
 
     Raises:
         InputError: If the network has no twin.
+        UnknownNameError: If torchvision has no such weights.
         FileError: If the weights cannot be downloaded.
         WeightsError: If the download is damaged, or does not fit.
     """
     from torchvision.models import get_model_weights
 
     twin = _require_twin(model)
-    weights = get_model_weights(twin.name)["IMAGENET1K_V1"]
+    choices = get_model_weights(twin.name)
+    if choice not in choices.__members__:  # DEFAULT is one of them
+        raise unknown(f"weights of torchvision's {twin.name}", choice, choices.__members__)
+    weights = choices[choice]
     name = os.path.basename(weights.url)
     file = Path(torch.hub.get_dir()) / "checkpoints" / name
     if file.exists() and not hashlib.sha256(file.read_bytes()).hexdigest().startswith(_checksum_in(name)):
