@@ -56,7 +56,7 @@ ARROWS: dict[str, set[str]] = {
     "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
     "weights": {
         "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
-        "preprocessing", "published", "random_state", "registry", "serialization", "spec",
+        "plugins", "preprocessing", "published", "random_state", "registry", "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {

@@ -130,13 +130,15 @@ def find_pretrained(name: str, pretrained: bool | str) -> PretrainedWeights:
     choices = SOURCES[source](name) if is_model(name) else ()
     if not choices:
         names = ", ".join(other for other in list_models() if SOURCES[source](other))
-        others = [weights.tag for weights in list_pretrained(name)]
+        tags: list[bool | str] = [True if weights.tag == SHIPPED else weights.tag for weights in list_pretrained(name)]
         raise InputError(
             f"there are no {source} weights of {name}, only of {names}. Pass a file, a folder or a repository to "
             f"create() instead, such as create('runs/{name}') or create('hf://user/{name}')"
-            + (f", or pretrained={others[0]!r}" if others else "")
+            + (f", or pretrained={tags[0]!r}" if tags else "")
         )
-    by_tag = {source: choices[0], **{weights.tag: weights for weights in choices}}
+    if tag == source:
+        return choices[0]
+    by_tag = {weights.tag: weights for weights in choices}
     if tag not in by_tag:
         raise unknown(f"pretrained weights of {name}", tag, by_tag)
     return by_tag[tag]
