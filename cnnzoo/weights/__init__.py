@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cnnzoo.weights.files import read_spec, save
     from cnnzoo.weights.hub import pull
     from cnnzoo.weights.hub_push import push
-    from cnnzoo.weights.sources import load, locate
+    from cnnzoo.weights.sources import load, load_bare, locate
     from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
     from cnnzoo.weights.ungroup import ungroup
 
@@ -29,7 +29,7 @@ __getattr__ = lazy_names(
         "cnnzoo.weights.files": ("read_spec", "save"),
         "cnnzoo.weights.hub": ("pull",),
         "cnnzoo.weights.hub_push": ("push",),
-        "cnnzoo.weights.sources": ("load", "locate"),
+        "cnnzoo.weights.sources": ("load", "load_bare", "locate"),
         "cnnzoo.weights.torchvision": ("fetch_torchvision", "load_torchvision"),
         "cnnzoo.weights.ungroup": ("ungroup",),
     },
@@ -46,6 +46,7 @@ __all__ = [
     "is_source",
     "list_pretrained",
     "load",
+    "load_bare",
     "load_torchvision",
     "locate",
     "pull",

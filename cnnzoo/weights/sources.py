@@ -36,12 +36,22 @@ def locate(source: str | PathLike[str], *, verify: bool = False, **hub: Any) -> 
             f"{', '.join(options)}= is for the Hub, and {str(source)!r} is a path; for a repository write 'hf://user/repo'"
         )
     path = Path(str(source).removeprefix(LOCAL_PREFIX))
-    parts = str(source).split("/")
-    if isinstance(source, str) and len(parts) == 2 and all(parts) and parts[0] != "." and not exists(path):
+    if _is_bare_repository(source):
         raise InputError(
             f"{source!r} does not exist here (as {path.absolute()}); for a repository on the Hub write 'hf://{source}'"
         )
     return path
+
+
+def _is_bare_repository(source: str | PathLike[str]) -> bool:
+    """Returns whether a source is of the form ``user/repo``, and not a path that exists."""
+    parts = str(source).split("/")
+    return isinstance(source, str) and len(parts) == 2 and all(parts) and parts[0] != "." and not exists(Path(source))
+
+
+def load_bare(source: str | PathLike[str], **options: Any) -> CNN:
+    """Loads a network as ``load`` does; ``user/repo`` without ``hf://`` is a repository, unless such a path exists."""
+    return load(f"{HUB_PREFIXES[0]}{source}" if _is_bare_repository(source) else source, **options)
 
 
 def load(
