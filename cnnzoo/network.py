@@ -260,9 +260,9 @@ class CNN(nn.Module):
         model: CNN = get_store().load(source, **options)
         return model
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+    def push_to_hub(self, repo_id: str, *, commit_message: str | None = None, **options: Any) -> str:
         """Uploads the network to the Hub, and returns the commit: ``cnnzoo.push``, with its arguments."""
-        return get_store().push(self, repo_id, **options)
+        return get_store().push(self, repo_id, message=commit_message, **options)
 
     # --- modules that were changed by hand ---
 
@@ -286,12 +286,15 @@ class CNN(nn.Module):
 
     def _follow(self, spec: Spec, expected: CNN) -> None:
         """Makes a Spec that describes the network its own; ``expected`` is the network of that Spec."""
-        metadata = self._metadata
+        pairs = zip(spec.blocks(), self.spec.blocks(), strict=True)
+        labels = [label for (label, block), (_, before) in pairs if block != before] or [spec.features[0].label]
+        metadata = self.metadata.derive("adapted", how=f"replaced by hand: {', '.join(labels)}")
         if spec.num_classes != self.spec.num_classes:
             metadata = metadata.replace(label_names=None)
         if spec.input != self.spec.input:
             metadata = metadata.replace(preprocessing=None)
-        self._metadata, self.spec, self._features_shape = metadata, spec, expected._features_shape
+        self.spec, self._features_shape = spec, expected._features_shape
+        self.metadata = metadata
         for name, module in expected.named_modules():
             if label := getattr(module, "label", ""):
                 object.__setattr__(self.get_submodule(name), "label", label)

@@ -294,7 +294,7 @@ def test_modules_changed_by_hand_are_not_saved(tmp_path: Path) -> None:
     for change in (
         lambda m: m.classifier.append(torch.nn.ReLU()),
         lambda m: m.features.__setitem__(1, torch.nn.ReLU()),
-        lambda m: m.classifier.__setitem__(4, torch.nn.Linear(84, 5)),
+        lambda m: m.classifier.__setitem__(4, torch.nn.Identity()),
     ):
         model = cnnzoo.create("lenet")
         change(model)
