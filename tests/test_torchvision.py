@@ -67,9 +67,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 def test_auxiliary_heads_are_not_loaded() -> None:
     state = torchvision.models.googlenet(init_weights=False).state_dict()
-    with pytest.warns(
-        UserWarning, match="googlenet has no aux1, aux2; these weights of torchvision's googlenet are not"
-    ):
+    with pytest.warns(UserWarning, match="googlenet has no aux1, aux2; their weights are not loaded"):
         load_torchvision(cnnzoo.create("googlenet"), state)
 
 
@@ -160,9 +158,7 @@ def published(publish: Callable[[str], Path]) -> Path:
 def test_pretrained_with_other_keys_and_means(publish: Callable[[str], Path]) -> None:
     """A key map, parts that ours lacks, and another mean of the images than torchvision's."""
     state = torch.load(publish("googlenet"), weights_only=True)
-    with pytest.warns(
-        UserWarning, match="googlenet has no aux1, aux2; these weights of torchvision's googlenet are not"
-    ):
+    with pytest.warns(UserWarning, match="googlenet has no aux1, aux2; their weights are not loaded"):
         model = cnnzoo.create("googlenet", pretrained="torchvision")
     assert torch.equal(model.classifier[0].weight, state["fc.weight"])
     assert torch.equal(model.features[0].weight, state["conv1.conv.weight"])

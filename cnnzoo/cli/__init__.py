@@ -36,4 +36,4 @@ main.add_section(
     inference.evaluate,
     inference.predict,
 )
-main.add_section("Share them", sharing.export, sharing.push, sharing.pull)
+main.add_section("Share them", sharing.import_, sharing.export, sharing.push, sharing.pull)

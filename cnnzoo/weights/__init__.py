@@ -6,7 +6,7 @@ What needs torch is imported on first use: names of saved networks do not.
 from typing import TYPE_CHECKING
 
 from cnnzoo.lazy import lazy_names
-from cnnzoo.weights.repository import is_source
+from cnnzoo.weights.repository import is_source, is_state_file
 from cnnzoo.weights.tags import PretrainedWeights, find_pretrained, has_pretrained, list_pretrained, register_weights
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cnnzoo.weights.description import build_from_description
     from cnnzoo.weights.export import export
     from cnnzoo.weights.files import read_spec, save
+    from cnnzoo.weights.foreign import load_foreign_file, load_state_dict
     from cnnzoo.weights.hub import pull
     from cnnzoo.weights.hub_push import push
     from cnnzoo.weights.sources import load, load_bare, locate
@@ -27,6 +28,7 @@ __getattr__ = lazy_names(
         "cnnzoo.weights.description": ("build_from_description",),
         "cnnzoo.weights.export": ("export",),
         "cnnzoo.weights.files": ("read_spec", "save"),
+        "cnnzoo.weights.foreign": ("load_foreign_file", "load_state_dict"),
         "cnnzoo.weights.hub": ("pull",),
         "cnnzoo.weights.hub_push": ("push",),
         "cnnzoo.weights.sources": ("load", "load_bare", "locate"),
@@ -44,9 +46,12 @@ __all__ = [
     "find_pretrained",
     "has_pretrained",
     "is_source",
+    "is_state_file",
     "list_pretrained",
     "load",
     "load_bare",
+    "load_foreign_file",
+    "load_state_dict",
     "load_torchvision",
     "locate",
     "pull",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnnzoo.errors import InputError, unknown
 from cnnzoo.plugins import Registry
@@ -45,10 +45,15 @@ class PretrainedWeights:
     license: str | None = None
     url: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain values."""
+        names = ("model", "tag", "description", "license", "url")
+        return {**{name: getattr(self, name) for name in names}, "metrics": dict(self.metrics)}
+
     def __str__(self) -> str:
         facts = [f"{name} {value:g} %" for name, value in self.metrics.items()]
         facts += [f"license {self.license}"] if self.license else []
-        return f"{self.model}  {self.tag}  {self.description}" + (f" ({', '.join(facts)})" if facts else "")
+        return f"{self.model:<13} {self.tag:<41} {self.description}" + (f" ({', '.join(facts)})" if facts else "")
 
 
 Source = Callable[[str], Sequence[PretrainedWeights]]  # name of a registered model -> its weights, the default first
@@ -78,7 +83,7 @@ def register_weights(function: SourceFunction) -> SourceFunction:
 def list_pretrained(pattern: str = "*", tag: str = "*") -> list[PretrainedWeights]:
     """Returns the pretrained weights that are known for registered models, by model, each source's default first.
 
-    Nothing is downloaded. Those of timm are listed if timm is installed.
+    Nothing is downloaded.
 
     Args:
         pattern: A wildcard for names of models, such as ``"res*"``.
