@@ -29,7 +29,7 @@ _FILTERS = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, which transformers st
 
 def is_foreign(folder: Path) -> bool:
     """Returns whether a folder holds a network of timm or transformers, by the keys of its config.json."""
-    if not folder.is_dir() or not exists(folder / CONFIG_FILE) or not exists(folder / WEIGHTS_FILE):
+    if not exists(folder) or not exists(folder / CONFIG_FILE) or not exists(folder / WEIGHTS_FILE):
         return False
     config = read_json(folder / CONFIG_FILE)
     is_ours = METADATA_KEY in config or bool(read_header(folder / WEIGHTS_FILE)[1])

@@ -46,8 +46,8 @@ def locate(source: str | PathLike[str], *, verify: bool = False, **hub: Any) -> 
 
 def _is_bare_repository(source: str | PathLike[str]) -> bool:
     """Returns whether a source is of the form ``user/repo``, and not a path that exists."""
-    parts = str(source).split("/")
-    return isinstance(source, str) and len(parts) == 2 and all(parts) and parts[0] != "." and not exists(Path(source))
+    parts, path = str(source).split("/"), Path(str(source).removeprefix(LOCAL_PREFIX))
+    return isinstance(source, str) and len(parts) == 2 and all(parts) and parts[0] != "." and not exists(path)
 
 
 def load_bare(source: str | PathLike[str], **options: Any) -> CNN:
