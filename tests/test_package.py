@@ -60,8 +60,8 @@ ARROWS: dict[str, set[str]] = {
     "timeline": {"measure", "published", "quantities", "registry"},
     "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
     "weights": {
-        "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
-        "plugins", "preprocessing", "published", "random_state", "registry", "serialization", "spec",
+        "blocks", "device", "diff", "edits", "files", "lazy", "measure", "metadata", "module_copy", "modules",
+        "network", "plugins", "preprocessing", "published", "random_state", "registry", "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {
