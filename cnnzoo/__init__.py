@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cnnzoo.lazy import lazy_names
+from cnnzoo.store import Store, provide_store
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
         register_schedule,
     )
     from cnnzoo.verify import verify
-    from cnnzoo.weights import load, pull, push, save
+    from cnnzoo.weights import list_pretrained, load, pull, push, save
 
 _SUBPACKAGES = ("blocks", "data", "errors", "html_report", "initializers", "measure", "train", "weights")
 _EXPORTS = {
@@ -113,7 +114,7 @@ _EXPORTS = {
         "register_schedule",
     ),
     "cnnzoo.verify": ("verify",),
-    "cnnzoo.weights": ("load", "pull", "push", "save"),
+    "cnnzoo.weights": ("list_pretrained", "load", "pull", "push", "save"),
 }
 
 __all__ = [
@@ -153,6 +154,7 @@ __all__ = [
     "insert",
     "list_data",
     "list_models",
+    "list_pretrained",
     "list_recipes",
     "load",
     "load_data",
@@ -192,6 +194,15 @@ _get = lazy_names(__name__, _EXPORTS)
 
 def __getattr__(name: str) -> Any:
     return import_module(f"cnnzoo.{name}") if name in _SUBPACKAGES else _get(name)
+
+
+def _make_store() -> Store:
+    from cnnzoo import weights
+
+    return Store(weights.save, weights.load_bare, weights.push)
+
+
+provide_store(_make_store)
 
 
 def __dir__() -> list[str]:

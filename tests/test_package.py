@@ -30,7 +30,12 @@ ARROWS: dict[str, set[str]] = {
     "blocks": {"fields", "initializers", "lazy", "plugins"},
     "spec": {"blocks", "fields"},
     "edits": {"blocks", "fields", "spec"},
-    "network": {"blocks", "metadata", "random_state", "spec"},
+    "image_sizes": {"blocks", "spec"},
+    "replaced_layers": {"blocks", "spec"},
+    "store": set(),
+    "network": {
+        "blocks", "edits", "image_sizes", "metadata", "random_state", "replaced_layers", "spec", "store",
+    },
     "backbone": {"blocks", "measure", "module_copy", "modules", "network"},
     "published": set(),
     "registry": {"edits", "fields", "plugins", "published", "spec"},
@@ -50,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "diff": {"blocks", "measure", "network", "spec"},
     "stored_counts": {"measure", "spec"},
     "stored_recipes": set(),
-    "quantities": {"measure", "network", "registry", "spec", "stored_counts"},
+    "quantities": {"image_sizes", "measure", "network", "registry", "spec", "stored_counts"},
     "verify": {"measure", "published", "quantities", "registry"},
     "timeline": {"measure", "published", "quantities", "registry"},
     "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
@@ -59,14 +64,14 @@ ARROWS: dict[str, set[str]] = {
         "preprocessing", "progress_bar",
     },
     "weights": {
-        "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
-        "preprocessing", "published", "random_state", "registry", "serialization", "spec",
+        "blocks", "device", "diff", "edits", "files", "lazy", "measure", "metadata", "module_copy", "modules",
+        "network", "plugins", "preprocessing", "published", "random_state", "registry", "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {
     "api": set(ARROWS),
     "cli": {*ARROWS, "api"},
-    "__init__": {*ARROWS, "api"},
+    "__init__": {*ARROWS, "api"},  # provides the store
     "__main__": {"cli"},
 }
 

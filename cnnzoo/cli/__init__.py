@@ -37,4 +37,4 @@ main.add_section(
     inference.predict,
     inference.explain,
 )
-main.add_section("Share them", sharing.export, sharing.push, sharing.pull)
+main.add_section("Share them", sharing.import_, sharing.export, sharing.push, sharing.pull)

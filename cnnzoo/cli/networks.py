@@ -31,10 +31,20 @@ if TYPE_CHECKING:
 @click.command("list")
 @click.argument("pattern", default="*")
 @click.option("--pretrained", is_flag=True, help="List only models whose weights ship with cnnzoo.")
+@click.option("--tags", is_flag=True, help="List the pretrained weights of these models, with their tags.")
 @json_option
-def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
+def list_(pattern: str, pretrained: bool, tags: bool, as_json: bool) -> None:
     """List the models whose names match PATTERN."""
     from cnnzoo.api import list_models
+
+    if tags:
+        from cnnzoo.weights import list_pretrained
+
+        found = list_pretrained(pattern)
+        if not found and pattern != "*":
+            raise unknown("model with pretrained weights", pattern, {one.model for one in list_pretrained()})
+        click.echo(json.dumps([one.to_dict() for one in found]) if as_json else "\n".join(map(str, found)))
+        return
 
     names = list_models(pattern, pretrained=pretrained)
     if not names and pattern != "*":

@@ -12,7 +12,7 @@ import click
 from cnnzoo.knobs import parse_value
 
 SAMPLE = "fashion_mnist_sample"
-PRETRAINED_HELP = "Start from trained weights: those that ship, or TAG 'torchvision'."
+PRETRAINED_HELP = "Start from trained weights: those that ship, TAG such as 'torchvision', or a file."
 
 
 class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from cnnzoo.cli.options import (
-    hub_option,
-)
-
-if TYPE_CHECKING:
-    pass
+from cnnzoo.cli.options import hub_option, knobs_option
 
 
 @click.command()
@@ -30,6 +25,31 @@ def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bo
             raise click.UsageError(f"{option} expects a file name that ends in {suffix}, got {path!r}")
     for path in filter(None, (onnx, torch_export)):
         click.echo(api.export(model, path, overwrite=overwrite))
+
+
+@click.command("import")
+@click.argument("file")
+@click.option("--as", "name", metavar="NAME", required=True, help="The network of the weights: alexnet_owt.")
+@click.option("--out", "-o", metavar="PATH", required=True, help="Where to save: a file *.safetensors, or a folder.")
+@knobs_option
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def import_(file: str, name: str, out: str, knobs: tuple[tuple[str, Any], ...], overwrite: bool) -> None:
+    """Save the weights in FILE, of torch.save or safetensors, as the network NAME that describes itself.
+
+    The names of torchvision, timm and transformers are recognized.
+    """
+    from pathlib import Path
+
+    from cnnzoo import api, weights
+
+    model = api.create(name, pretrained=Path(file), **dict(knobs))
+    path = weights.save(model, out, overwrite=overwrite)
+    origin = next(iter(model.metadata.origins()), {})
+    names = f" with the names of {origin['names']}" if "names" in origin else ""
+    click.echo(
+        f"{path}: {model.spec.name}, {model.num_classes} classes, {sum(p.numel() for p in model.parameters()):,} "
+        f"parameters, from {file}{names}"
+    )
 
 
 @click.command()
