@@ -1,0 +1,170 @@
+"""The wire format of Protocol Buffers, read field by field from a file: nothing is held but what is asked for."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import torch
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+_MAX_FIELDS = 200_000  # of a whole file; VGG-19's has 1,500
+_MAX_TEXT = 10_000  # bytes of a name
+
+
+class ProtobufError(Exception):
+    """Bytes that are not a message, or not one of the expected form."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a message.
+
+    Attributes:
+        number: Its number in the schema.
+        wire_type: VARINT, FIXED64, BYTES or FIXED32.
+        value: The value of a VARINT, FIXED64 or FIXED32; of BYTES, the number of bytes.
+        start: Position of the first byte of BYTES in the file.
+    """
+
+    number: int
+    wire_type: int
+    value: int
+    start: int
+
+    @property
+    def end(self) -> int:
+        """Position behind the last byte of BYTES."""
+        return self.start + self.value
+
+    def as_float(self) -> float:
+        """Returns the value of FIXED32 as a float32."""
+        if self.wire_type != FIXED32:
+            raise ProtobufError(f"field {self.number} is not a number of 32 bits")
+        return float(struct.unpack("<f", struct.pack("<I", self.value))[0])
+
+
+class ProtobufReader:
+    """Reads messages of a file.
+
+    Args:
+        file: A regular file, opened for reading bytes.
+        size: Its size in bytes.
+    """
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._size, self._num_fields = file, size, 0
+
+    def fields(self, start: int = 0, end: int | None = None) -> Iterator[Field]:
+        """Yields the fields of a message, in the order of the file.
+
+        Args:
+            start: Position of its first byte.
+            end: Position behind its last byte; by default the end of the file.
+
+        Raises:
+            ProtobufError: If the bytes are not a message, or have too many fields.
+        """
+        position, end = start, self._size if end is None else end
+        while position < end:
+            self._num_fields += 1
+            if self._num_fields > _MAX_FIELDS:
+                raise ProtobufError(f"it has more than {_MAX_FIELDS:,} fields")
+            key, position = self._read_varint(position, end)
+            number, wire_type = key >> 3, key & 7
+            if number == 0:
+                raise ProtobufError(f"field 0 at byte {position}")
+            start = position
+            if wire_type == VARINT:
+                value, position = self._read_varint(position, end)
+            elif wire_type == BYTES:
+                value, start = self._read_varint(position, end)
+                position = start + value
+            elif wire_type in (FIXED32, FIXED64):
+                size = 4 if wire_type == FIXED32 else 8
+                value, position = int.from_bytes(self._read(position, size, end), "little"), position + size
+            else:
+                raise ProtobufError(f"wire type {wire_type} at byte {start}")
+            if position > end:
+                raise ProtobufError(f"field {number} at byte {start} has {position - end:,} bytes too many")
+            yield Field(number, wire_type, value, start)
+
+    def text(self, field: Field) -> str:
+        """Returns the text of a field.
+
+        Raises:
+            ProtobufError: If it is not text.
+        """
+        content = self._content(field, _MAX_TEXT)
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            raise ProtobufError(f"field {field.number} is not text") from None
+
+    def varints(self, field: Field) -> list[int]:
+        """Returns the numbers of a field: one, or several that are packed.
+
+        Raises:
+            ProtobufError: If it has no numbers.
+        """
+        if field.wire_type == VARINT:
+            return [field.value]
+        self._content(field, _MAX_TEXT)
+        numbers, position = [], field.start
+        while position < field.end:
+            number, position = self._read_varint(position, field.end)
+            numbers.append(number)
+        return numbers
+
+    def floats(self, field: Field, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Returns the packed floats of a field, float32 (n,) or float64 (n,), read into memory of their own.
+
+        Raises:
+            ProtobufError: If it has no packed floats.
+        """
+        size = 4 if dtype == torch.float32 else 8
+        if field.wire_type != BYTES or field.value % size:
+            raise ProtobufError(f"field {field.number} at byte {field.start} is not a list of numbers")
+        content = bytearray(field.value)
+        self._file.seek(field.start)
+        if self._file.readinto(content) != field.value:  # type: ignore[attr-defined]
+            raise ProtobufError("it was cut short while it was read")
+        if not content:
+            return torch.empty(0, dtype=dtype)
+        if sys.byteorder == "big":
+            return torch.frombuffer(content, dtype=torch.uint8).reshape(-1, size).flip(1).reshape(-1).view(dtype)
+        return torch.frombuffer(content, dtype=dtype)
+
+    def _content(self, field: Field, max_size: int) -> bytes:
+        if field.wire_type != BYTES:
+            raise ProtobufError(f"field {field.number} is a number")
+        if field.value > max_size:
+            raise ProtobufError(f"field {field.number} has {field.value:,} bytes")
+        return self._read(field.start, field.value, field.end)
+
+    def _read(self, position: int, size: int, end: int) -> bytes:
+        if position + size > end:
+            raise ProtobufError(f"it ends in the middle of a field at byte {position}")
+        self._file.seek(position)
+        content = self._file.read(size)
+        if len(content) != size:
+            raise ProtobufError("it was cut short while it was read")
+        return content
+
+    def _read_varint(self, position: int, end: int) -> tuple[int, int]:
+        """Returns a number and the position behind it."""
+        self._file.seek(position)
+        content = self._file.read(min(10, max(end - position, 0)))
+        value = 0
+        for i, byte in enumerate(content):
+            value |= (byte & 0x7F) << 7 * i
+            if not byte & 0x80:
+                return value, position + i + 1
+        raise ProtobufError(
+            f"it ends in the middle of a number at byte {position}"
+            if len(content) < 10
+            else f"a number of more than ten bytes at byte {position}"
+        )
