@@ -1,14 +1,19 @@
-"""The wire format of Protocol Buffers, read field by field from a file: nothing is held but what is asked for."""
+"""The wire format of Protocol Buffers, read field by field from a file: only what is asked for is in memory."""
 
 from __future__ import annotations
 
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import torch
+
+from cnnzoo.errors import FileError, WeightsError
+from cnnzoo.files import open_regular, os_reason
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 _MAX_FIELDS = 200_000  # of a whole file; VGG-19's has 1,500
@@ -17,6 +22,29 @@ _MAX_TEXT = 10_000  # bytes of a name
 
 class ProtobufError(Exception):
     """Bytes that are not a message, or not one of the expected form."""
+
+
+@contextmanager
+def read_protobuf(path: Path, kind: str) -> Iterator[ProtobufReader]:
+    """Opens a file that holds a message, for reading.
+
+    Args:
+        path: The file.
+        kind: What it is, for errors: ``"a Caffe model"``.
+
+    Raises:
+        FileError: If it cannot be read.
+        WeightsError: If a ProtobufError is raised while it is read.
+    """
+    try:
+        with open_regular(path) as file:
+            yield ProtobufReader(file, path.stat().st_size)
+    except ProtobufError as error:
+        raise WeightsError(f"{path} is damaged, or is not {kind}: {error}") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, (FileError, WeightsError)):
+            raise
+        raise FileError(f"{path} cannot be read: {os_reason(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,16 @@ class ProtobufReader:
                 raise ProtobufError(f"field {number} at byte {start} has {position - end:,} bytes too many")
             yield Field(number, wire_type, value, start)
 
+    def message(self, field: Field) -> Iterator[Field]:
+        """Yields the fields of the message in a field.
+
+        Raises:
+            ProtobufError: If it is not a message.
+        """
+        if field.wire_type != BYTES:
+            raise ProtobufError(f"field {field.number} is a number")
+        return self.fields(field.start, field.end)
+
     def text(self, field: Field) -> str:
         """Returns the text of a field.
 
@@ -120,23 +158,22 @@ class ProtobufReader:
         return numbers
 
     def floats(self, field: Field, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Returns the packed floats of a field, float32 (n,) or float64 (n,), read into memory of their own.
+        """Returns the packed numbers of a field, (n,), read into memory of their own.
 
         Raises:
             ProtobufError: If it has no packed floats.
         """
-        size = 4 if dtype == torch.float32 else 8
+        size = dtype.itemsize
         if field.wire_type != BYTES or field.value % size:
             raise ProtobufError(f"field {field.number} at byte {field.start} is not a list of numbers")
-        content = bytearray(field.value)
+        values = torch.empty(field.value // size, dtype=dtype)
+        content = values.view(torch.uint8).numpy().data
         self._file.seek(field.start)
-        if self._file.readinto(content) != field.value:  # type: ignore[attr-defined]
+        if field.value and self._file.readinto(content) != field.value:  # type: ignore[attr-defined]
             raise ProtobufError("it was cut short while it was read")
-        if not content:
-            return torch.empty(0, dtype=dtype)
-        if sys.byteorder == "big":
-            return torch.frombuffer(content, dtype=torch.uint8).reshape(-1, size).flip(1).reshape(-1).view(dtype)
-        return torch.frombuffer(content, dtype=dtype)
+        if sys.byteorder == "big" and size > 1:
+            values = values.view(torch.uint8).reshape(-1, size).flip(1).reshape(-1).view(dtype)
+        return values
 
     def _content(self, field: Field, max_size: int) -> bytes:
         if field.wire_type != BYTES:
