@@ -48,19 +48,19 @@ def squeezenet(label: str, kind: str) -> list[str]:
 
 @register_key_map
 def resnet(label: str, kind: str) -> list[str]:
-    """Returns the names of ResNet's authors: ``res2a_branch2a`` and ``bn2a_branch2a``; also ``res3b1_branch2a``."""
+    """Returns the names of ResNet's authors, ``res2a_branch2a`` or ``res3b1_branch1``, and Caffe2's, ``res2_0_branch1``."""
     if label == "conv1" and kind == "norm":
-        return ["bn_conv1"]
+        return ["bn_conv1", "res_conv1_bn"]
     if label == "fc":
-        return ["fc1000"]
+        return ["fc1000", "pred"]
     match = re.fullmatch(r"layer(\d)\.(\d+)/(?:conv([123])|downsample)", label)
     if match is None:
         return []
     stage, number = int(match[1]) + 1, int(match[2])
     branch = f"branch2{'abc'[int(match[3]) - 1]}" if match[3] else "branch1"
-    letter = chr(ord("a") + number) if number < 26 else ""
-    prefix = "bn" if kind == "norm" else "res"
-    return [f"{prefix}{stage}{block}_{branch}" for block in (letter, f"b{number}") if block]
+    prefix, suffix = ("bn", "_bn") if kind == "norm" else ("res", "")
+    blocks = [f"b{number}"] if number >= 26 else [chr(ord("a") + number), f"b{number}"]
+    return [*(f"{prefix}{stage}{block}_{branch}" for block in blocks), f"res{stage}_{number}_{branch}{suffix}"]
 
 
 @register_key_map

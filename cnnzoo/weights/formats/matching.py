@@ -39,17 +39,22 @@ def match_layers(source: str, network: Layer, outputs: Sequence[Layer]) -> Pairs
     candidates = by_output[output]
     pairs = {layer: one for layer, one in pairs.items() if one in set(candidates)}
     _match_positions(layers, candidates, pairs)
-    differences = _differences_of_weights(layers, candidates, pairs)
+    if differences := _differences_of_weights(layers, candidates, pairs):
+        hint = "" if pairs else ". None of its names is known: for names of your own, see register_key_map"
+        raise WeightsError(
+            f"{source}: {len(differences)} layers do not fit the network: {'; '.join(differences)}{hint}"
+        )
     comparison = _Comparison(pairs)
-    if not differences:
-        comparison.compare(network, output)
     for layer in layers:
-        if layer in pairs:
-            comparison.compare_layer(layer, pairs[layer])
-    if differences := [*differences, *comparison.differences]:
-        edits = [f"cnnzoo.edit(spec, {label!r}, {fields})" for label, fields in comparison.edits.items()]
-        hint = f". To build a network as the file's: spec = model.spec, then spec = {', '.join(edits)}" if edits else ""
-        raise WeightsError(f"{source} does not fit the network: {'; '.join(differences)}{hint}")
+        comparison.compare_layer(layer, pairs[layer])
+    comparison.compare(network, output)
+    if comparison.differences:
+        edits = [f"spec = cnnzoo.edit(spec, {label!r}, {fields})" for label, fields in comparison.edits.items()]
+        hint = f". To build the file's network: spec = model.spec; {'; '.join(edits)}; model = cnnzoo.create(spec)"
+        raise WeightsError(
+            f"{source} computes something else than the network: {'; '.join(comparison.differences)}"
+            + (hint if edits else "")
+        )
     if comparison.unknown:
         warn(
             f"{source}: the file does not say stride and padding of {', '.join(comparison.unknown)}; they are not "
@@ -141,6 +146,7 @@ class _Comparison:
         self.differences: list[str] = []
         self.edits: dict[str, str] = {}
         self.unknown: list[str] = []
+        self._has_other_sizes = False  # maps before differ, so a pool to a fixed size cannot be compared
 
     def compare_layer(self, layer: Layer, one: Layer) -> None:
         """Compares two layers with weights, and what they take."""
@@ -166,13 +172,19 @@ class _Comparison:
             if self._pairs.get(layer) is not one and (layer.kind, one.kind) != ("input", "input"):
                 self._add(layer, one)
             return
-        if not _computes_same(layer, one) or len(layer.operands) != len(one.operands):
+        if len(layer.operands) != len(one.operands):
+            self._add(layer, one)
+        elif not _computes_same(layer, one) and (not self._has_other_sizes or layer.settings.get("kernel_size")):
+            self._has_other_sizes |= layer.kind in _POOLS
             self._add(layer, one)
         for taken, other in zip(layer.operands, one.operands, strict=False):
             self.compare(taken, other)
 
     def _add(self, layer: Layer, one: Layer) -> None:
-        self.differences.append(f"{layer.name}: file {_describe(one)}, model {_describe(layer)}")
+        names = [name for name in layer.settings if not _is_equal(layer.settings, one.settings, name)]
+        is_same_kind = layer.kind == one.kind and bool(names) and layer.settings.keys() == one.settings.keys()
+        theirs, ours = (_describe(of, names if is_same_kind else None) for of in (one, layer))
+        self.differences.append(f"{layer.name}: file {theirs}, model {ours}")
         if layer.kind == one.kind and (fields := _fields(layer, one)):
             self.edits[layer.name] = ", ".join(f"{name}={value!r}" for name, value in fields.items())
 
@@ -194,25 +206,24 @@ def _computes_same(layer: Layer, one: Layer) -> bool:
 
 def _is_close(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     """Returns whether settings are equal, up to the precision of float32."""
-    return ours.keys() == theirs.keys() and all(
-        math.isclose(value, theirs[name], rel_tol=1e-5) if isinstance(value, float) else value == theirs[name]
-        for name, value in ours.items()
-    )
+    return ours.keys() == theirs.keys() and all(_is_equal(ours, theirs, name) for name in ours)
 
 
-def _describe(layer: Layer) -> str:
-    """Returns a layer as text: its kind, its settings, what it takes."""
-    settings = {name: value for name, value in layer.settings.items() if name not in ("counts_padding", "output_size")}
-    if not settings.get("ceil_mode"):
-        settings.pop("ceil_mode", None)
-    if "kernel_size" in settings:
-        settings["kernel_size"] = settings["kernel_size"] or "all"
-    texts = [f"{name} {_short(value)}" for name, value in settings.items() if value is not None]
-    text = f"{layer.kind}({', '.join(texts)})" if texts else layer.kind
-    if layer.tensors:
-        return f"{text} {layer.name!r}"
-    operands = layer.operands
-    return text + (f" of {operands[0].name or operands[0].kind}" if operands and operands[0].name else "")
+def _is_equal(ours: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> bool:
+    value, other = ours[name], theirs.get(name)
+    if isinstance(value, float) and isinstance(other, float):
+        return math.isclose(value, other, rel_tol=1e-5)
+    return bool(value == other)
+
+
+def _describe(layer: Layer, names: Sequence[str] | None = None) -> str:
+    """Returns a layer as text: some of its settings; or its kind, with its name if it has weights, and all of them."""
+    settings = {name: value for name, value in layer.settings.items() if value is not None}
+    if names is not None:
+        return ", ".join(f"{name} {_short(settings.get(name))}" for name in names)
+    texts = [f"{name} {_short(value)}" for name, value in settings.items() if value is not False]
+    kind = f"{layer.kind} {layer.name!r}" if layer.tensors else layer.kind
+    return f"{kind} ({', '.join(texts)})" if texts else kind
 
 
 def _short(value: Any) -> str:
@@ -231,7 +242,7 @@ def _fields(layer: Layer, one: Layer) -> dict[str, Any]:
         elif padding[:2] != padding[2:]:
             return {}
         settings["padding"] = padding[:2]
-    if layer.kind in _POOLS and settings.get("kernel_size") is None:
+    if layer.kind in _POOLS and not (settings.get("kernel_size") and layer.settings.get("kernel_size")):
         return {}
     if layer.kind == "lrn":
         constants = {name: float(f"{settings[name]:.6g}") for name in ("alpha", "beta", "k")}
