@@ -48,7 +48,7 @@ def squeezenet(label: str, kind: str) -> list[str]:
 
 @register_key_map
 def resnet(label: str, kind: str) -> list[str]:
-    """Returns the names of ResNet's authors, ``res2a_branch2a`` or ``res3b1_branch1``, and Caffe2's, ``res2_0_branch1``."""
+    """Returns the names of ResNet's authors, such as ``res2a_branch2a``, and Caffe2's, such as ``res2_0_branch1``."""
     if label == "conv1" and kind == "norm":
         return ["bn_conv1", "res_conv1_bn"]
     if label == "fc":

@@ -219,6 +219,7 @@ def _is_equal(ours: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> 
 def _describe(layer: Layer, names: Sequence[str] | None = None) -> str:
     """Returns a layer as text: some of its settings; or its kind, with its name if it has weights, and all of them."""
     settings = {name: value for name, value in layer.settings.items() if value is not None}
+    settings.pop("counts_padding" if layer.kind == "max_pool" else "", None)
     if names is not None:
         return ", ".join(f"{name} {_short(settings.get(name))}" for name in names)
     texts = [f"{name} {_short(value)}" for name, value in settings.items() if value is not False]
