@@ -14,7 +14,7 @@ MERGES = ("concat", "add")
 _MAX_OPERANDS = 200  # of concatenations of concatenations; DenseNet-201 has 49
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layer:
     """One layer, with the layers whose outputs it takes.
 
@@ -42,6 +42,9 @@ class Layer:
     def __post_init__(self) -> None:
         depth = bool(self.tensors) + max((layer.depth for layer in self.inputs), default=0)
         object.__setattr__(self, "depth", depth)
+
+    def __repr__(self) -> str:
+        return f"Layer({self.kind!r}, {self.name!r})"  # without its inputs, and theirs
 
     @cached_property
     def operands(self) -> tuple[Layer, ...]:

@@ -182,6 +182,7 @@ class _Comparison:
 
     def _add(self, layer: Layer, one: Layer) -> None:
         names = [name for name in layer.settings if not _is_equal(layer.settings, one.settings, name)]
+        names = [name for name in names if (layer.kind, name) != ("max_pool", "counts_padding")]
         is_same_kind = layer.kind == one.kind and bool(names) and layer.settings.keys() == one.settings.keys()
         theirs, ours = (_describe(of, names if is_same_kind else None) for of in (one, layer))
         self.differences.append(f"{layer.name}: file {theirs}, model {ours}")
@@ -219,10 +220,11 @@ def _is_equal(ours: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> 
 def _describe(layer: Layer, names: Sequence[str] | None = None) -> str:
     """Returns a layer as text: some of its settings; or its kind, with its name if it has weights, and all of them."""
     settings = {name: value for name, value in layer.settings.items() if value is not None}
-    settings.pop("counts_padding" if layer.kind == "max_pool" else "", None)
     if names is not None:
         return ", ".join(f"{name} {_short(settings.get(name))}" for name in names)
-    texts = [f"{name} {_short(value)}" for name, value in settings.items() if value is not False]
+    texts = [
+        f"{name} {_short(value)}" for name, value in settings.items() if value is not False and name != "counts_padding"
+    ]
     kind = f"{layer.kind} {layer.name!r}" if layer.tensors else layer.kind
     return f"{kind} ({', '.join(texts)})" if texts else kind
 

@@ -223,7 +223,7 @@ def _convert(node: _Node, name: str, inputs: tuple[Layer, ...], values: Sequence
     """
     constants = [value for value in values if value is not None]
     sides = len(inputs) == 1 and len(values) == len(constants) + 1
-    if node.op == "Conv" and sides and constants and constants[0].dim() == 4 and "auto_pad" not in node.attributes:
+    if node.op == "Conv" and sides and constants and constants[0].dim() == 4 and _has_padding(node):
         padding = node.ints("pads", (0, 0, 0, 0))
         settings = {
             "stride": node.ints("strides", (1, 1)), "padding": padding, "dilation": node.ints("dilations", (1, 1)),
@@ -245,7 +245,7 @@ def _convert(node: _Node, name: str, inputs: tuple[Layer, ...], values: Sequence
         return scaled(name, inputs[0], *((channels, None) if node.op == "Mul" else (None, channels)))
     if "Pool" in node.op and sides:
         return _pool(node, name, inputs)
-    if node.op == "ReduceMean" and sides and _axes(node, constants) in ((2, 3), (-2, -1)):
+    if node.op == "ReduceMean" and sides and {axis % 4 for axis in _axes(node, constants)} == {2, 3}:
         return Layer("avg_pool", name, inputs, {}, {"kernel_size": None})
     if node.op == "LRN":
         defaults = {"alpha": ("alpha", 1e-4), "beta": ("beta", 0.75), "k": ("bias", 1.0)}
@@ -271,6 +271,11 @@ def _is_plain_gemm(node: _Node) -> bool:
     return not node.number("transA", 0) and node.number("alpha", 1.0) == 1 and node.number("beta", 1.0) == 1
 
 
+def _has_padding(node: _Node) -> bool:
+    """Returns whether padding is written down, not computed from the size of the images."""
+    return node.attributes.get("auto_pad", "NOTSET") == "NOTSET"
+
+
 def _axes(node: _Node, constants: Sequence[Constant]) -> tuple[int, ...]:
     return tuple(map(int, constants[0].reshape(-1).tolist())) if constants else node.ints("axes", ())
 
@@ -282,7 +287,7 @@ def _pool(node: _Node, name: str, inputs: tuple[Layer, ...]) -> Layer:
     padding = node.ints("pads", (0, 0, 0, 0))
     if kind is not None and node.op.startswith("Global"):
         return Layer(kind, name, inputs, {}, {"kernel_size": None})
-    is_plain = "auto_pad" not in node.attributes and node.ints("dilations", (1, 1)) == (1, 1)
+    is_plain = _has_padding(node) and node.ints("dilations", (1, 1)) == (1, 1)
     if kind is None or not is_plain or (len(kernel_size), len(stride), len(padding)) != (2, 2, 4):
         return Layer(node.op, name, inputs)
     settings = sliding(
