@@ -122,7 +122,8 @@ class CaffeNet:
         weight = self._random(maps, inputs, kernel, kernel, scale=math.sqrt(2 / (inputs * kernel**2)))
         blobs = [weight, self._random(maps)] if bias else [weight]
         extra = {} if bias else {"bias_term": False}
-        top = self.add("Convolution", name, *bottoms, blobs=blobs, channels=maps, num_output=maps, kernel_size=kernel, **extra, **params)  # fmt: skip
+        params |= {"num_output": maps, "kernel_size": kernel, **extra}
+        top = self.add("Convolution", name, *bottoms, blobs=blobs, channels=maps, **params)
         return self.add("ReLU", f"relu_{name}") if relu else top
 
     def norm(self, name: str, scale_name: str, factor: float = 2.5) -> str:
@@ -199,10 +200,10 @@ def _compute(layer: dict[str, Any], inputs: list[torch.Tensor]) -> torch.Tensor:
         case "Dropout" | "Split":
             return x
         case "LRN":
-            n, alpha, beta, k = (params.get(key, value) for key, value in (("local_size", 5), ("alpha", 1.0), ("beta", 0.75), ("k", 1.0)))  # fmt: skip
+            n, alpha, beta = params.get("local_size", 5), params.get("alpha", 1.0), params.get("beta", 0.75)
             squares = F.pad(x.square(), (0, 0, 0, 0, n // 2, n // 2))
             total = sum(squares[:, i : i + x.shape[1]] for i in range(n))
-            return x / (k + alpha / n * total) ** beta
+            return x / (params.get("k", 1.0) + alpha / n * total) ** beta
         case "BatchNorm":
             mean, variance = (blob / blobs[2] for blob in blobs[:2])
             return (x - mean.view(1, -1, 1, 1)) / (variance.view(1, -1, 1, 1) + params.get("eps", 1e-5)).sqrt()

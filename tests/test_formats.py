@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import caffe
@@ -19,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import cnnzoo
 from cnnzoo.errors import FileError, InputError, UnknownNameError, WeightsError
-from cnnzoo.weights.formats import load_caffemodel, load_onnx, register_key_map
+from cnnzoo.weights.formats import downloads, load_caffemodel, load_onnx, register_key_map
 from cnnzoo.weights.formats.key_maps import KEY_MAPS
 
 NO_PREPROCESSING = "does not say how images are prepared for it"
@@ -93,7 +97,7 @@ SLOW_NETS: list[Any] = [
         lambda: get_spec("alexnet_2012"),
     ),
 ]
-LARGE = ("bvlc_alexnet", "googlenet_2014")
+LARGE = ("bvlc_alexnet", "caffenet", "googlenet_2014", "vgg16")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +268,8 @@ MISMATCHES: list[Any] = [
     (
         lambda: caffe.alexnet(10, dense=32, pool_first=True),
         lambda: get_spec("bvlc_alexnet", DENSE, num_classes=10),
-        r"pool1: file lrn \(size 5, alpha 0.0001, beta 0.75, k 1\), model max_pool \(kernel_size 3, stride 2, padding 0\); pool2: ",
+        r"pool1: file lrn \(size 5, alpha 0.0001, beta 0.75, k 1\), model max_pool \(kernel_size 3, stride 2, padding "
+        r"0\); pool2: ",
     ),
     (
         caffe.lenet,
@@ -326,7 +331,7 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
         (
             lambda f: load_caffemodel(cnnzoo.create("lenet5_1998"), f),
             InputError,
-            r"lenet5_1998 cannot load a Caffe model: its block 'S2' \(Subsampling\) has weights of a kind that such files",
+            r"lenet5_1998 cannot load a Caffe model: its block 'S2' \(Subsampling\) has weights of a kind that such",
         ),
         (
             lambda f: load_onnx(cnnzoo.create("lenet_caffe"), f, channel_order="grb"),
@@ -556,3 +561,103 @@ def test_onnx_needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in ("onnx", "google.protobuf"):
         monkeypatch.setitem(sys.modules, name, None)
     load_onnx(cnnzoo.create(tiny_spec()), tmp_path / "m.onnx")
+
+
+# --- downloads ---
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """A local server in place of the publishers': its address, and the folder that it serves."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_address[1]}", folder
+        http.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_what_bvlc_trained(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    url, folder = server
+    net = caffe.squeezenet()  # the other files have 240 MB
+    raw = save(net, folder / "net.caffemodel").read_bytes()
+    checksum = f"sha1:{hashlib.sha1(raw).hexdigest()}"
+    monkeypatch.setitem(downloads.BVLC, "squeezenet1_1", downloads.Download(f"{url}/net.caffemodel", checksum))
+    spec = cnnzoo.get_spec("squeezenet1_1")
+    model = downloads.fetch_bvlc("squeezenet1_1", spec)
+    assert torch.equal(model.features[0].weight, net.layers[0]["blobs"][0].flip(1))
+    assert model.metadata.provenance == {"kind": "bvlc", "url": f"{url}/net.caffemodel", "checksum": checksum}
+    assert model.metadata.label_names is not None and model.metadata.label_names[0] == "tench"
+    preprocessing = model.metadata.preprocessing
+    assert preprocessing is not None and (preprocessing.crop_mode, preprocessing.crop_pct) == ("squash", 224 / 256)
+    images = torch.randint(256, (1, 3, 224, 224), dtype=torch.uint8)
+    expected = images - torch.tensor([122.67892, 116.66877, 104.00699]).view(3, 1, 1)
+    torch.testing.assert_close(preprocessing.normalize(images), expected)
+    (folder / "net.caffemodel").unlink()
+    downloads.fetch_bvlc("squeezenet1_1", spec)  # from the cache
+
+
+def test_what_the_onnx_zoo_has(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks are those of the file: here, as for its GoogLeNet, pools that round down."""
+    url, folder = server
+    file = folder / "net.onnx"
+    onnx.save(light_model("squeezenet"), file)
+    checksum = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    edits = {"pool[135]": {"ceil_mode": False}}
+    monkeypatch.setitem(downloads.ONNX, "squeezenet1_1", downloads.Download(f"{url}/net.onnx", checksum, edits=edits))
+    model = downloads.fetch_onnx("squeezenet1_1", cnnzoo.get_spec("squeezenet1_1"))
+    assert torch.equal(model.features[0].weight, _initializer(file, "conv1_w_0").flip(1))
+    assert [
+        block.ceil_mode for label, block in model.spec.blocks() if label.startswith("pool") and label != "pool10"
+    ] == [False] * 3
+
+
+def _initializer(file: Path, name: str) -> torch.Tensor:
+    return next(
+        torch.from_numpy(numpy_helper.to_array(one).copy())
+        for one in onnx.load(file).graph.initializer
+        if one.name == name
+    )
+
+
+def test_downloads_that_fail(server: tuple[str, Path], tmp_path: Path) -> None:
+    url, folder = server
+    (folder / "a.bin").write_bytes(b"damaged")
+    with pytest.raises(
+        WeightsError, match=r"the download of .*/a.bin is damaged: its sha1 is [0-9a-f]{40}, not 00; try again"
+    ):
+        downloads.download_file(f"{url}/a.bin", "sha1:00")
+    with pytest.raises(
+        FileError, match=r"/b.bin could not be downloaded \(.*File not found.*\); check the network connection"
+    ):
+        downloads.download_file(f"{url}/b.bin", "sha1:00")
+    with pytest.raises(
+        FileError, match=r"could not be downloaded \(.*refused.*\); .* put the file at .*/weights/c.bin"
+    ):
+        downloads.download_file("http://127.0.0.1:1/c.bin", "sha1:00")
+    cached = tmp_path / "cache" / "cnnzoo" / "weights"
+    assert not cached.exists() or not list(cached.iterdir())  # nothing damaged is kept
+    cached.mkdir(parents=True, exist_ok=True)
+    (cached / "a.bin").write_bytes(b"damaged")
+    with pytest.raises(
+        WeightsError, match=r"a.bin is damaged: its sha1 is not 00; delete it, and it is downloaded again"
+    ):
+        downloads.download_file(f"{url}/a.bin", "sha1:00")
+
+
+def test_published_checksums_and_blocks() -> None:
+    """The networks of all downloads can be built, and each has a checksum."""
+    for name, download in [*downloads.BVLC.items(), *downloads.ONNX.items()]:
+        algorithm, _, digest = download.checksum.partition(":")
+        assert len(digest) == {"sha1": 40, "sha256": 64}[algorithm] and download.url.startswith("http")
+        spec = get_spec(
+            name, *download.edits.items(), **({"image_size": download.image_size} if download.image_size else {})
+        )
+        assert cnnzoo.create(spec, device="meta").spec == spec

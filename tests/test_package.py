@@ -59,8 +59,9 @@ ARROWS: dict[str, set[str]] = {
         "preprocessing", "progress_bar",
     },
     "weights": {
-        "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
-        "preprocessing", "published", "random_state", "registry", "serialization", "spec",
+        "blocks", "device", "diff", "edits", "files", "lazy", "measure", "metadata", "module_copy", "modules",
+        "network", "plugins", "preprocessing", "progress_bar", "published", "random_state", "registry",
+        "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {

@@ -6,6 +6,7 @@ What needs torch is imported on first use: names of saved networks do not.
 from typing import TYPE_CHECKING
 
 from cnnzoo.lazy import lazy_names
+from cnnzoo.weights import formats
 from cnnzoo.weights.repository import is_source
 from cnnzoo.weights.shipped_files import has_pretrained
 
@@ -42,6 +43,7 @@ __all__ = [
     "build_from_description",
     "export",
     "fetch_torchvision",
+    "formats",
     "has_pretrained",
     "is_source",
     "load",

@@ -163,7 +163,8 @@ def _read_blob(reader: ProtobufReader, blob: Field, layer: str) -> torch.Tensor:
         if entry.number in (1, 2, 3, 4) and entry.wire_type == VARINT:  # num, channels, height, width
             old_shape[entry.number] = entry.value
         elif entry.number == _BLOB_SHAPE:
-            shape = [n for dim in reader.message(entry) if dim.number == 1 for n in reader.varints(dim)]
+            dims = (n for dim in reader.message(entry) if dim.number == 1 for n in reader.varints(dim))
+            shape = [*(shape or []), *dims]
         elif entry.number == _BLOB_DATA and entry.wire_type == FIXED32:  # not packed, as in very old files
             data.append(torch.tensor([entry.as_float()]))
         elif entry.number == _BLOB_DATA:

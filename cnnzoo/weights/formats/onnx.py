@@ -273,7 +273,7 @@ def _is_plain_gemm(node: _Node) -> bool:
 
 def _has_padding(node: _Node) -> bool:
     """Returns whether padding is written down, not computed from the size of the images."""
-    return node.attributes.get("auto_pad", "NOTSET") == "NOTSET"
+    return bool(node.attributes.get("auto_pad", "NOTSET") == "NOTSET")
 
 
 def _axes(node: _Node, constants: Sequence[Constant]) -> tuple[int, ...]:
