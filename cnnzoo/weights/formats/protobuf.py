@@ -17,6 +17,7 @@ from cnnzoo.files import open_regular, os_reason
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 _MAX_FIELDS = 200_000  # of a whole file; VGG-19's has 1,500
+_MAX_NUMBER = 2**29  # of a field
 _MAX_TEXT = 10_000  # bytes of a name
 
 
@@ -103,8 +104,8 @@ class ProtobufReader:
                 raise ProtobufError(f"it has more than {_MAX_FIELDS:,} fields")
             key, position = self._read_varint(position, end)
             number, wire_type = key >> 3, key & 7
-            if number == 0:
-                raise ProtobufError(f"field 0 at byte {position}")
+            if not 0 < number < _MAX_NUMBER:
+                raise ProtobufError(f"field {number} at byte {position}")
             start = position
             if wire_type == VARINT:
                 value, position = self._read_varint(position, end)
