@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -143,9 +142,14 @@ def write_caffemodel(path: Path, weights: list[torch.Tensor]) -> None:
 
 def print_peak(path: str) -> None:
     """Prints by how many bytes reading a Caffe model raises the peak of the memory of this process."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def peak() -> int:
+        status = Path("/proc/self/status").read_text()  # getrusage includes the peak of the parent process
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+    before = peak()
     model = read_caffemodel(Path(path))
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(peak() - before)
     del model
 
 
