@@ -1,4 +1,7 @@
-"""Downloads of historical weights: BVLC's Caffe models, and files of the ONNX model zoo."""
+"""Downloads of historical weights: BVLC's Caffe models, and files of the ONNX model zoo.
+
+What needs torch is imported by the functions, so that the weights are listed without it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.edits import edit
 from cnnzoo.errors import FileError, WeightsError
 from cnnzoo.files import atomic_write, cache_folder, os_reason
-from cnnzoo.network import CNN, build_network
-from cnnzoo.preprocessing import Preprocessing
-from cnnzoo.progress_bar import progress_bar
 from cnnzoo.spec import Spec
-from cnnzoo.weights.formats.loading import load_caffemodel, load_onnx
+
+if TYPE_CHECKING:
+    from cnnzoo.network import CNN
+    from cnnzoo.preprocessing import Preprocessing
 
 _BVLC_URL = "http://dl.caffe.berkeleyvision.org"
 _ONNX_URL = "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/validated/vision/classification"
@@ -121,6 +124,8 @@ def fetch_bvlc(name: str, spec: Spec, seed: int | None = None) -> CNN:
         FileError: If the file cannot be downloaded.
         WeightsError: If the download is damaged, or does not fit.
     """
+    from cnnzoo.weights.formats.loading import load_caffemodel
+
     model, path, preprocessing = _download(BVLC[name], spec)
     load_caffemodel(model, path, preprocessing=preprocessing)
     return _with_metadata(model, "bvlc", BVLC[name])
@@ -140,6 +145,8 @@ def fetch_onnx(name: str, spec: Spec, seed: int | None = None) -> CNN:
         FileError: If the file cannot be downloaded.
         WeightsError: If the download is damaged, or does not fit.
     """
+    from cnnzoo.weights.formats.loading import load_onnx
+
     model, path, preprocessing = _download(ONNX[name], spec)
     load_onnx(model, path, preprocessing=preprocessing, channel_order="bgr")
     return _with_metadata(model, "onnx", ONNX[name])
@@ -147,6 +154,9 @@ def fetch_onnx(name: str, spec: Spec, seed: int | None = None) -> CNN:
 
 def _download(download: Download, spec: Spec) -> tuple[CNN, Path, Preprocessing]:
     """Returns the network of a file, without its weights, the path of the file, and how it prepares images."""
+    from cnnzoo.network import build_network
+    from cnnzoo.preprocessing import Preprocessing
+
     if download.image_size:
         spec = dataclasses.replace(spec, input=(spec.input[0], download.image_size, download.image_size))
     for label, fields in download.edits.items():
@@ -178,6 +188,8 @@ def download_file(url: str, checksum: str) -> Path:
         FileError: If it cannot be downloaded.
         WeightsError: If its checksum is another.
     """
+    from cnnzoo.progress_bar import progress_bar
+
     path = cache_folder() / "weights" / url.rpartition("/")[2]
     algorithm, _, expected = checksum.partition(":")
     if path.is_file():
