@@ -317,3 +317,46 @@ def test_the_blocks_alone_define_a_network() -> None:
         assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
     blocks = [block for _, block in cnnzoo.get_spec("alexnet_2012").blocks()]
     assert [block.groups for block in blocks if isinstance(block, Conv)] == [1, 2, 1, 2, 2]
+
+
+def test_the_network_of_1989_in_float64() -> None:
+    """Computes it as written in the paper: a background of -1 around maps, a bias per unit, 8 of 12 maps in H2."""
+    model = cnnzoo.create("lenet_1989", seed=0, dtype=torch.float64).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1), dtype=p.dtype) * 0.1)
+    w, table = model.state_dict(), model.spec.features[4].table
+    images = torch.randn(2, 1, 16, 16, dtype=torch.float64)
+
+    def squash(a: torch.Tensor) -> torch.Tensor:
+        return 1.7159 * torch.tanh(2 * a / 3)
+
+    def layer(
+        maps: torch.Tensor, kernels: torch.Tensor, takes: list[tuple[int, ...]], biases: torch.Tensor
+    ) -> torch.Tensor:
+        side = maps.shape[-1]
+        framed = torch.full((len(maps), maps.shape[1], side + 4, side + 4), -1.0, dtype=maps.dtype)
+        framed[..., 2:-2, 2:-2] = maps
+        out = torch.empty(len(maps), len(takes), side // 2, side // 2, dtype=maps.dtype)
+        for unit in range(len(takes)):
+            for i in range(side // 2):
+                for j in range(side // 2):
+                    window = framed[:, list(takes[unit]), 2 * i : 2 * i + 5, 2 * j : 2 * j + 5]
+                    out[:, unit, i, j] = (window * kernels[unit]).sum((1, 2, 3)) + biases[unit, i, j]
+        return squash(out)
+
+    h1 = layer(images, w["features.1.weight"], [(0,)] * 12, w["features.2.bias"])
+    h2 = layer(h1, w["features.5.convs.0.weight"], list(table), w["features.6.bias"])
+    h3 = squash(h2.flatten(1) @ w["classifier.0.weight"].T + w["classifier.0.bias"])
+    expected = h3 @ w["classifier.2.weight"].T + w["classifier.2.bias"]
+    torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)
+    assert [len(inputs) for inputs in table] == [8] * 12
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "connections", "neurons"),
+    [("lenet_1989", 9_760, 64_660, 1_000), ("lenet1", 2_578, 98_442, 3_082)],
+)
+def test_the_first_networks_as_printed(name: str, parameters: int, connections: int, neurons: int) -> None:
+    report = cnnzoo.count(name)
+    assert (report.params.total, report.connections, report.neurons) == (parameters, connections, neurons)

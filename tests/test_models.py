@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
-from zoo import MODEL_PARAMS, NAMES, has_fixed_width, small_knobs
+from zoo import MODEL_PARAMS, NAMES, fixed_knobs, small_knobs
 
 import cnnzoo
 from cnnzoo.data import resize
@@ -66,8 +66,8 @@ def test_json_round_trip(name: str) -> None:
     ids=lambda knobs: "+".join(knobs),
 )
 def test_knobs(name: str, knobs: dict) -> None:
-    if has_fixed_width(name) and {"width", "num_classes"} & set(knobs):
-        with pytest.raises(SpecError, match=r"block '(C3|output)' has (codes|a connection table)"):
+    if fixed_knobs(name) & set(knobs):
+        with pytest.raises(SpecError, match=r"block '(C3|H2|H3|output)' has (codes|a connection table)"):
             cnnzoo.create(name, **knobs)
         return
     model = cnnzoo.create(name, device="meta", **knobs)

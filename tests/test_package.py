@@ -65,7 +65,8 @@ ARROWS: dict[str, set[str]] = {
     },
     "weights": {
         "blocks", "device", "diff", "edits", "files", "lazy", "measure", "metadata", "module_copy", "modules",
-        "network", "plugins", "preprocessing", "published", "random_state", "registry", "serialization", "spec",
+        "network", "plugins", "preprocessing", "progress_bar", "published", "random_state", "registry",
+        "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {

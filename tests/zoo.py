@@ -28,9 +28,10 @@ _FAST = _fast_names()
 MODEL_PARAMS = [pytest.param(name, marks=() if name in _FAST else pytest.mark.slow) for name in NAMES]
 
 
-def has_fixed_width(name: str) -> bool:
-    """Returns whether a block lists its maps or classes, so that width and num_classes cannot change."""
-    return any(isinstance(block, (TableConv, RBF)) for _, block in cnnzoo.get_spec(name).blocks())
+def fixed_knobs(name: str) -> set[str]:
+    """Returns the knobs that a model refuses, because a block lists its maps or classes."""
+    kinds = {type(block) for _, block in cnnzoo.get_spec(name).blocks()}
+    return ({"width"} if TableConv in kinds else set()) | ({"num_classes"} if RBF in kinds else set())
 
 
 @functools.cache
@@ -38,4 +39,4 @@ def small_knobs(name: str) -> dict[str, Any]:
     """Returns the knobs of a small version of a model, which runs fast."""
     spec = cnnzoo.get_spec(name)
     size = min(spec.input[1], max(32, min_image_size(spec) or 0))
-    return {"image_size": size, **({} if has_fixed_width(name) else {"width": 0.25})}
+    return {"image_size": size, **({} if "width" in fixed_knobs(name) else {"width": 0.25})}

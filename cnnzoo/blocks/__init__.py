@@ -11,19 +11,19 @@ from cnnzoo.blocks.branch import Parallel
 from cnnzoo.blocks.conv import Conv
 from cnnzoo.blocks.dense import Dense, Dropout, Flatten, Logits
 from cnnzoo.blocks.norm import LRN, NORMS, Norm, make_norm, register_norm
-from cnnzoo.blocks.period import RBF, Subsample, TableConv
+from cnnzoo.blocks.period import RBF, Pad, Subsample, TableConv, UnitBias
 from cnnzoo.blocks.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool
 from cnnzoo.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cnnzoo.blocks.build import BlockError, BuiltBlock, build_blocks
-    from cnnzoo.blocks.modules import Branches, RBFUnits, ScaledTanh, Subsampling, TableConv2d
+    from cnnzoo.blocks.modules import Branches, RBFUnits, ScaledTanh, Subsampling, TableConv2d, UnitBiases
 
 __getattr__ = lazy_names(
     __name__,
     {
         "cnnzoo.blocks.build": ("BlockError", "BuiltBlock", "build_blocks"),
-        "cnnzoo.blocks.modules": ("Branches", "RBFUnits", "ScaledTanh", "Subsampling", "TableConv2d"),
+        "cnnzoo.blocks.modules": ("Branches", "RBFUnits", "ScaledTanh", "Subsampling", "TableConv2d", "UnitBiases"),
     },
 )
 
@@ -48,6 +48,7 @@ __all__ = [
     "Logits",
     "MaxPool",
     "Norm",
+    "Pad",
     "Parallel",
     "RBFUnits",
     "ScaledTanh",
@@ -56,6 +57,8 @@ __all__ = [
     "Subsampling",
     "TableConv",
     "TableConv2d",
+    "UnitBias",
+    "UnitBiases",
     "build_blocks",
     "make_norm",
     "register_activation",

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cnnzoo.blocks.base import Block, Shape
-from cnnzoo.blocks.modules import Branches, RBFUnits, ScaledTanh, Subsampling, TableConv2d
+from cnnzoo.blocks.modules import Branches, RBFUnits, ScaledTanh, Subsampling, TableConv2d, UnitBiases
 from cnnzoo.errors import SpecError
 from cnnzoo.limits import MAX_DISTINCT_BLOCKS, MAX_OUTPUT, MAX_SHAPES_BYTES, MAX_WEIGHTS
 
@@ -241,7 +241,7 @@ _ANY_BATCH = {
     nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten,
     nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.LocalResponseNorm, nn.Dropout, nn.ReLU, nn.ReLU6, nn.LeakyReLU,
     nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Sequential, nn.ModuleList, Branches, TableConv2d,
-    Subsampling, ScaledTanh, RBFUnits,
+    Subsampling, ScaledTanh, RBFUnits, UnitBiases, nn.ConstantPad2d,
 }  # fmt: skip
 _MAX_EMPTY_WEIGHTS = 2**28  # values, for which memory is reserved
 

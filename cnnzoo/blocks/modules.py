@@ -91,6 +91,26 @@ class TableConv2d(nn.Module):
         return joined if self.order is None else joined.index_select(1, self.order)
 
 
+class UnitBiases(nn.Module):
+    """One bias per unit.
+
+    Args:
+        shape: Shape of the input, one sample.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(*shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Adds the biases to an input (N, *shape)."""
+        return x + self.bias
+
+    def extra_repr(self) -> str:
+        """Returns the shape, for ``print(model)``."""
+        return str(tuple(self.bias.shape))
+
+
 class Subsampling(nn.Module):
     """Trainable pooling: the sum of each window, times one coefficient per map, plus one bias per map.
 

@@ -1,4 +1,4 @@
-"""The blocks of 1998: convolution with a connection table, trainable subsampling, RBF output."""
+"""The blocks of 1989 and 1998: connection tables, a bias per unit, borders, trainable subsampling, RBF output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cnnzoo.blocks.base import Block, Shape, int_field, register_block, require_
 from cnnzoo.blocks.layers import bias_init_field, init_field, with_norm_and_activation
 from cnnzoo.blocks.norm import norm_field
 from cnnzoo.errors import SpecError
-from cnnzoo.fields import MISSING, Mismatch, bool_field, checked_field
+from cnnzoo.fields import MISSING, Mismatch, bool_field, checked_field, float_field
 from cnnzoo.initializers import make_initializer
 from cnnzoo.limits import MAX_VALUE
 
@@ -84,6 +84,53 @@ class TableConv(Block):
             f"block {self.label!r} has a connection table, which names its maps one by one; width cannot scale it: "
             f"replace it by Conv({len(self.table)}, kernel_size={self.kernel_size}) first"
         )
+
+
+@register_block
+@dataclass(frozen=True, repr=False)
+class UnitBias(Block):
+    """One bias per unit, not per map, and the activation (the network of 1989); follows a convolution without biases.
+
+    Attributes:
+        activation: A key of ``ACTIVATIONS``, or None.
+        bias_init: Initial value of the biases.
+    """
+
+    activation: str | None = activation_field("relu")
+    bias_init: float = float_field(0.0)
+
+    label_prefix = "bias"
+
+    def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
+        from cnnzoo.blocks.modules import UnitBiases
+
+        module = UnitBiases(shape)
+        nn.init.constant_(module.bias, self.bias_init)
+        return with_norm_and_activation(module, shape[0], None, self.activation)
+
+
+@register_block
+@dataclass(frozen=True, repr=False)
+class Pad(Block):
+    """A border of one value around the maps (the background of -1 around the images of 1989).
+
+    Attributes:
+        size: Number of rows and columns added on each side.
+        value: Their value.
+    """
+
+    size: int = int_field()
+    value: float = float_field(0.0)
+
+    label_prefix = "pad"
+
+    def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
+        require_maps(shape)
+        return [nn.ConstantPad2d(self.size, self.value)]
 
 
 @register_block

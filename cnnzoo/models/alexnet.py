@@ -1,4 +1,4 @@
-"""AlexNet: the textbook's, the paper's of 2012, Caffe's, and torchvision's with one tower."""
+"""AlexNet: the textbook's, the paper's of 2012, Caffe's two, and torchvision's with one tower."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from cnnzoo.spec import Spec
 KRIZHEVSKY_2012 = "Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012"
 D2L_NOTES = "Dive into Deep Learning, notes of lecture 24"
 D2L_ALEXNET = "Dive into Deep Learning, chapter AlexNet"
+BVLC_README = "Caffe, models/bvlc_alexnet/readme.md"
 CAFFENET_README = "Caffe, models/bvlc_reference_caffenet/readme.md"
 HAN_2015 = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, 2015"
 
@@ -209,6 +210,49 @@ def alexnet_2012(num_classes: int = 1000, in_channels: int = 3, image_size: int 
             Dense(4096, **ones),
             Dropout(0.5),
             Dense(4096, **ones),
+            Dropout(0.5),
+            Logits(num_classes, **zeros),
+        ),
+    )
+
+
+@register(
+    year=2014,
+    published=(
+        Published(TOP1, "57.1", BVLC_README, note=TRAINING_RUN),
+        Published(TOP5, "80.2", BVLC_README, note=TRAINING_RUN),
+    ),
+    deviations=(
+        Deviation("norm1, norm2", "k = 2, the sum of squares", "k = 1, their mean", "Caffe's defaults"),
+        Deviation("conv2, conv4, conv5, fc6, fc7", "initial biases 1", "0.1", "with 1, Caffe's readme saw no progress"),
+        Deviation("fc6, fc7", "initial weights N(0, 0.01)", "N(0, 0.005)", "as in Caffe"),
+    ),
+)
+def bvlc_alexnet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 227) -> Spec:
+    """AlexNet of Caffe (bvlc_alexnet): the network of 2012, LRN with Caffe's constants, other initial values."""
+    zeros: dict[str, Any] = {"init": "normal:0.01", "bias_init": 0.0}
+    tenths: dict[str, Any] = {"init": "normal:0.01", "bias_init": 0.1}
+    dense: dict[str, Any] = {"init": "normal:0.005", "bias_init": 0.1}
+    return Spec(
+        name="bvlc_alexnet",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(96, kernel_size=11, stride=4, **zeros),  #  96 @ 55x55
+            LRN(k=1.0, mean=True),
+            MaxPool(3, stride=2),  #  96 @ 27x27
+            Conv(256, kernel_size=5, padding=2, groups=2, **tenths),  # 256 @ 27x27
+            LRN(k=1.0, mean=True),
+            MaxPool(3, stride=2),  # 256 @ 13x13
+            Conv(384, kernel_size=3, padding=1, **zeros),  # 384 @ 13x13
+            Conv(384, kernel_size=3, padding=1, groups=2, **tenths),  # 384 @ 13x13
+            Conv(256, kernel_size=3, padding=1, groups=2, **tenths),  # 256 @ 13x13
+            MaxPool(3, stride=2),  # 256 @ 6x6
+            Flatten(),  # 9216
+        ),
+        classifier=(
+            Dense(4096, **dense),
+            Dropout(0.5),
+            Dense(4096, **dense),
             Dropout(0.5),
             Logits(num_classes, **zeros),
         ),

@@ -1,14 +1,16 @@
-"""LeNet: the textbook's, LeNet-5 as printed in 1998, and Caffe's."""
+"""LeNet: the network of 1989, LeNet-1 of 1990, LeNet-5 as printed in 1998, the textbook's, and Caffe's."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cnnzoo.blocks import RBF, AvgPool, Conv, Dense, Flatten, Logits, MaxPool, Subsample, TableConv
+from cnnzoo.blocks import RBF, AvgPool, Conv, Dense, Flatten, Logits, MaxPool, Pad, Subsample, TableConv, UnitBias
 from cnnzoo.published import D2L_SLIDE, TRAINING_RUN, Deviation, Published
 from cnnzoo.registry import register
 from cnnzoo.spec import Spec
 
+LECUN_1989 = "LeCun et al.: Backpropagation Applied to Handwritten Zip Code Recognition, 1989"
+LECUN_1990 = "LeCun et al.: Handwritten Digit Recognition with a Back-Propagation Network, 1990"
 LECUN_1998 = "LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Recognition, 1998"
 CAFFE_MNIST = "Caffe, tutorial 'Training LeNet on MNIST with Caffe' (examples/mnist/readme.md)"
 
@@ -67,6 +69,108 @@ def lenet(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> 
             Dense(84, activation="sigmoid"),
             Logits(num_classes),
         ),
+    )
+
+
+# --- 1989, 1990 ---
+
+_SQUASH: dict[str, Any] = {"activation": "scaled_tanh"}
+_SMALL: dict[str, Any] = {"init": "uniform_over_fan_in:2.4"}
+
+# the maps of H1 that each map of H2 takes: eight of twelve; the paper does not print which
+H2_TABLE = (tuple(range(8)),) * 4 + (tuple(range(4, 12)),) * 4 + ((*range(4), *range(8, 12)),) * 4
+
+
+def _printed_1989(layer: str, blocks: str, units: str, connections: str, parameters: str) -> tuple[Published, ...]:
+    """Returns the figures of a layer of the network of 1989, section 3.3."""
+    figures = (("units", units, "neurons"), ("connections", connections, "connections"))
+    return tuple(
+        Published(f"{layer} {what}", printed, LECUN_1989, quantity, (blocks,))
+        for what, printed, quantity in (*figures, ("free parameters", parameters, "parameters"))
+    )
+
+
+@register(
+    year=1989,
+    published=(
+        *_printed_1989("H1", "H1*", "768", "19,968", "1,068"),
+        *_printed_1989("H2", "H2*", "192", "38,592", "2,592"),
+        *_printed_1989("H3", "H3", "30", "5,790", "5,790"),
+        *_printed_1989("output", "output", "10", "310", "310"),
+        Published(
+            "units",
+            "1256",
+            LECUN_1989,
+            "neurons",
+            note="with the 256 pixels of the image; 1,000 units compute something",
+        ),
+        Published("connections", "64,660", LECUN_1989, "connections"),
+        Published("independent parameters", "9760", LECUN_1989, "parameters"),
+        Published("test error, %", "5.0", LECUN_1989, note=f"{TRAINING_RUN}; of zip codes, 7,291 for training"),
+    ),
+    deviations=(
+        Deviation("H2", "takes 8 of 12 maps by a scheme that is not printed", "two of three groups of 4", "as simple"),
+        Deviation("output", "scaled tanh, mean squared error", "class scores", "any loss for logits can train them"),
+    ),
+)
+def lenet_1989(num_classes: int = 10, in_channels: int = 1, image_size: int = 16) -> Spec:
+    """The network of 1989 for zip codes: strided 5x5 convolutions, a bias per unit, scaled tanh, no pooling."""
+    settings: dict[str, Any] = {"kernel_size": 5, "stride": 2, "bias": False, "activation": None, **_SMALL}
+    return Spec(
+        name="lenet_1989",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Pad(2, value=-1.0, label="H1_border"),
+            Conv(12, label="H1", **settings),  # 12 @ 8x8
+            UnitBias(label="H1_bias", **_SQUASH),
+            Pad(2, value=-1.0, label="H2_border"),
+            TableConv(H2_TABLE, label="H2", **settings),  # 12 @ 4x4
+            UnitBias(label="H2_bias", **_SQUASH),
+            Flatten(),  # 192
+        ),
+        classifier=(
+            Dense(30, label="H3", bias_init=0.0, **_SQUASH, **_SMALL),
+            Logits(num_classes, label="output", bias_init=0.0, **_SMALL),
+        ),
+    )
+
+
+# the maps of H2 that each map of H3 takes
+H3_TABLE = ((0,), (0, 1), (0, 1), (1,), (0, 1), (0, 1), (2,), (2, 3), (2, 3), (3,), (2, 3), (2, 3))
+
+
+@register(
+    year=1990,
+    published=(
+        Published("connections", "98442", LECUN_1990, "connections"),
+        Published("independent parameters", "2578", LECUN_1990, "parameters"),
+        Published(
+            "units",
+            "4635",
+            LECUN_1990,
+            note="pixels and averages are units too: 784 + 2,304 + 576 + 768 + 192 + 10 are 4,634",
+        ),
+        Published("MNIST test error, %", "1.7", LECUN_1998, note=TRAINING_RUN),
+    ),
+    deviations=(
+        Deviation("H2, H4", "averages, with a coefficient and a bias per map", "then squashed", "as in LeNet-5"),
+        Deviation("output", "scaled tanh, mean squared error", "class scores", "any loss for logits can train them"),
+    ),
+)
+def lenet1(num_classes: int = 10, in_channels: int = 1, image_size: int = 28) -> Spec:
+    """LeNet-1 of 1990: two convolutions with trainable subsampling, a connection table, no hidden dense layer."""
+    settings: dict[str, Any] = {**_SQUASH, **_SMALL}
+    return Spec(
+        name="lenet1",
+        input=(in_channels, image_size, image_size),
+        features=(
+            Conv(4, kernel_size=5, label="H1", **settings),  #  4 @ 24x24
+            Subsample(2, label="H2", **settings),  #  4 @ 12x12
+            TableConv(H3_TABLE, kernel_size=5, label="H3", **settings),  # 12 @ 8x8
+            Subsample(2, label="H4", **settings),  # 12 @ 4x4
+            Flatten(),  # 192
+        ),
+        classifier=(Logits(num_classes, label="output", **_SMALL),),
     )
 
 

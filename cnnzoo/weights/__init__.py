@@ -6,6 +6,7 @@ What needs torch is imported on first use: names of saved networks do not.
 from typing import TYPE_CHECKING
 
 from cnnzoo.lazy import lazy_names
+from cnnzoo.weights import formats
 from cnnzoo.weights.repository import is_source, is_state_file
 from cnnzoo.weights.tags import PretrainedWeights, find_pretrained, has_pretrained, list_pretrained, register_weights
 
@@ -44,6 +45,7 @@ __all__ = [
     "export",
     "fetch_torchvision",
     "find_pretrained",
+    "formats",
     "has_pretrained",
     "is_source",
     "is_state_file",

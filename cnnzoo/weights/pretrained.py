@@ -15,7 +15,10 @@ from cnnzoo.weights.shipped_files import shipped_file
 from cnnzoo.weights.tags import SHIPPED, PretrainedWeights, register_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cnnzoo.network import CNN
+    from cnnzoo.weights.formats.downloads import Download
 
 
 @register_weights
@@ -119,3 +122,24 @@ def _load_repository(source: str, spec: Spec, seed: int | None) -> CNN:
     from cnnzoo.weights.sources import load
 
     return load(source)
+
+
+@register_weights
+def bvlc(model: str) -> list[PretrainedWeights]:
+    """Returns the weights of a model that BVLC trained with Caffe."""
+    from cnnzoo.weights.formats.downloads import BVLC, fetch_bvlc
+
+    return [_historical(model, "bvlc", BVLC[model], partial(fetch_bvlc, model))] if model in BVLC else []
+
+
+@register_weights
+def onnx(model: str) -> list[PretrainedWeights]:
+    """Returns the weights of a model in the ONNX model zoo."""
+    from cnnzoo.weights.formats.downloads import ONNX, fetch_onnx
+
+    return [_historical(model, "onnx", ONNX[model], partial(fetch_onnx, model))] if model in ONNX else []
+
+
+def _historical(model: str, tag: str, download: Download, load: Callable[[Spec, int | None], CNN]) -> PretrainedWeights:
+    description = "trained by BVLC with Caffe, ImageNet" if tag == "bvlc" else "from the ONNX model zoo, ImageNet"
+    return PretrainedWeights(model, tag, description, load, download.metrics, download.license, download.url)

@@ -1,5 +1,7 @@
 """Time to write a weights file, and to load it into a network: cnnzoo beside torch.save, torch.load and safetensors.
 
+The last table is the time to read a Caffe model of the same weights, beside numpy.fromfile, and the memory for it.
+
 python tests/benchmarks/weights_speed.py            # alexnet_owt, 244 MB
 python tests/benchmarks/weights_speed.py vgg11 --repeats 15 --folder /dev/shm
 
@@ -12,16 +14,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 import torchvision
 
 import cnnzoo
+from cnnzoo.weights.formats.caffe import read_caffemodel
 
 # how many times as fast as the first method each must be
 TARGETS = {
@@ -100,6 +106,59 @@ def main(name: str, folder: Path, repeats: int) -> None:
     first = next(iter(loading.values()))
     for method, seconds in loading.items():
         print(f"| {method} | {seconds * 1e3:.1f} | {first / seconds:.1f} | {TARGETS.get(method, '')} |")
+    report_caffe(folder / "m.caffemodel", list(state.values()), repeats)
+
+
+def report_caffe(file: Path, weights: list[torch.Tensor], repeats: int) -> None:
+    """Prints a table: time and memory to read the weights from a Caffe model."""
+    write_caffemodel(file, weights)
+    size = file.stat().st_size
+    seconds = best_seconds(
+        {"numpy.fromfile": lambda: np.fromfile(file, np.uint8), "Caffe model": lambda: read_caffemodel(file)}, repeats
+    )
+    code = f"import weights_speed; weights_speed.print_peak({str(file)!r})"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=Path(__file__).parent, check=True)
+    print(
+        f"\n| reading {size / 1e6:.1f} MB | ms | times numpy.fromfile | memory / size |\n| --- | ---: | ---: | ---: |"
+    )
+    print(f"| numpy.fromfile | {seconds['numpy.fromfile'] * 1e3:.1f} | 1 | |")
+    ratio = seconds["Caffe model"] / seconds["numpy.fromfile"]
+    print(f"| Caffe model | {seconds['Caffe model'] * 1e3:.1f} | {ratio:.2f} | {int(child.stdout) / size:.2f} |")
+    print("| target | | 1.5 | 1.2 |")
+
+
+def write_caffemodel(path: Path, weights: list[torch.Tensor]) -> None:
+    """Writes a Caffe model of the second format, one layer for each tensor."""
+
+    def varint(number: int) -> bytes:
+        octets = bytearray()
+        while number >= 128:
+            octets.append(number & 127 | 128)
+            number >>= 7
+        return bytes([*octets, number])
+
+    def field(number: int, content: bytes) -> bytes:
+        return varint(number << 3 | 2) + varint(len(content)) + content
+
+    with path.open("wb") as file:
+        for i, tensor in enumerate(weights):
+            shape = field(7, field(1, b"".join(map(varint, tensor.shape))))
+            blob = field(7, shape + field(5, tensor.numpy().tobytes()))
+            head = field(1, f"layer{i}".encode()) + field(2, b"InnerProduct") + field(3, b"x") + field(4, b"x")
+            file.write(field(100, head + blob))
+
+
+def print_peak(path: str) -> None:
+    """Prints by how many bytes reading a Caffe model raises the peak of the memory of this process."""
+
+    def peak() -> int:
+        status = Path("/proc/self/status").read_text()  # getrusage includes the peak of the parent process
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+    before = peak()
+    model = read_caffemodel(Path(path))
+    print(peak() - before)
+    del model
 
 
 if __name__ == "__main__":
