@@ -45,8 +45,8 @@ class Published:
             source and name.
         quantity: What is computed: ``"parameters"``, ``"weights"`` (parameters without biases), ``"bytes"`` (of the
             parameters in float32), ``"macs"``, ``"flops"``, ``"connections"``, ``"neurons"``, ``"inputs"`` (values of
-            one image), ``"min_image_size"`` (side of the smallest square image, in px); ``""`` if the figure cannot be
-            recomputed.
+            one image), ``"units"`` (neurons and inputs), ``"min_image_size"`` (side of the smallest square image, in
+            px); ``""`` if the figure cannot be recomputed.
         blocks: Labels (with wildcards) of the blocks that the figure covers; empty for the whole network.
         knobs: Arguments of the model function for which it was printed.
         relative_to: Name of a registered network: the figure is the ratio to the quantity of that whole network.

@@ -23,7 +23,8 @@ def get_quantity(spec: Spec, quantity: str, patterns: Sequence[str] = ()) -> int
     Args:
         spec: The network.
         quantity: ``"parameters"``, ``"weights"`` (without biases), ``"bytes"`` (in float32), ``"macs"``, ``"flops"``,
-            ``"connections"``, ``"neurons"``, ``"inputs"`` (values of one image), or ``"min_image_size"``.
+            ``"connections"``, ``"neurons"``, ``"inputs"`` (values of one image), ``"units"`` (neurons and inputs), or
+            ``"min_image_size"``.
         patterns: Labels (with wildcards) of the blocks; empty for the whole network.
     """
     stored = stored_figure(spec, figure_name(quantity, patterns))
@@ -91,6 +92,8 @@ class Quantities:
 
         if quantity == "inputs":
             return math.prod(self.spec.input)
+        if quantity == "units":
+            return self.total("neurons", patterns) + self.total("inputs")
         if quantity == "min_image_size":
             return min_image_size(self.spec) or 0
         values: dict[str, int] = {}
