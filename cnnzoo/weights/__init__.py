@@ -12,10 +12,12 @@ from cnnzoo.weights.shipped_files import has_pretrained
 if TYPE_CHECKING:
     from cnnzoo.weights.adapt import adapt
     from cnnzoo.weights.description import build_from_description
-    from cnnzoo.weights.export import export
+    from cnnzoo.weights.export import export, require_packages
+    from cnnzoo.weights.export_formats import run_onnx
     from cnnzoo.weights.files import read_spec, save
     from cnnzoo.weights.hub import pull
     from cnnzoo.weights.hub_push import push
+    from cnnzoo.weights.int8 import quantize_onnx
     from cnnzoo.weights.pretrained import load_pretrained
     from cnnzoo.weights.sources import load, locate
     from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
@@ -26,10 +28,12 @@ __getattr__ = lazy_names(
     {
         "cnnzoo.weights.adapt": ("adapt",),
         "cnnzoo.weights.description": ("build_from_description",),
-        "cnnzoo.weights.export": ("export",),
+        "cnnzoo.weights.export": ("export", "require_packages"),
+        "cnnzoo.weights.export_formats": ("run_onnx",),
         "cnnzoo.weights.files": ("read_spec", "save"),
         "cnnzoo.weights.hub": ("pull",),
         "cnnzoo.weights.hub_push": ("push",),
+        "cnnzoo.weights.int8": ("quantize_onnx",),
         "cnnzoo.weights.pretrained": ("load_pretrained",),
         "cnnzoo.weights.sources": ("load", "locate"),
         "cnnzoo.weights.torchvision": ("fetch_torchvision", "load_torchvision"),
@@ -50,7 +54,10 @@ __all__ = [
     "locate",
     "pull",
     "push",
+    "quantize_onnx",
     "read_spec",
+    "require_packages",
+    "run_onnx",
     "save",
     "ungroup",
 ]

@@ -36,12 +36,12 @@ def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None
         InputError: If the network has no twin, or ``state_dict`` is not a state dict.
         WeightsError: If tensors do not fit; the error lists all of them.
     """
-    twin = _require_twin(model)
+    twin = require_twin(model)
     if not isinstance(state_dict, Mapping) or not all(isinstance(t, torch.Tensor) for t in state_dict.values()):
         raise InputError(
             "load_torchvision expects a state dict, name -> tensor, such as torchvision.models.resnet18().state_dict()"
         )
-    keys = {key: _torchvision_key(model, key, twin.keys) for key in model.state_dict()}
+    keys = {key: twin_key(model, key, twin.keys) for key in model.state_dict()}
     expected = {keys[key]: info for key, info in tensor_infos(model.state_dict()).items()}
     infos = {key: info for key, info in tensor_infos(state_dict).items() if key.split(".")[0] not in twin.skipped}
     require_compatible(f"weights of torchvision's {twin.name}", infos, expected)
@@ -54,7 +54,7 @@ def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None
     model.load_state_dict({key: state_dict[torchvision_key] for key, torchvision_key in keys.items()})
 
 
-def _torchvision_key(model: CNN, key: str, patterns: Mapping[str, str]) -> str:
+def twin_key(model: CNN, key: str, patterns: Mapping[str, str]) -> str:
     """Returns the state-dict key in torchvision of a key of ours; ``patterns`` are ``Twin.keys``."""
     if not patterns:
         return key
@@ -82,7 +82,7 @@ def fetch_torchvision(model: CNN) -> None:
     """
     from torchvision.models import get_model_weights
 
-    twin = _require_twin(model)
+    twin = require_twin(model)
     weights = get_model_weights(twin.name)["IMAGENET1K_V1"]
     name = os.path.basename(weights.url)
     file = Path(torch.hub.get_dir()) / "checkpoints" / name
@@ -122,7 +122,7 @@ def _checksum_in(file_name: str) -> str:
     return file_name.rpartition("-")[2].removesuffix(".pth")
 
 
-def _require_twin(model: CNN) -> Twin:
+def require_twin(model: CNN) -> Twin:
     """Returns the twin of a network, from the registry; raises InputError if it has none."""
     if not isinstance(model, CNN):
         raise InputError(f"expected a cnnzoo network, not {type(model).__name__}; build it with cnnzoo.create")
