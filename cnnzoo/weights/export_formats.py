@@ -108,27 +108,24 @@ def write_onnx(model: CNN, path: Path, opset: int | None = None) -> Runner | Non
         InputError: If the exporter cannot write that opset, or onnxruntime cannot run it.
     """
     onnx: Any = import_module("onnx")
-    latest = onnx.defs.onnx_opset_version()
-    written = opset
-    if opset is None or 1 <= opset <= latest:
-        with silence("torch.onnx", "onnxscript"):  # the exporter reports its own internals
-            torch.onnx.export(
-                model,
-                (make_images(model, 2),),
-                str(path),
-                dynamo=True,
-                dynamic_shapes=_any_batch_size(),
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-                opset_version=opset,
-                external_data=False,
-                verbose=False,
-            )
-        written = next(one.version for one in onnx.load(path, load_external_data=False).opset_import if not one.domain)
-    if opset is not None and (written != opset or opset > latest):  # the exporter then keeps its own, silently
-        versions = f"torch {torch.__version__} and onnx {onnx.__version__}"
-        if not 1 <= opset <= latest:
-            raise InputError(f"opset={opset}: {versions} write opsets up to {latest}")
+    latest, versions = onnx.defs.onnx_opset_version(), f"torch {torch.__version__} and onnx {onnx.__version__}"
+    if opset is not None and not 1 <= opset <= latest:
+        raise InputError(f"opset={opset}: {versions} write opsets up to {latest}")
+    with silence("torch.onnx", "onnxscript"):  # the exporter reports its own internals
+        torch.onnx.export(
+            model,
+            (make_images(model, 2),),
+            str(path),
+            dynamo=True,
+            dynamic_shapes=_any_batch_size(),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+        )
+    written = next(one.version for one in onnx.load(path, load_external_data=False).opset_import if not one.domain)
+    if opset not in (None, written):  # the exporter does not say that it keeps its own
         raise InputError(
             f"opset={opset}: {versions} write {model.spec.name} with opsets from {written} to {latest}, and cannot "
             "convert it to this one"

@@ -86,7 +86,9 @@ def _make_helper(name: str, group: Sequence[Call]) -> Helper:
         for first in [same[0]]
     ]
     parameters: dict[str, tuple[Any, ...]] = {}
-    texts = [_text(number, numbers[:i], parameters, is_sum) for i, number in enumerate(numbers)]
+    texts: list[str | None] = []
+    for number in numbers:
+        texts.append(_text(number, list(zip(numbers, texts, strict=False)), parameters, is_sum))
     aliases = _shorten_names(parameters) if is_sum else {}
     texts = [None if text is None else aliases.get(text, text) for text in texts]
     signature = [aliases.get(parameter, parameter) for parameter in parameters]
@@ -124,27 +126,32 @@ def _make_helper(name: str, group: Sequence[Call]) -> Helper:
 
 
 def _text(
-    number: _Number, before: Sequence[_Number], parameters: dict[str, tuple[Any, ...]], is_sum: bool
+    number: _Number, before: Sequence[tuple[_Number, str | None]], parameters: dict[str, tuple[Any, ...]], is_sum: bool
 ) -> str | None:
     """Returns the name of the parameter that a number becomes; None if it is the same in all calls.
 
     In a sum, equal numbers of maps are one parameter; in a concatenation, each convolution has its own.
+
+    Args:
+        number: The number.
+        before: The numbers before it, and their names.
+        parameters: Name and values of the parameters; a new one is added.
+        is_sum: Whether the branches are added.
     """
     if len(set(number.values)) == 1:
         return None
-    by_values = {values: name for name, values in reversed(parameters.items())}
-    if number.argument in _INPUTS:
-        outputs = [one for one in before if one.path == number.path and one.argument == _OUTPUT]
-        if outputs and outputs[-1].values == number.values:
-            own = f"channels_{to_identifier(outputs[-1].label).lstrip('_')}"
-            return own if own in parameters else by_values[number.values]
-        name = "in_channels"
-    elif number.argument == _OUTPUT:
+    known = {values: name for name, values in reversed(parameters.items())}
+    name = number.argument
+    if name == _OUTPUT:
         name = f"channels_{to_identifier(number.label).lstrip('_')}"
-    else:
-        name = number.argument
-    if number.values in by_values and (is_sum or number.argument != _OUTPUT):
-        return by_values[number.values]
+        known = known if is_sum else {}
+    elif name in _INPUTS:
+        name = "in_channels"
+        outputs = [(one, text) for one, text in before if one.path == number.path and one.argument == _OUTPUT]
+        if outputs and outputs[-1][0].values == number.values:  # of the convolution before
+            return outputs[-1][1]
+    if number.values in known:
+        return known[number.values]
     name = _unique(name, parameters)
     parameters[name] = number.values
     return name
