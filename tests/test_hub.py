@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def is_same(a: cnnzoo.CNN, b: cnnzoo.CNN) -> bool:
     return weights_sha256(a.state_dict()) == weights_sha256(b.state_dict()) and a.spec == b.spec
 
 
-def connect(hub: LocalHub, tmp_path: Path) -> tuple[Callable[..., str], Callable[..., Path]]:
+def connect(hub: LocalHub, tmp_path: Path) -> tuple[Callable[..., Any], Callable[..., Path]]:
     push = partial(cnnzoo.push, token=TOKEN, endpoint=hub.url)
     pull = partial(cnnzoo.pull, token=TOKEN, endpoint=hub.url, cache_dir=tmp_path / "cache")
     return push, pull
@@ -211,6 +212,58 @@ def test_private(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
         pull(REPO, token="hf_wrong", cache_dir=tmp_path / "other")
     with pytest.raises(HubError, match="has no model ann/tiny-net, or it is private"):  # also with a copy in the cache
         pull(REPO, token=False)
+
+
+def test_visibility(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
+    """That of a repository that exists is not changed silently."""
+    push, _ = connect(one_hub, tmp_path)
+    commit = push(net, REPO)
+    other = cnnzoo.create(net.spec, seed=1)
+    one_hub.requests.clear()
+    with pytest.raises(
+        HubError,
+        match=rf"ann/tiny-net is public, and private=True was passed; nothing was uploaded. "
+        rf"Change it at {one_hub.url}/ann/tiny-net/settings, or leave out private=",
+    ):
+        push(other, REPO, private=True, revision="trial")
+    assert one_hub.requests == ["POST /api/repos/create", f"GET /api/models/{REPO}"]  # the first answers: it exists
+    assert one_hub.repos[REPO].branches == {"main": commit} and not one_hub.repos[REPO].private
+    assert push(net, REPO, private=False) == commit
+    one_hub.repos[REPO].private = True
+    with pytest.raises(HubError, match="is private, and private=False was passed"):
+        push(other, REPO, private=False)
+
+
+def test_pull_requests(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
+    push, pull = connect(hub, tmp_path)
+    main = push(net, REPO)
+    other = cnnzoo.create(net.spec, seed=1)
+    first = push(other, REPO, create_pr=True, token=READ_TOKEN)  # anybody may open one
+    assert first.pull_request == "refs/pr/1" and main.pull_request is None
+    assert pull(REPO).name == main and pull(REPO, revision="refs/pr/1").name == first
+    assert is_same(cnnzoo.load(pull(f"hf://{REPO}@refs/pr/1")), other)
+    third = cnnzoo.create(net.spec, seed=2)
+    second = push(third, REPO, revision="refs/pr/1")
+    assert pull(REPO, revision="refs/pr/1").name == second and {*hub.repos[REPO].branches} == {"main", "refs/pr/1"}
+    assert not any("/branch/" in request for request in hub.requests)
+    same = push(net, REPO, create_pr=True)
+    assert (same, same.pull_request) == (main, None)  # nothing has changed
+    assert push(third, REPO, create_pr=True).pull_request == "refs/pr/2"
+    with pytest.raises(HubError, match="has no model ann/none, or it is private"):
+        push(net, "ann/none", create_pr=True)
+    with pytest.raises(
+        HubError, match=r"ann/tiny-net has no revision 'refs/pr/9'; open a pull request with create_pr="
+    ):
+        push(other, REPO, revision="refs/pr/9")
+    with pytest.raises(HubError, match="is public, and private=True was passed"):
+        push(other, REPO, create_pr=True, private=True)
+    for options, name in (
+        ({"tag": "v1"}, "tag"),
+        ({"revision": "trial"}, "revision"),
+        ({"revision": "refs/pr/1"}, "r"),
+    ):
+        with pytest.raises(InputError, match=f"against the main branch, whose commit has no tag yet; leave out {name}"):
+            push(net, REPO, create_pr=True, **options)
 
 
 def test_gated(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
@@ -416,6 +469,10 @@ def test_commands(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path, monkeypatc
     commit = one_hub.repos[REPO].tags["v1"]
     assert result.stdout == f"commit {commit}\ncnnzoo.create('hf://{REPO}@{commit}')\n"
     assert one_hub.repos[REPO].private and one_hub.repos[REPO].messages[-1] == "a first one"
+    assert "is private, and private=False was passed" in run("push", "m", REPO, "--public").stderr
+    cnnzoo.save(cnnzoo.create(net.spec, seed=1), "other")
+    result = run("push", "other", REPO, "--create-pr")
+    assert result.stdout.startswith("pull request refs/pr/1\ncommit "), result.stderr
     result = run("pull", REPO, "--cache-dir", "cache", "--revision", "v1")
     assert Path(result.stdout.strip()).name == commit and is_same(cnnzoo.load(result.stdout.strip()), net)
     result = run("pull", "ann/other")

@@ -65,9 +65,10 @@ def export(
 @click.argument("model")
 @click.argument("repo")
 @click.option("--tag", help="Tag of the commit, such as v1.")
-@click.option("--revision", help="The branch to commit to; default: main.")
+@click.option("--revision", help="The branch to commit to, or refs/pr/3; default: main.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request with the commit.")
 @click.option("--message", help="Commit message.")
-@click.option("--private/--public", default=None, help="Visibility of a new repository.")
+@click.option("--private/--public", default=None, help="Visibility of a new repository; an old one must have it.")
 @click.option("--replace-card", is_flag=True, help="Replace an existing README.md.")
 @click.option("--license", metavar="NAME", help="License of the weights, for the model card: apache-2.0.")
 @hub_option
@@ -76,6 +77,8 @@ def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
     from cnnzoo import weights
 
     commit = weights.push(model, repo, card="replace" if replace_card else "keep", **options)
+    if commit.pull_request:
+        click.echo(f"pull request {commit.pull_request}")
     click.echo(f"commit {commit}\ncnnzoo.create({f'hf://{repo}@{commit}'!r})")
 
 
