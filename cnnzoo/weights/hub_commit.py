@@ -222,18 +222,19 @@ def make_commit(
         hint = f"It is not known whether the pull request was opened: see {pages} before you push again"
     try:
         answer = client.post(path, body, content_type="application/x-ndjson")
-        sha, number = answer.get("commitOid"), str(answer.get("pullRequestUrl")).rpartition("/")[2]
+        sha, page = answer.get("commitOid"), answer.get("pullRequestUrl")
+        number = re.fullmatch(r".*/discussions/([1-9][0-9]{0,9})", page) if isinstance(page, str) else None
         if not isinstance(sha, str) or not COMMIT_HASH.fullmatch(sha):
             client.refuse(f"the hash of the commit is {client.clean(sha)!r}")
-        if create_pr and not re.fullmatch("[1-9][0-9]{0,9}", number):
-            client.refuse(f"the address of the pull request is {client.clean(answer.get('pullRequestUrl'))!r}")
+        if create_pr and number is None:
+            client.refuse(f"the address of the pull request is {client.clean(page)!r}")
     except UnreachableError as error:
         raise type(error)(f"{error}. {hint}") from None
     except StatusError as error:
         if error.status < 500:
             raise
         raise UnreachableError(f"{explain(error, client.endpoint, repository, 'upload')}. {hint}") from None
-    return Commit(sha, f"refs/pr/{number}" if create_pr else None)
+    return Commit(sha, f"refs/pr/{number[1]}" if create_pr and number else None)
 
 
 def create_tag(client: HubClient, repository: Repository, tag: str, commit: str) -> None:

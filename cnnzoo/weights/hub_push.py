@@ -103,7 +103,11 @@ def push(
             "create_pr=True opens a pull request against the main branch, whose commit has no tag yet; leave out "
             f"{'tag=' if tag is not None else 'revision='}, or create_pr= to commit to revision='refs/pr/3'"
         )
-    repository = Repository.parse(repo, revision)
+    repository = Repository.parse(repo, revision, endpoint)
+    if repository.folder:
+        raise InputError(
+            f"push writes to the root of a repository, not to {repository.folder!r}; push to {repository.id!r}"
+        )
     if repository.revision != revision:
         raise InputError(
             f"{repo!r}: pass the part after the @ as tag={repository.revision!r}, or as revision= for a branch"
