@@ -55,8 +55,8 @@ ARROWS: dict[str, set[str]] = {
     "timeline": {"measure", "published", "quantities", "registry"},
     "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
     "weights": {
-        "blocks", "device", "diff", "files", "initializers", "lazy", "measure", "metadata", "module_copy", "modules", "network",
-        "preprocessing", "published", "random_state", "registry", "serialization", "spec",
+        "blocks", "device", "diff", "files", "initializers", "lazy", "measure", "metadata", "module_copy", "modules",
+        "network", "preprocessing", "published", "random_state", "registry", "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {
