@@ -189,7 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _respond(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        raw = urlsplit(self.path).path
+        path = unquote(re.sub(r"refs(?:%2F|/)pr(?:%2F|/)(\d+)", r"refs!pr!\1", raw))
         self.hub.requests.append(f"{self.command} {path}")
         self.hub.headers.append({name.lower(): value for name, value in self.headers.items()})
         cut = "cut" in self.hub.faults and self.command == "PUT"
@@ -205,7 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._error(500, "", "the database is down")
             for pattern, handle in self.routes:
                 if match := re.fullmatch(pattern, f"{self.command} {path}"):
-                    handle(self, body, **match.groupdict())
+                    groups = {name: value.replace("!", "/") for name, value in match.groupdict().items()}
+                    handle(self, body, **groups)
             self._error(404, "EntryNotFound", f"no such address: {path}")
         except _Stop:
             pass
@@ -261,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(response)
 
     def preupload(self, body: bytes, id: str, revision: str) -> None:
-        repo = self._repo(id, write=True)
+        repo = self._repo(id, write="create_pr=1" not in self.path)
         tree = repo.commits[self._commit_of(repo, revision)]
         files = []
         for file in json.loads(body)["files"]:
@@ -279,9 +281,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"files": files})
 
     def batch(self, body: bytes, id: str) -> None:
-        self._repo(id, write=True)
+        asked = json.loads(body)
+        self._repo(id, write="ref" in asked)
         objects = []
-        for request in json.loads(body)["objects"]:
+        for request in asked["objects"]:
             oid, size = request["oid"], request["size"]
             actions = {
                 "upload": {"href": f"{self.hub.url}/lfs/{oid}", "header": {}},
@@ -301,7 +304,8 @@ class _Handler(BaseHTTPRequestHandler):
     def commit(self, body: bytes, id: str, revision: str) -> None:
         if "commit" in self.hub.faults:
             self._error(500, "", "the commit failed")
-        repo = self._repo(id, write=True)
+        is_pr = "create_pr=1" in self.path
+        repo = self._repo(id, write=not is_pr)
         head = self._commit_of(repo, revision)
         files: dict[str, bytes | None] = {}
         message = ""
@@ -318,8 +322,13 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.hub.blobs[value["oid"]]
             elif entry["key"] == "deletedFile":
                 files[value["path"]] = None
+        number = 1 + sum(name.startswith("refs/pr/") for name in repo.branches)
+        if is_pr:
+            revision = f"refs/pr/{number}"
+            repo.branches[revision] = head
         commit = self.hub.add(id, files, revision, message)
-        self._json({"commitOid": commit, "commitUrl": f"{self.hub.url}/{id}/commit/{commit}", "success": True})
+        answer = {"commitOid": commit, "commitUrl": f"{self.hub.url}/{id}/commit/{commit}", "success": True}
+        self._json(answer | ({"pullRequestUrl": f"{self.hub.url}/{id}/discussions/{number}"} if is_pr else {}))
 
     def info(self, body: bytes, id: str, revision: str = "main") -> None:
         repo = self._repo(id)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from cnnzoo.errors import FileError, HubError, InputError, WeightsError
 from cnnzoo.files import read_json
 from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.serialization import weights_sha256
+from cnnzoo.weights.repository import Repository
 
 # the client calls its HTTP library in a deprecated way
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -53,7 +55,7 @@ def is_same(a: cnnzoo.CNN, b: cnnzoo.CNN) -> bool:
     return weights_sha256(a.state_dict()) == weights_sha256(b.state_dict()) and a.spec == b.spec
 
 
-def connect(hub: LocalHub, tmp_path: Path) -> tuple[Callable[..., str], Callable[..., Path]]:
+def connect(hub: LocalHub, tmp_path: Path) -> tuple[Callable[..., Any], Callable[..., Path]]:
     push = partial(cnnzoo.push, token=TOKEN, endpoint=hub.url)
     pull = partial(cnnzoo.pull, token=TOKEN, endpoint=hub.url, cache_dir=tmp_path / "cache")
     return push, pull
@@ -213,6 +215,58 @@ def test_private(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
         pull(REPO, token=False)
 
 
+def test_visibility(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
+    """That of a repository that exists is not changed silently."""
+    push, _ = connect(one_hub, tmp_path)
+    commit = push(net, REPO)
+    other = cnnzoo.create(net.spec, seed=1)
+    one_hub.requests.clear()
+    with pytest.raises(
+        HubError,
+        match=rf"ann/tiny-net is public, and private=True was passed; nothing was uploaded. "
+        rf"Change it at {one_hub.url}/ann/tiny-net/settings, or leave out private=",
+    ):
+        push(other, REPO, private=True, revision="trial")
+    assert one_hub.requests == ["POST /api/repos/create", f"GET /api/models/{REPO}"]  # the first answers: it exists
+    assert one_hub.repos[REPO].branches == {"main": commit} and not one_hub.repos[REPO].private
+    assert push(net, REPO, private=False) == commit
+    one_hub.repos[REPO].private = True
+    with pytest.raises(HubError, match="is private, and private=False was passed"):
+        push(other, REPO, private=False)
+
+
+def test_pull_requests(hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
+    push, pull = connect(hub, tmp_path)
+    main = push(net, REPO)
+    other = cnnzoo.create(net.spec, seed=1)
+    first = push(other, REPO, create_pr=True, token=READ_TOKEN)  # anybody may open one
+    assert first.pull_request == "refs/pr/1" and main.pull_request is None
+    assert pull(REPO).name == main and pull(REPO, revision="refs/pr/1").name == first
+    assert is_same(cnnzoo.load(pull(f"hf://{REPO}@refs/pr/1")), other)
+    third = cnnzoo.create(net.spec, seed=2)
+    second = push(third, REPO, revision="refs/pr/1")
+    assert pull(REPO, revision="refs/pr/1").name == second and {*hub.repos[REPO].branches} == {"main", "refs/pr/1"}
+    assert not any("/branch/" in request for request in hub.requests)
+    same = push(net, REPO, create_pr=True)
+    assert (same, same.pull_request) == (main, None)  # nothing has changed
+    assert push(third, REPO, create_pr=True).pull_request == "refs/pr/2"
+    with pytest.raises(HubError, match="has no model ann/none, or it is private"):
+        push(net, "ann/none", create_pr=True)
+    with pytest.raises(
+        HubError, match=r"ann/tiny-net has no revision 'refs/pr/9'; open a pull request with create_pr="
+    ):
+        push(other, REPO, revision="refs/pr/9")
+    with pytest.raises(HubError, match="is public, and private=True was passed"):
+        push(other, REPO, create_pr=True, private=True)
+    for options, name in (
+        ({"tag": "v1"}, "tag"),
+        ({"revision": "trial"}, "revision"),
+        ({"revision": "refs/pr/1"}, "r"),
+    ):
+        with pytest.raises(InputError, match=f"against the main branch, whose commit has no tag yet; leave out {name}"):
+            push(net, REPO, create_pr=True, **options)
+
+
 def test_gated(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
     push, pull = connect(one_hub, tmp_path)
     push(net, REPO)
@@ -332,6 +386,95 @@ def test_repositories_without_a_cnnzoo_model(one_hub: LocalHub, net: cnnzoo.CNN,
         pull("ann/mixed")
 
 
+PAGES = {  # address or name -> user/repo, revision, folder
+    "https://huggingface.co/ann/x": ("ann/x", None, ""),
+    "http://www.hf.co/ann/x/?library=cnnzoo#usage": ("ann/x", None, ""),
+    "https://huggingface.co/ann/x/tree/v1": ("ann/x", "v1", ""),
+    "https://huggingface.co/ann/x/tree/main/runs/a": ("ann/x", "main", "runs/a"),
+    "https://huggingface.co/ann/x/tree/refs%2Fpr%2F3": ("ann/x", "refs/pr/3", ""),
+    "https://huggingface.co/ann/x/tree/refs/pr/3/runs": ("ann/x", "refs/pr/3", "runs"),
+    "https://huggingface.co/ann/x/discussions/3": ("ann/x", "refs/pr/3", ""),
+    "https://huggingface.co/ann/x/blob/main/runs/model.safetensors": ("ann/x", "main", "runs"),
+    "https://huggingface.co/ann/x/resolve/v1/config.json?download=true": ("ann/x", "v1", ""),
+    f"https://huggingface.co/ann/x/commit/{'a' * 40}": ("ann/x", "a" * 40, ""),
+    "http://127.0.0.1:9/ann/x/tree/v1": ("ann/x", "v1", ""),  # HF_ENDPOINT of the tests
+    "hf://ann/x/runs/a@v1": ("ann/x", "v1", "runs/a"),
+    "hf-hub:ann/x/runs": ("ann/x", None, "runs"),
+    "hf://models/ann/x/model.safetensors@feature/b": ("ann/x", "feature/b", ""),
+    "ann/x/runs": ("ann/x", None, "runs"),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_names_and_addresses(name: str) -> None:
+    repository = Repository.parse(name)
+    assert (repository.id, repository.revision, repository.folder) == PAGES[name]
+    assert Repository.parse(str(repository)) == repository
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "https://evil.example/ann/x",
+            r"is not a page of the Hub \(127.0.0.1:9\); write 'hf://user/repo', and endpoint=",
+        ),
+        ("https://huggingface.co@evil.example/ann/x", "is not a page of the Hub"),
+        ("https://huggingface.co:1/ann/x", "is not a page of the Hub"),
+        ("http://[::1/ann/x", "is not a valid address"),
+        ("https://huggingface.co/ann", "is not the page of a model; write"),
+        ("https://huggingface.co/datasets/ann/x", "is not the page of a model; write"),
+        ("https://huggingface.co/ann/x/settings", "is not the page of a model or a file of it; write 'hf://ann/x'"),
+        ("https://huggingface.co/ann/x/tree", "is not the page of a model or a file of it; write 'hf://ann/x'"),
+        ("https://huggingface.co/ann/x/blob/v1/README.md", "write the folder of model.safetensors, 'hf://ann/x@v1'"),
+        ("https://huggingface.co/ann/x/blob/main", "is not a file that cnnzoo loads"),
+        ("https://huggingface.co/ann/x/tree/main/..%2F..%2Fetc", "is not a valid name of a model repository"),
+        ("https://huggingface.co/ann/x/tree/main/%2e%2e/y", "is not a valid name of a model repository"),
+        (
+            "https://huggingface.co/ann/x/tree/v1/a%40v2",
+            "revision must be a branch, a tag or the hash|not a valid name",
+        ),
+        ("https://huggingface.co/ann/x/tree/v1%0a", "revision must be a branch"),
+    ],
+)
+def test_addresses_that_are_refused(address: str, message: str) -> None:
+    for verb in (cnnzoo.load, cnnzoo.pull):
+        with pytest.raises(InputError, match=message):
+            verb(address)
+
+
+def test_a_model_in_a_folder_of_a_repository(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path) -> None:
+    push, pull = connect(one_hub, tmp_path)
+    push(net, REPO)
+    other = cnnzoo.create(net.spec, seed=1)
+    files = {f"runs/a/{file.name}": file.read_bytes() for file in cnnzoo.save(other, tmp_path / "other").iterdir()}
+    commit = one_hub.add(REPO, files)
+    hub = {"token": TOKEN, "endpoint": one_hub.url, "cache_dir": tmp_path / "cache"}
+    for name in (f"hf://{REPO}/runs/a@main", f"{one_hub.url}/{REPO}/blob/main/runs/a/model.safetensors"):
+        model = cnnzoo.load(name, **hub)
+        assert is_same(model, other)
+        assert model.metadata.provenance["source"] == f"hf://{REPO}/runs/a@{commit}"
+    assert is_same(cnnzoo.create(f"hf://{REPO}", **hub), net)
+    folder = pull(f"{REPO}/runs/a")
+    assert folder == tmp_path / "cache" / "models--ann--tiny-net" / "snapshots" / commit / "runs" / "a"
+    assert (folder / "model.safetensors").resolve().parent == tmp_path / "cache" / "models--ann--tiny-net" / "blobs"
+    one_hub.requests.clear()
+    assert pull(f"hf://{REPO}/runs/a@{commit}") == folder and one_hub.requests == []
+    with pytest.raises(
+        HubError, match=r"hf://ann/tiny-net/runs has no model.safetensors; the repository holds .gitattrib"
+    ):
+        pull(f"{REPO}/runs")
+    with pytest.raises(
+        InputError, match="push writes to the root of a repository, not to 'runs'; push to 'ann/tiny-net'"
+    ):
+        push(net, f"{REPO}/runs")
+    one_hub.stop()
+    with pytest.warns(
+        UserWarning, match=rf"copy of hf://ann/tiny-net/runs/a in the cache .* outdated: commit {commit}$"
+    ):
+        assert pull(f"{REPO}/runs/a") == folder
+
+
 def test_repository_names(net: cnnzoo.CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for verb in (cnnzoo.create, cnnzoo.load, cnnzoo.count, partial(cnnzoo.predict, images="x.png")):
@@ -343,7 +486,17 @@ def test_repository_names(net: cnnzoo.CNN, tmp_path: Path, monkeypatch: pytest.M
         )
     cnnzoo.save(net, "ann/tiny-net")
     assert is_same(cnnzoo.create("ann/tiny-net"), net) and is_same(cnnzoo.load("local-dir:ann/tiny-net"), net)
-    for name in ("hf://", "hf://a/b/c", "hf://ann/x@", "a/../b", "hf://ann/x y"):
+    for name in (
+        "hf://",
+        "hf://a/b/../c",
+        "hf://a/b//c",
+        "hf://a/b/c/",
+        "hf://a/b/c d",
+        "hf://a/b/.@v1",
+        "hf://ann/x@",
+        "a/../b",
+        "hf://ann/x y",
+    ):
         with pytest.raises(InputError, match="is not a valid name of a model repository; write 'hf://user/repo'"):
             cnnzoo.pull(name)
     with pytest.raises(InputError, match="names revision 'v1', and revision='v2' another; pass only one"):
@@ -416,6 +569,10 @@ def test_commands(one_hub: LocalHub, net: cnnzoo.CNN, tmp_path: Path, monkeypatc
     commit = one_hub.repos[REPO].tags["v1"]
     assert result.stdout == f"commit {commit}\ncnnzoo.create('hf://{REPO}@{commit}')\n"
     assert one_hub.repos[REPO].private and one_hub.repos[REPO].messages[-1] == "a first one"
+    assert "is private, and private=False was passed" in run("push", "m", REPO, "--public").stderr
+    cnnzoo.save(cnnzoo.create(net.spec, seed=1), "other")
+    result = run("push", "other", REPO, "--create-pr")
+    assert result.stdout.startswith("pull request refs/pr/1\ncommit "), result.stderr
     result = run("pull", REPO, "--cache-dir", "cache", "--revision", "v1")
     assert Path(result.stdout.strip()).name == commit and is_same(cnnzoo.load(result.stdout.strip()), net)
     result = run("pull", "ann/other")

@@ -24,7 +24,7 @@ from hub import TOKEN, Fault, LocalHub
 import cnnzoo
 from cnnzoo.errors import CnnzooError
 from cnnzoo.weights import hub_cache, hub_client
-from cnnzoo.weights.hub_push import _action
+from cnnzoo.weights.hub_commit import _action
 from cnnzoo.weights.model_card import make_card
 
 # the client calls its HTTP library in a deprecated way
@@ -142,6 +142,7 @@ PULL_REQUESTS = {
 }
 PUSH_REQUESTS = {
     "create": r"^POST /api/repos/create",
+    "visibility": r"^GET /api/models/ann/tiny-net$",
     "branch": r"^POST .*/branch/",
     "info": r"^GET /api/models/ann/tiny-net/revision",
     "preupload": r"^POST .*/preupload/",
@@ -152,6 +153,7 @@ PUSH_REQUESTS = {
     "tag": r"^POST .*/tag/",
     "refs": r"^GET .*/refs",
 }
+PR_REQUESTS = [name for name in PUSH_REQUESTS if name not in ("create", "branch", "tag", "refs")]
 
 
 # --- what must hold ---
@@ -241,7 +243,7 @@ def check_push(hub: LocalHub, guard: Guard, saved: Path, request: str, fault: st
     hub.blobs.clear()
     answer, early = FAULTS[fault]
     hub.fault = Fault(PUSH_REQUESTS[request], answer, early)
-    outcome = guard.run(cnnzoo.push, saved, REPO, endpoint=hub.url, revision="trial", tag="v1")
+    outcome = guard.run(cnnzoo.push, saved, REPO, endpoint=hub.url, revision="trial", tag="v1", private=False)
     assert hub.hits, outcome
     repo = hub.repos.get(REPO)
     made = 0 if repo is None else len(repo.commits) - 1
@@ -259,6 +261,57 @@ def check_push(hub: LocalHub, guard: Guard, saved: Path, request: str, fault: st
     hub.fault = None
     commit = cnnzoo.push(saved, REPO, endpoint=hub.url, revision="trial", tag="v1", token=TOKEN)
     assert len(hub.repos[REPO].commits) == 2 and hub.repos[REPO].tags["v1"] == commit
+
+
+def check_pull_request(hub: LocalHub, guard: Guard, saved: Path, request: str, fault: str) -> None:
+    """A push opens one pull request or none, and changes no branch; the next one, without the fault, opens one."""
+    main = hub.add(REPO, {"model.safetensors": b"", "config.json": b"{}"})
+    for digest in {d for d, content in hub.blobs.items() if content == (saved / "model.safetensors").read_bytes()}:
+        del hub.blobs[digest]  # it is uploaded again
+    answer, early = FAULTS[fault]
+    hub.fault = Fault(PUSH_REQUESTS[request], answer, early)
+    outcome = guard.run(cnnzoo.push, saved, REPO, endpoint=hub.url, create_pr=True, private=False)
+    assert hub.hits
+    opened = [name for name in hub.repos[REPO].branches if name != "main"]
+    assert hub.repos[REPO].branches["main"] == main and len(opened) <= 1
+    if outcome.error is None:
+        assert [outcome.value.pull_request] == opened
+    elif opened:
+        assert "not known whether the pull request was opened: see " in outcome.text
+        assert f"{REPO}/discussions before you push again" in outcome.text
+    hub.fault = None
+    commit = cnnzoo.push(saved, REPO, endpoint=hub.url, create_pr=True, token=TOKEN)
+    assert commit.pull_request == f"refs/pr/{len(opened) + 1}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", PR_REQUESTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_of_a_pull_request(
+    impatient: None, hub: LocalHub, guard: Guard, saved: Path, request_: str, fault: str
+) -> None:
+    check_pull_request(hub, guard, saved, request_, fault)
+
+
+@pytest.mark.parametrize(
+    ("request_", "fault"),
+    [("visibility", "null"), ("visibility", "404"), ("put", "gone"), ("commit", "cut"), ("commit", "{}")],
+)
+def test_faults_of_a_pull_request(
+    impatient: None, hub: LocalHub, guard: Guard, saved: Path, request_: str, fault: str
+) -> None:
+    check_pull_request(hub, guard, saved, request_, fault)
+
+
+@pytest.mark.parametrize(
+    "address", [None, "", 3, "https://x/discussions/", "x/../../0", "x/1\x1b[31m", "x/" + "9" * 99]
+)
+def test_hostile_pull_requests(hub: LocalHub, guard: Guard, tmp_path: Path, address: Any) -> None:
+    other = cnnzoo.save(cnnzoo.create("lenet", seed=1), tmp_path / "other")
+    answer = {"commitOid": "0" * 40, "pullRequestUrl": address}
+    hub.fault = Fault(PUSH_REQUESTS["commit"], body(json.dumps(answer).encode()))
+    text = guard.run(cnnzoo.push, other, REPO, endpoint=hub.url, create_pr=True).text
+    assert "the address of the pull request is" in text and "not known whether the pull request was opened" in text
 
 
 @pytest.mark.slow
@@ -500,7 +553,7 @@ def test_arguments(guard: Guard, hub: LocalHub, arguments: dict[str, Any], expec
 
 
 def test_arguments_of_push(guard: Guard, hub: LocalHub, saved: Path) -> None:
-    for arguments in ({"private": "no"}, {"message": 5}, {"tag": "a b"}, {"parent_commit": "../x"}):
+    for arguments in ({"create_pr": 1}, {"private": "no"}, {"message": 5}, {"tag": "a b"}, {"parent_commit": "../x"}):
         text = guard.run(cnnzoo.push, saved, REPO, endpoint=hub.url, **arguments).text
         assert f"{next(iter(arguments))} must be" in text or "message a string" in text
     assert hub.requests == []
@@ -647,7 +700,7 @@ def test_ctrl_c(
         patch.setattr(hub_client.HubClient, "_send", interrupted)
         if verb == "pull":
             guard.run(cnnzoo.pull, REPO, endpoint=hub.url, cache_dir=guard.cache)
-        cnnzoo.push(saved, REPO, endpoint=hub.url, token=TOKEN, revision="trial", tag="v1")
+        cnnzoo.push(saved, REPO, endpoint=hub.url, token=TOKEN, revision="trial", tag="v1", private=False)
     assert not [path for path in guard.cache.rglob("*") if path.suffix == ".incomplete"]
     cnnzoo.push(saved, REPO, endpoint=hub.url, token=TOKEN, revision="trial", tag="v1")
     assert len(hub.repos[REPO].commits) == (1 if verb == "pull" else 2)

@@ -64,8 +64,8 @@ ARROWS: dict[str, set[str]] = {
         "preprocessing", "progress_bar",
     },
     "weights": {
-        "blocks", "device", "diff", "edits", "files", "lazy", "measure", "metadata", "module_copy", "modules",
-        "network", "plugins", "preprocessing", "progress_bar", "published", "random_state", "registry",
+        "blocks", "device", "diff", "edits", "files", "initializers", "lazy", "measure", "metadata", "module_copy",
+        "modules", "network", "plugins", "preprocessing", "progress_bar", "published", "random_state", "registry",
         "serialization", "spec",
     },
 }  # fmt: skip

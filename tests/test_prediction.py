@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,6 @@ def trouser(tmp_path: Path, data: ImageData) -> Path:
 
 
 SHIPPED = cnnzoo.list_models(pretrained=True)
-EXPORT = import_module("cnnzoo.weights.export")  # the attribute of cnnzoo.weights is the function
 
 
 # --- shipped weights ---
@@ -184,54 +182,6 @@ def test_what_is_not_an_image(trouser: Path, tmp_path: Path) -> None:
         cnnzoo.predict(two, trouser)
 
 
-# --- export ---
-
-
-@pytest.mark.parametrize("name", ["lenet", "lenet5_1998"])
-def test_onnx(tmp_path: Path, name: str) -> None:
-    """Compares scores for two batch sizes; lenet5_1998 has a connection table, subsampling and RBF units."""
-    onnxruntime = pytest.importorskip("onnxruntime")
-    model = cnnzoo.create(name, pretrained=True)
-    path = cnnzoo.export(model, tmp_path / "net.onnx")
-    assert not model.training and [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for n in (1, 7):
-        x = torch.randn(n, *model.spec.input)
-        (scores,) = session.run(["scores"], {"images": x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(scores), model.eval()(x), rtol=1e-4, atol=1e-4)
-
-
-def test_torch_export(tmp_path: Path, tiny_spec: cnnzoo.Spec) -> None:
-    model = cnnzoo.create(tiny_spec, seed=0)
-    path = cnnzoo.export(model, tmp_path / "net.pt2")
-    x = torch.randn(7, 1, 8, 8)
-    torch.testing.assert_close(torch.export.load(path).module()(x), model.eval()(x))
-
-
-def test_an_export_with_other_scores_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EXPORT, "_write_torch", lambda model, path: lambda x: torch.zeros(len(x), 10))
-    with pytest.raises(WeightsError, match="net.pt2: the exported network gives other scores than lenet for 1 images"):
-        cnnzoo.export("lenet", tmp_path / "net.pt2")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_exports_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "net.pt2").write_text("")
-    with pytest.raises(FileError, match=r"net.pt2 exists already; choose another name, or pass overwrite=True"):
-        cnnzoo.export("lenet", tmp_path / "net.pt2")
-    with pytest.raises(InputError, match=r"net.pt: name the file \*.onnx for ONNX, or \*.pt2 for torch.export"):
-        cnnzoo.export("lenet", tmp_path / "net.pt")
-    with pytest.raises(InputError, match="is on the meta device"):
-        cnnzoo.export(cnnzoo.create("lenet", device="meta"), tmp_path / "x.pt2")
-    with pytest.raises(FileError, match="cannot be written"):
-        cnnzoo.export("lenet", "/proc/none/net.pt2")
-    monkeypatch.setattr(EXPORT, "find_spec", lambda name: None)
-    with pytest.raises(
-        InputError, match=r'ONNX needs onnx and onnxscript, not installed here: pip install "cnnzoo\[onnx'
-    ):
-        cnnzoo.export("lenet", tmp_path / "net.onnx")
-
-
 # --- command line ---
 
 
@@ -257,14 +207,3 @@ def test_predict_on_the_command_line(run, trouser: Path) -> None:
     assert "none.png cannot be read as an image" in run("predict", "lenet", "none.png").stderr
     cnnzoo.save(cnnzoo.create("lenet", seed=0), "lenet")  # an existing file or folder takes precedence over a name
     assert "lenet has no preprocessing" in run("predict", "lenet", "trouser.png").stderr
-
-
-def test_export_on_the_command_line(run) -> None:
-    result = run("export", "lenet", "--torch-export", "net.pt2")
-    assert (result.exit_code, result.stdout) == (0, "net.pt2\n"), result.stderr
-    assert "exists already" in run("export", "lenet", "--torch-export", "net.pt2").stderr
-    assert run("export", "lenet", "--torch-export", "net.pt2", "--overwrite").exit_code == 0
-    assert run("export", "lenet").exit_code == 2
-    result = run("export", "lenet", "--onnx", "net.pt2")
-    assert result.exit_code == 2 and "--onnx expects a file name that ends in .onnx, got 'net.pt2'" in result.stderr
-    assert list(Path().iterdir()) == [Path("net.pt2")]

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from cnnzoo.api.comparing import compare
     from cnnzoo.api.counting import bench, count, diff, draw, summary, write_page
     from cnnzoo.api.explaining import explain, mistakes, top_patches
-    from cnnzoo.api.inference import evaluate, export, load_test_data, predict, transforms
+    from cnnzoo.api.exporting import export, quantize
+    from cnnzoo.api.inference import evaluate, load_test_data, predict, transforms
     from cnnzoo.api.sources import create, load_network
     from cnnzoo.api.specs import is_saved, list_models, resolve, split_knobs
     from cnnzoo.api.training import Trainer, recipe, report, seed_sweep
@@ -22,7 +23,8 @@ __getattr__ = lazy_names(
         "cnnzoo.api.comparing": ("compare",),
         "cnnzoo.api.counting": ("bench", "count", "diff", "draw", "summary", "write_page"),
         "cnnzoo.api.explaining": ("explain", "mistakes", "top_patches"),
-        "cnnzoo.api.inference": ("evaluate", "export", "load_test_data", "predict", "transforms"),
+        "cnnzoo.api.exporting": ("export", "quantize"),
+        "cnnzoo.api.inference": ("evaluate", "load_test_data", "predict", "transforms"),
         "cnnzoo.api.sources": ("create", "load_network"),
         "cnnzoo.api.specs": ("is_saved", "list_models", "resolve", "split_knobs"),
         "cnnzoo.api.training": ("Trainer", "recipe", "report", "seed_sweep"),
@@ -46,6 +48,7 @@ __all__ = [
     "load_test_data",
     "mistakes",
     "predict",
+    "quantize",
     "recipe",
     "report",
     "resolve",

@@ -1,16 +1,15 @@
-"""Evaluation, prediction and export of trained networks."""
+"""Evaluation and prediction."""
 
 from __future__ import annotations
 
 import warnings
 from os import PathLike
-from pathlib import Path
 from typing import Any, overload
 
 import torch
 from torch import nn
 
-from cnnzoo import prediction, train, weights
+from cnnzoo import prediction, train
 from cnnzoo.api.sources import load_network, name_of
 from cnnzoo.data import Data, load_data
 from cnnzoo.device import reuse_memory
@@ -185,22 +184,3 @@ def transforms(model: nn.Module | str | PathLike[str], *, preprocessing: Preproc
     """
     network = load_network(model)
     return require_preprocessing(unwrap(network), name_of(network), preprocessing)
-
-
-def export(model: nn.Module | str | PathLike[str], path: str | PathLike[str], *, overwrite: bool = False) -> Path:
-    """Exports a network in eval mode, for any batch size, and checks the scores of the exported file.
-
-    Args:
-        model: A network of the zoo, the path of a saved one, ``hf://user/repo``, or a name whose weights ship.
-        path: A file name: ``.onnx`` for ONNX (needs ``pip install "cnnzoo[onnx]"``), ``.pt2`` for ``torch.export``.
-        overwrite: Whether an existing file may be replaced.
-
-    Returns:
-        The file.
-
-    Raises:
-        InputError: If the suffix is another, or a required package is not installed.
-        FileError: If the file exists, or cannot be written.
-        WeightsError: If the exported file gives other scores.
-    """
-    return weights.export(load_network(model), path, overwrite=overwrite)

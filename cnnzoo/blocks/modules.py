@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-
-from cnnzoo.blocks.layers import make_layer
 
 
 class ScaledTanh(nn.Module):
@@ -57,25 +55,21 @@ class TableConv2d(nn.Module):
 
     Args:
         table: For each output map, the indices of its input maps.
-        init: The initializer of the weights, see ``cnnzoo.initializers``; None keeps torch's.
-        bias_init: Initial value of the biases; None keeps torch's.
+        make_conv: Builds the grouped convolutions: ``nn.Conv2d``, or a function with its arguments.
         **settings: Arguments of ``nn.Conv2d`` from ``kernel_size`` on.
     """
 
     order: torch.Tensor | None
 
     def __init__(
-        self, table: Sequence[Sequence[int]], init: str | None = None, bias_init: float | None = None, **settings: Any
+        self, table: Sequence[Sequence[int]], make_conv: Callable[..., nn.Module] = nn.Conv2d, **settings: Any
     ) -> None:
         super().__init__()
         by_fan_in: dict[int, list[int]] = {}
         for index, inputs in enumerate(table):
             by_fan_in.setdefault(len(inputs), []).append(index)
         self.convs = nn.ModuleList(
-            make_layer(
-                nn.Conv2d, fan_in * len(maps), len(maps), groups=len(maps), init=init, bias_init=bias_init, **settings
-            )
-            for fan_in, maps in by_fan_in.items()
+            make_conv(fan_in * len(maps), len(maps), groups=len(maps), **settings) for fan_in, maps in by_fan_in.items()
         )
         for number, maps in enumerate(by_fan_in.values()):
             gathered = torch.tensor([i for index in maps for i in table[index]])

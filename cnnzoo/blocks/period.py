@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cnnzoo.blocks.activation import activation_field
 from cnnzoo.blocks.base import Block, Shape, int_field, register_block, require_maps
-from cnnzoo.blocks.layers import bias_init_field, init_field, with_norm_and_activation
+from cnnzoo.blocks.layers import bias_init_field, init_field, make_layer, with_norm_and_activation
 from cnnzoo.blocks.norm import norm_field
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import MISSING, Mismatch, bool_field, checked_field, float_field
@@ -61,6 +62,8 @@ class TableConv(Block):
     has_weights = True
 
     def build(self, shape: Shape) -> list[nn.Module]:
+        from torch import nn
+
         from cnnzoo.blocks.modules import TableConv2d
 
         require_maps(shape)
@@ -72,8 +75,7 @@ class TableConv(Block):
             stride=self.stride,
             padding=self.padding,
             bias=self.bias,
-            init=self.init,
-            bias_init=self.bias_init,
+            make_conv=partial(make_layer, nn.Conv2d, init=self.init, bias_init=self.bias_init),
         )
         return with_norm_and_activation(conv, len(self.table), self.norm, self.activation)
 

@@ -6,25 +6,59 @@ from typing import Any
 
 import click
 
-from cnnzoo.cli.options import hub_option, knobs_option
+from cnnzoo.cli.options import add_data_options, hub_option, knobs_option
+
+_FORMATS = {  # option of export -> the suffixes of its file
+    "--onnx": (".onnx",),
+    "--torch-export": (".pt2",),
+    "--executorch": (".pte",),
+    "--source": (".py",),
+    "--torchvision": (".pth", ".safetensors"),
+    "--timm": (".pth", ".safetensors"),
+    "--int8": (".onnx",),
+}
 
 
 @click.command()
 @click.argument("model")
 @click.option("--onnx", metavar="FILE", help="Write ONNX for any batch size: lenet.onnx.")
 @click.option("--torch-export", metavar="FILE", help="Write a torch.export program: lenet.pt2.")
+@click.option("--executorch", metavar="FILE", help="Write an ExecuTorch program for one image at a time: lenet.pte.")
+@click.option("--source", metavar="FILE", help="Write the network as plain PyTorch, without weights: lenet.py.")
+@click.option("--torchvision", metavar="FILE", help="Write the state dict of torchvision's network: vgg11.pth.")
+@click.option("--timm", metavar="FILE", help="Write the state dict of timm's network: vgg11.safetensors.")
+@click.option("--int8", metavar="FILE", help="Write ONNX in int8, calibrated and evaluated on --data: lenet8.onnx.")
+@click.option("--opset", type=int, help="Version of the operators of ONNX; default: the exporter's.")
+@add_data_options(default=None, more_help=", for --int8")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bool) -> None:
+def export(
+    model: str, opset: int | None, data: str | None, data_options: dict[str, Any], overwrite: bool, **files: str | None
+) -> None:
     """Export the network MODEL (as for evaluate), and check the scores of the exported file."""
     from cnnzoo import api
+    from cnnzoo.data import load_data
 
-    if not onnx and not torch_export:
-        raise click.UsageError("give --onnx FILE.onnx, --torch-export FILE.pt2, or both")
-    for option, path, suffix in (("--onnx", onnx, ".onnx"), ("--torch-export", torch_export, ".pt2")):
-        if path and not path.endswith(suffix):
-            raise click.UsageError(f"{option} expects a file name that ends in {suffix}, got {path!r}")
-    for path in filter(None, (onnx, torch_export)):
-        click.echo(api.export(model, path, overwrite=overwrite))
+    chosen = {option: path for option in _FORMATS if (path := files[option[2:].replace("-", "_")])}
+    if not chosen:
+        raise click.UsageError(f"give one or more of {', '.join(f'{option} FILE' for option in _FORMATS)}")
+    for option, path in chosen.items():
+        if not path.endswith(_FORMATS[option]):
+            raise click.UsageError(
+                f"{option} expects a file name that ends in {' or '.join(_FORMATS[option])}, got {path!r}"
+            )
+    if opset is not None and not {"--onnx", "--int8"} & set(chosen):
+        raise click.UsageError("--opset is for --onnx and --int8")
+    if ("--int8" in chosen) != (data is not None):
+        raise click.UsageError("--int8 needs --data NAME, to calibrate and to evaluate with, and --data is for --int8")
+    for option, path in chosen.items():
+        if option == "--int8":
+            assert data is not None
+            loaded = load_data(data, **data_options)
+            click.echo(f"{path}\n{api.quantize(model, path, loaded, opset=opset, overwrite=overwrite)}")
+            continue
+        library = option[2:] if option in ("--torchvision", "--timm") else None
+        version = opset if option == "--onnx" else None
+        click.echo(api.export(model, path, library=library, opset=version, overwrite=overwrite))
 
 
 @click.command("import")
@@ -56,9 +90,10 @@ def import_(file: str, name: str, out: str, knobs: tuple[tuple[str, Any], ...], 
 @click.argument("model")
 @click.argument("repo")
 @click.option("--tag", help="Tag of the commit, such as v1.")
-@click.option("--revision", help="The branch to commit to; default: main.")
+@click.option("--revision", help="The branch to commit to, or refs/pr/3; default: main.")
+@click.option("--create-pr", is_flag=True, help="Open a pull request with the commit.")
 @click.option("--message", help="Commit message.")
-@click.option("--private/--public", default=None, help="Visibility of a new repository.")
+@click.option("--private/--public", default=None, help="Visibility of a new repository; an old one must have it.")
 @click.option("--replace-card", is_flag=True, help="Replace an existing README.md.")
 @click.option("--license", metavar="NAME", help="License of the weights, for the model card: apache-2.0.")
 @hub_option
@@ -67,6 +102,8 @@ def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
     from cnnzoo import weights
 
     commit = weights.push(model, repo, card="replace" if replace_card else "keep", **options)
+    if commit.pull_request:
+        click.echo(f"pull request {commit.pull_request}")
     click.echo(f"commit {commit}\ncnnzoo.create({f'hf://{repo}@{commit}'!r})")
 
 

@@ -13,11 +13,13 @@ from cnnzoo.weights.tags import PretrainedWeights, find_pretrained, has_pretrain
 if TYPE_CHECKING:
     from cnnzoo.weights.adapt import adapt
     from cnnzoo.weights.description import build_from_description
-    from cnnzoo.weights.export import export
+    from cnnzoo.weights.export import export, require_packages
+    from cnnzoo.weights.export_formats import run_onnx
     from cnnzoo.weights.files import read_spec, save
     from cnnzoo.weights.foreign import load_foreign_file, load_state_dict
     from cnnzoo.weights.hub import pull
     from cnnzoo.weights.hub_push import push
+    from cnnzoo.weights.int8 import quantize_onnx
     from cnnzoo.weights.sources import load, load_bare, locate
     from cnnzoo.weights.torchvision import fetch_torchvision, load_torchvision
     from cnnzoo.weights.ungroup import ungroup
@@ -27,11 +29,13 @@ __getattr__ = lazy_names(
     {
         "cnnzoo.weights.adapt": ("adapt",),
         "cnnzoo.weights.description": ("build_from_description",),
-        "cnnzoo.weights.export": ("export",),
+        "cnnzoo.weights.export": ("export", "require_packages"),
+        "cnnzoo.weights.export_formats": ("run_onnx",),
         "cnnzoo.weights.files": ("read_spec", "save"),
         "cnnzoo.weights.foreign": ("load_foreign_file", "load_state_dict"),
         "cnnzoo.weights.hub": ("pull",),
         "cnnzoo.weights.hub_push": ("push",),
+        "cnnzoo.weights.int8": ("quantize_onnx",),
         "cnnzoo.weights.sources": ("load", "load_bare", "locate"),
         "cnnzoo.weights.torchvision": ("fetch_torchvision", "load_torchvision"),
         "cnnzoo.weights.ungroup": ("ungroup",),
@@ -58,8 +62,11 @@ __all__ = [
     "locate",
     "pull",
     "push",
+    "quantize_onnx",
     "read_spec",
     "register_weights",
+    "require_packages",
+    "run_onnx",
     "save",
     "ungroup",
 ]

@@ -75,7 +75,8 @@ def pull(
     Hub cannot be reached, the copy in the cache is used and a warning says so (no warning with ``HF_HUB_OFFLINE=1``).
 
     Args:
-        repo: ``"user/repo"``, or ``"hf://user/repo@revision"``.
+        repo: ``"user/repo"``, ``"hf://user/repo@revision"``, or the address of its page; also with a folder in the
+            repository that has the model, ``"hf://user/repo/folder"``.
         revision: A branch, tag or commit; by default the main branch.
         token: An access token; by default that of ``hf auth login``, or ``HF_TOKEN``; False sends none.
         endpoint: The Hub's address; by default ``HF_ENDPOINT``.
@@ -83,7 +84,7 @@ def pull(
         verify: Whether the weights are compared with their checksum in config.json and in their own metadata.
 
     Returns:
-        The folder with the files of one commit; its name is the hash of the commit.
+        The folder with the files of one commit, ``snapshots/COMMIT``, or the folder in it.
 
     Raises:
         InputError: If the name of the repository, the revision, the token or the endpoint is not valid.
@@ -91,8 +92,8 @@ def pull(
         FileError: If the cache cannot be written, or leads to files outside of it.
         WeightsError: If the download is damaged; nothing of it is kept.
     """
-    repository = Repository.parse(repo, revision)
-    cache = RepositoryCache(repository.id, cache_dir)
+    repository = Repository.parse(repo, revision, endpoint)
+    cache = RepositoryCache(repository.id, cache_dir, repository.folder)
     folder = None
     if repository.revision and COMMIT_HASH.fullmatch(repository.revision):
         folder = cache.find(repository.revision)
@@ -128,7 +129,11 @@ def read_commit(client: HubClient, repository: Repository) -> RemoteCommit:
     return RemoteCommit(
         sha,
         tuple(sorted(client.clean(name) for name in named)),
-        {name: _remote_file(client, name, named[name]) for name in PULL_FILES if name in named},
+        {
+            name: _remote_file(client, name, named[path])
+            for name in PULL_FILES
+            if (path := f"{repository.folder}/{name}" if repository.folder else name) in named
+        },
     )
 
 
@@ -152,7 +157,8 @@ def _download(client: HubClient, repository: Repository, cache: RepositoryCache)
         raise _explain(error, client, repository) from None
     if WEIGHTS_FILE not in commit.files:
         raise HubError(
-            f"{repository} has no {WEIGHTS_FILE}; it holds {', '.join(commit.names[:9]) or 'nothing'}. cnnzoo reads "
+            f"{repository} has no {WEIGHTS_FILE}; {'the repository' if repository.folder else 'it'} holds "
+            f"{', '.join(commit.names[:9]) or 'nothing'}. cnnzoo reads "
             "safetensors only, and never a pickle; ask its author to convert it"
         )
     folder = cache.snapshot(commit.sha)
@@ -178,7 +184,8 @@ def _download_file(
     """Downloads a file unless its content is in the cache, and returns the name of its blob."""
     if file.checksum and exists(cache.blob(file.checksum)):
         return file.checksum
-    url = f"{client.endpoint}/{repository.id}/resolve/{sha}/{quote(name)}"
+    folder = f"{repository.folder}/" if repository.folder else ""
+    url = f"{client.endpoint}/{repository.id}/resolve/{sha}/{quote(folder + name)}"
     if file.checksum is None or file.size is None:
         with client.open("GET", url) as response:  # an older Hub tells both with the file only
             etag, length = response.etag.removeprefix("W/").strip('"'), response.headers.get("content-length", "")
@@ -252,7 +259,8 @@ def _use_cached(repository: Repository, cache: RepositoryCache, error: Unreachab
         ) from None
     if not isinstance(error, OfflineError):
         warnings.warn(
-            f"{error}; the copy of {repository} in the cache is used, which may be outdated: commit {folder.name}",
+            f"{error}; the copy of {repository} in the cache is used, which may be outdated: commit "
+            f"{cache.commit_of(folder)}",
             stacklevel=3,
         )
     return folder

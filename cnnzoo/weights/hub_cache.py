@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from cnnzoo.errors import FileError, InputError
-from cnnzoo.files import WEIGHTS_FILE, exists, os_reason
+from cnnzoo.files import CONFIG_FILE, WEIGHTS_FILE, exists, os_reason
 
 COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 BLOB_HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")  # SHA-256, or git's SHA-1
@@ -34,12 +34,13 @@ class RepositoryCache:
     Args:
         repo_id: ``"user/repo"``.
         cache_dir: The folder of all repositories; by default ``HF_HUB_CACHE``.
+        model_folder: The folder in the repository that has the model; empty for its root.
 
     Raises:
         InputError: If ``cache_dir`` is not a path.
     """
 
-    def __init__(self, repo_id: str, cache_dir: str | PathLike[str] | None = None) -> None:
+    def __init__(self, repo_id: str, cache_dir: str | PathLike[str] | None = None, model_folder: str = "") -> None:
         from huggingface_hub import constants
 
         try:
@@ -48,12 +49,16 @@ class RepositoryCache:
         except (TypeError, RuntimeError, ValueError) as error:
             raise InputError(f"cache_dir must be the path of a folder, not {cache_dir!r}: {error}") from None
         self.folder = self.root / f"models--{repo_id.replace('/', '--')}"
-        self._blobs = self.folder / "blobs"
+        self._blobs, self._model_folder = self.folder / "blobs", model_folder
 
     def snapshot(self, commit: str) -> Path:
-        """Returns the folder for the files of a commit."""
+        """Returns the folder for the files of the model in a commit."""
         assert COMMIT_HASH.fullmatch(commit)
-        return self.folder / "snapshots" / commit
+        return self.folder / "snapshots" / commit / self._model_folder
+
+    def commit_of(self, folder: Path) -> str:
+        """Returns the commit of a folder that ``snapshot`` or ``find`` returned."""
+        return folder.relative_to(self.folder / "snapshots").parts[0]
 
     def find(self, revision: str | None) -> Path | None:
         """Returns the folder of a branch, tag or commit, None if its weights are not in the cache.
@@ -77,15 +82,15 @@ class RepositoryCache:
 
     def set_ref(self, revision: str | None, folder: Path) -> None:
         """Notes the commit of a branch or tag; a cache that cannot be written keeps the older one."""
-        revision = revision or "main"
-        if revision == folder.name or self.find(revision) == folder:
+        revision, commit = revision or "main", self.commit_of(folder)
+        if revision == commit or self.find(revision) == folder:
             return
         path = self._ref(revision)
         temporary = path.with_name(f".{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._require_inside(path.parent)
-            temporary.write_text(folder.name)
+            temporary.write_text(commit)
             os.replace(temporary, path)
         except (OSError, FileError):
             temporary.unlink(missing_ok=True)
@@ -146,7 +151,8 @@ class RepositoryCache:
             FileError: If the link cannot be written.
         """
         path = self.snapshot(commit) / name
-        target = os.path.join("..", "..", "blobs", blob)
+        depth = len(path.relative_to(self.folder).parts) - 1
+        target = os.path.join(*[".."] * depth, "blobs", blob)
         if path.is_symlink() and os.readlink(path) == target:
             return
         with self._translate():
@@ -171,7 +177,8 @@ class RepositoryCache:
         with self._translate():
             for path in folder.iterdir():
                 self._require_inside(path)
-                if exists(path) and not path.is_file():
+                is_folder = path.is_dir() and not path.is_symlink() and path.name not in (CONFIG_FILE, WEIGHTS_FILE)
+                if exists(path) and not path.is_file() and not is_folder:
                     raise FileError(f"{path} is not a regular file; remove it and pull again")
 
     def _require_inside(self, path: Path) -> None:

@@ -65,7 +65,9 @@ def explain(error: StatusError, hub: str, repository: Repository, action: str) -
     if code == "GatedRepo":
         return HubError(f"{repository} is gated: request access at {hub}/{repository.id}, then {LOGIN_HINT}")
     if code == "RevisionNotFound":
-        return HubError(f"{repository.id} has no revision {repository.revision or 'main'!r}")
+        is_new_pr = action == "upload" and (repository.revision or "").startswith("refs/pr/")
+        hint = "; open a pull request with create_pr=True" if is_new_pr else ""
+        return HubError(f"{repository.id} has no revision {repository.revision or 'main'!r}{hint}")
     # the Hub does not tell repositories that are private from those that do not exist
     is_hidden = status == 401 and action == "download" and not code and "credentials" not in error.text
     if code == "RepoNotFound" or is_hidden:

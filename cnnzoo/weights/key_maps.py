@@ -15,14 +15,13 @@ from cnnzoo.registry import get_entry, is_model
 
 OWN = "cnnzoo"  # the key map of a network's own names
 
+# beginnings of names in timm's VGGs -> those of torchvision; its ResNets and DenseNets have torchvision's names
+TIMM_VGG = {"pre_logits.fc1.": "classifier.0.", "pre_logits.fc2.": "classifier.3.", "head.fc.": "classifier.6."}
+
 # regular expressions that lead from the names of a library to those of torchvision, applied in order
 KEY_MAPS: dict[str, dict[str, str]] = {
     "torchvision": {r"(\.denselayer\d+\.(?:norm|conv))\.(\d)\.": r"\1\2."},  # of its files of DenseNets, from 2017
-    "timm": {  # VGG; ResNet and DenseNet have torchvision's names
-        r"^pre_logits\.fc1\.": "classifier.0.",
-        r"^pre_logits\.fc2\.": "classifier.3.",
-        r"^head\.fc\.": "classifier.6.",
-    },
+    "timm": {f"^{re.escape(begin)}": torchvision for begin, torchvision in TIMM_VGG.items()},
     "transformers": {  # ResNet
         r"^(resnet\.)?embedder\.embedder\.convolution\.": "conv1.",
         r"^(resnet\.)?embedder\.embedder\.normalization\.": "bn1.",

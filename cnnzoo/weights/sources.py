@@ -21,7 +21,7 @@ def locate(source: str | PathLike[str], *, verify: bool = False, **hub: Any) -> 
     """Returns the file or folder of a source; that of a repository is downloaded.
 
     Args:
-        source: A path, ``local-dir:path``, or ``hf://user/repo@revision`` (or ``hf-hub:``).
+        source: A path, ``local-dir:path``, ``hf://user/repo@revision`` (or ``hf-hub:``), or the address of its page.
         verify: For the Hub: whether the weights are compared with their checksum.
         **hub: For the Hub: ``revision``, ``token``, ``endpoint``, ``cache_dir``, as for ``pull``.
 
@@ -72,8 +72,9 @@ def load(
 
     Args:
         source: What ``save`` or a training run wrote, a ``.safetensors`` file or a folder; or ``hf://user/repo``,
-            optionally with ``@revision``. ``hf-hub:`` and ``local-dir:`` are accepted too. Folders and repositories of
-            timm and transformers are read if they hold a network of the zoo: ``hf://timm/resnet18.a1_in1k``.
+            optionally with a folder behind it and ``@revision``, or the address of its page. ``hf-hub:`` and
+            ``local-dir:`` are accepted too. Folders and repositories of timm and transformers are read if they hold a
+            network of the zoo: ``hf://timm/resnet18.a1_in1k``.
         device: Device of the weights; the CPU by default, ``"auto"`` for a GPU if there is one.
         dtype: Floating dtype of the weights; that of the file by default.
         verify: Whether the weights are compared with their checksum; False also accepts a file without one.
@@ -114,7 +115,9 @@ def load(
     else:  # pull has already verified the checksum
         model = read_model(path, device=device, dtype=dtype, verify=verify and not is_remote, mmap=mmap or is_remote)
     if is_remote:
-        commit = f"hf://{Repository.parse(str(source)).id}@{path.name}"
+        repository = Repository.parse(str(source), endpoint=endpoint)
+        sha = path.parts[-1 - len(Path(repository.folder).parts)]
+        commit = f"hf://{repository.path}@{sha}"
         provenance = model.metadata.provenance or {"kind": "unknown"}
         model.metadata = model.metadata.replace(provenance={**provenance, "source": commit})
     return model.eval()

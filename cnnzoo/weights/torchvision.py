@@ -31,7 +31,7 @@ def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None
         InputError: If the network has no twin, or ``state_dict`` is not a state dict.
         WeightsError: If tensors do not fit; the error lists all of them.
     """
-    twin = _require_twin(model)
+    twin = require_twin(model)
     if not isinstance(state_dict, Mapping) or not all(isinstance(t, torch.Tensor) for t in state_dict.values()):
         raise InputError(
             "load_torchvision expects a state dict, name -> tensor, such as torchvision.models.resnet18().state_dict()"
@@ -57,7 +57,7 @@ def fetch_torchvision(model: CNN, choice: str = "IMAGENET1K_V1") -> None:
     """
     from torchvision.models import get_model_weights
 
-    twin = _require_twin(model)
+    twin = require_twin(model)
     choices = get_model_weights(twin.name)
     if choice not in choices.__members__:  # DEFAULT is one of them
         raise unknown(f"weights of torchvision's {twin.name}", choice, choices.__members__)
@@ -100,7 +100,7 @@ def _checksum_in(file_name: str) -> str:
     return file_name.rpartition("-")[2].removesuffix(".pth")
 
 
-def _require_twin(model: CNN) -> Twin:
+def require_twin(model: CNN) -> Twin:
     """Returns the twin of a network, from the registry; raises InputError if it has none."""
     if not isinstance(model, CNN):
         raise InputError(f"expected a cnnzoo network, not {type(model).__name__}; build it with cnnzoo.create")
