@@ -12,6 +12,7 @@ from torch import nn
 
 from cnnzoo.data.folder import list_image_files
 from cnnzoo.errors import InputError
+from cnnzoo.measure.text_layout import terminal_width, text_width, wrap_line
 from cnnzoo.metadata import get_metadata, require_preprocessing
 from cnnzoo.module_copy import in_eval_mode
 from cnnzoo.modules import explain_forward_error, for_inference, require_weights, unwrap
@@ -44,8 +45,12 @@ class Prediction:
 
     def __str__(self) -> str:
         top = self.top()
-        width = max(len(name) for name, _ in top)
-        return "\n".join(f"{name:{width}}  {p:7.2%}" for name, p in top)
+        width = min(max(text_width(name) for name, _ in top), terminal_width() - 9)
+        lines = []
+        for name, probability in top:
+            *before, last = wrap_line(name, width) or [""]
+            lines += [*before, f"{last}{' ' * (width - text_width(last))}  {probability:7.2%}"]
+        return "\n".join(lines)
 
 
 def predict(

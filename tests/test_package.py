@@ -53,7 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "quantities": {"measure", "network", "registry", "spec", "stored_counts"},
     "verify": {"measure", "published", "quantities", "registry"},
     "timeline": {"measure", "published", "quantities", "registry"},
-    "prediction": {"data", "metadata", "module_copy", "modules", "preprocessing"},
+    "prediction": {"data", "measure", "metadata", "module_copy", "modules", "preprocessing"},
     "weights": {
         "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
         "preprocessing", "published", "random_state", "registry", "serialization", "spec",

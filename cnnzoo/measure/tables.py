@@ -6,8 +6,8 @@ import csv
 import html
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from cnnzoo.measure.text_layout import layout_text, terminal_width
 from cnnzoo.text import printable
@@ -89,6 +89,7 @@ class Table:
         foldable: Headers of columns of names whose words may be broken, so that the table keeps its width.
         optional: Headers of columns that are left out of a text that is too narrow for them, the first one first.
         wraps_first: Whether the words of foldable columns are broken before other columns are left out.
+        colors: Header of a column -> color of its cells on a terminal, row by row: red, green, yellow, or empty.
     """
 
     title: str
@@ -99,6 +100,7 @@ class Table:
     foldable: Sequence[str] = ()
     optional: Sequence[str] = ()
     wraps_first: bool = False
+    colors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
     def _is_numeric(self, column: int) -> bool:
         """Returns whether a column holds numbers, ratios (``758x``) or changes (``-12``), not names."""
@@ -109,11 +111,15 @@ class Table:
             isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[+-]?[\d.,]+x?", v)) for v in values
         )
 
-    def text(self, width: int | None = None) -> str:
-        """Returns the table as plain text that fits a width: that of the terminal by default, or ``COLUMNS``.
+    def text(self, width: int | None = None, color: bool = False) -> str:
+        """Returns the table as plain text that fits a width.
 
         Nothing is cut off: when the table is too wide, texts wrap at spaces; then the columns of ``optional`` are left
         out, in their order, and a line names them; then the first column gets a line of its own.
+
+        Args:
+            width: Characters; by default ``COLUMNS``, or else those of the terminal.
+            color: Whether ``colors`` are applied, as ANSI sequences.
         """
         return layout_text(
             title=self.title,
@@ -124,6 +130,7 @@ class Table:
             numeric=[self._is_numeric(i) for i in range(len(self.headers))],
             foldable=[header in self.foldable for header in self.headers],
             optional=self.optional,
+            colors=self.colors if color else {},
             wraps_first=self.wraps_first,
             width=terminal_width() if width is None else width,
         )
@@ -204,8 +211,12 @@ class Printable:
         """Returns the tables, in order; subclasses define it."""
         raise NotImplementedError
 
+    def text(self, width: int | None = None, color: bool = False) -> str:
+        """Returns the tables as plain text, see ``Table.text``."""
+        return "\n\n".join(table.text(width, color) for table in self.tables())
+
     def __str__(self) -> str:
-        return "\n\n".join(table.text() for table in self.tables())
+        return self.text()
 
     def _repr_html_(self) -> str:
         return self.to_html()

@@ -27,6 +27,7 @@ from cnnzoo.fields import (
     str_tuple_field,
 )
 from cnnzoo.initializers import make_initializer
+from cnnzoo.measure.text_layout import wrap_text
 from cnnzoo.preprocessing import CROP_MODES, VIEWS
 from cnnzoo.train.callbacks import CALLBACKS
 from cnnzoo.train.losses import find_loss
@@ -296,6 +297,9 @@ class TrainConfig:
         return ", ".join(
             f"{name} was {mine[name]!r} and is {others[name]!r}" for name in mine if mine[name] != others[name]
         )
+
+    def __str__(self) -> str:
+        return wrap_text(repr(self), indent=len("TrainConfig("))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the config as plain values."""

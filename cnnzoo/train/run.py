@@ -12,6 +12,7 @@ from torch import nn
 
 from cnnzoo.measure.figures import save_figure
 from cnnzoo.measure.learning_curves import history_figure
+from cnnzoo.measure.text_layout import wrap_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Run:
         accuracy = f"test acc {metrics['test_acc']:.3f}" if metrics.get("test_acc") is not None else "not tested yet"
         prefix = "test_acc_"
         others = [f", {key.removeprefix(prefix)} {metrics[key]:.3f}" for key in metrics if key.startswith(prefix)]
-        return (
+        return wrap_text(
             f"loss {metrics['loss']:.3f}, train acc {metrics['train_acc']:.3f}, {accuracy}{''.join(others)}\n"
             f"{metrics['examples_per_sec']:.1f} examples/sec on {metrics['device']}, "
             f"{metrics['wall_examples_per_sec']:.1f} wall clock, "

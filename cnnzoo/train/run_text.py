@@ -10,6 +10,7 @@ from torch import nn
 
 from cnnzoo.data import Data
 from cnnzoo.device import device_name
+from cnnzoo.measure.text_layout import wrap_text
 from cnnzoo.metadata import get_metadata
 from cnnzoo.train.optim import frozen_parameters
 from cnnzoo.train.recipes import RecipeChoice
@@ -39,7 +40,7 @@ def describe_setup(trainer: Trainer, choice: RecipeChoice | None = None, *, runs
         + (f", {trainer.distributed.size} processes" if trainer.distributed.size > 1 else ""),
         "writes": "nothing" if out is None else f"{out}/",
     }
-    return "\n".join(f"{name:9}{text}" for name, text in lines.items() if text is not None)
+    return wrap_text("\n".join(f"{name:9}{text}" for name, text in lines.items() if text is not None), indent=9)
 
 
 def _data_line(data: Data) -> str:

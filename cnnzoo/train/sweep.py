@@ -62,7 +62,8 @@ class SeedSweep(Printable):
             rows.append(("mean", *(f"{self.mean(key):.4f}" for key in keys)))
             halves = (self.interval(key)[1] - self.mean(key) for key in keys)
             rows.append(("95 %", *(f"+-{half:.4f}" for half in halves)))
-        return [Table(title=f"{self.name}, {len(self.runs)} seeds", headers=("seed", *keys), rows=rows)]
+        title, optional = f"{self.name}, {len(self.runs)} seeds", [key for key in reversed(keys) if key != "test_acc"]
+        return [Table(title, ("seed", *keys), rows, optional=optional)]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the metrics of every run, mean and interval of the test accuracy, as plain values."""
