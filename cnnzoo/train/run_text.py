@@ -36,7 +36,8 @@ def describe_setup(trainer: Trainer, choice: RecipeChoice | None = None, *, runs
         "recipe": None if choice is None else str(choice),
         "training": f"{steps}, batch_size {config.batch_size}, {config.optimizer}, lr {config.lr:g}, {config.schedule}"
         + (f", {runs} seeds" if runs > 1 else ""),
-        "device": f"{device_name(trainer.device)}, {trainer.precision}"
+        "device": f"{device_name(trainer.device)}, {trainer.precision}, "
+        + ("compiled steps" if trainer.is_compiled else "steps not compiled")
         + (f", {trainer.distributed.size} processes" if trainer.distributed.size > 1 else ""),
         "writes": "nothing" if out is None else f"{out}/",
     }
