@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnzoo.cli.group import print_error
 from cnnzoo.cli.options import (
     add_data_options,
     json_option,
@@ -66,7 +67,7 @@ def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
         try:
             prediction = api.predict(network, file)
         except DataError as error:  # the other images are classified all the same
-            click.echo(f"error: {error}", err=True)
+            print_error(error)
             errors += 1
             continue
         results[file] = dict(prediction.top())

@@ -33,13 +33,20 @@ if TYPE_CHECKING:
 @click.option("--pretrained", is_flag=True, help="List only models whose weights ship with cnnzoo.")
 @json_option
 def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
-    """List the models whose names match PATTERN."""
-    from cnnzoo.api import list_models
+    """List the models whose names match PATTERN, a wildcard: with year, images and cost on a terminal.
+
+    Piped into another command, only their names, a line each.
+    """
+    from cnnzoo.api import catalog, list_models
 
     names = list_models(pattern, pretrained=pretrained)
     if not names and pattern != "*":
         raise unknown("model", pattern, list_models(pretrained=pretrained))
-    click.echo(json.dumps(names) if as_json else "\n".join(names))
+    if not as_json and not sys.stdout.isatty():
+        click.echo("\n".join(names))
+        return
+    models = catalog(pattern, pretrained=pretrained)
+    click.echo(models.to_json() if as_json else models.text(color=True))
 
 
 @click.command()
@@ -95,7 +102,8 @@ def summary(
         largest = report.max_batch_size(available, **training)
         fits = memory.total <= parse_bytes(available)
         values["training_memory"] |= {"fits": fits, "max_batch_size": largest}
-        lines.append(f"{available}: {'fits' if fits else 'does not fit'}; the largest batch size is {largest:,}")
+        verdict = click.style("fits", fg="green") if fits else click.style("does not fit", fg="red")
+        lines.append(f"{available}: {verdict}; the largest batch size is {largest:,}")
     click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
 
 
@@ -215,7 +223,7 @@ def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> N
     from cnnzoo import api
 
     difference = api.diff(a, b, **dict(knobs))
-    click.echo(difference.to_json() if as_json else str(difference))
+    click.echo(difference.to_json() if as_json else difference.text(color=True))
 
 
 @click.command()
@@ -257,7 +265,7 @@ def verify(name: str | None, as_json: bool) -> None:
         findings += audit.findings
         deviations += audit.deviations
         for table in () if as_json else audit.figure_tables():
-            click.echo(separator + table.text())
+            click.echo(separator + table.text(color=True))
             separator = "\n"
     whole = Audit(findings, deviations)
     if as_json:

@@ -231,12 +231,22 @@ def _print_sweep(sweep: SeedSweep, folder: str, as_json: bool, record: str | Non
 @click.argument("name", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the training recipes, or show the fields of the recipe NAME (or of a JSON file) with their meaning."""
+    """List the training recipes and what each is for, or show the settings of the recipe NAME (or of a JSON file).
+
+    Piped into another command, the list has only their names, a line each.
+    """
+    from cnnzoo.measure.tables import Table
     from cnnzoo.stored_recipes import stored_recipes
 
     stored = stored_recipes()
     if name is None:
-        click.echo(json.dumps(list(stored.values)) if as_json else "\n".join(stored.values))
+        if as_json:
+            recipes = {name: {"purpose": stored.purposes[name], **values} for name, values in stored.values.items()}
+            click.echo(json.dumps(recipes, indent=2))
+        elif sys.stdout.isatty():
+            click.echo(Table("", ("recipe", "what it is for"), list(stored.purposes.items())).text())
+        else:
+            click.echo("\n".join(stored.values))
         return
     values = stored.values.get(name)
     if values is None:
@@ -246,8 +256,8 @@ def recipes(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(values, indent=2))
         return
-    for field, value in values.items():
-        click.echo(f"{field + '=' + json.dumps(value):32} {stored.help[field]}")
+    rows = [(field, json.dumps(value), stored.help[field]) for field, value in values.items()]
+    click.echo(Table(f"recipe {name}", ("setting", "value", "meaning"), rows, foldable=("value",)).text())
 
 
 @click.command()

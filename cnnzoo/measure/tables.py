@@ -103,12 +103,13 @@ class Table:
     colors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
     def _is_numeric(self, column: int) -> bool:
-        """Returns whether a column holds numbers, ratios (``758x``) or changes (``-12``), not names."""
+        """Returns whether a column holds numbers, also ``758x``, ``-12`` and ``46.8 M``, and not names."""
         if self.headers[column] in self.foldable:
             return False
         values = [row[column] for row in self.rows]
         return any(
-            isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[+-]?[\d.,]+x?", v)) for v in values
+            isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[+-]?[\d.,]+(x| [KMGT])?", v))
+            for v in values
         )
 
     def text(self, width: int | None = None, color: bool = False) -> str:
