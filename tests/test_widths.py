@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import cnnzoo
+from cnnzoo.api import catalog
 from cnnzoo.measure import CountReport
 from cnnzoo.measure.bench import Bench, Timing
 from cnnzoo.measure.tables import Table
@@ -86,6 +87,7 @@ TABLES: dict[str, Callable[[], Sequence[Table]]] = {
     },
     "a comparison of any networks": lambda: cnnzoo.compare(long_names(), "lenet", long_names()).tables(),
     "differences": lambda: cnnzoo.diff("alexnet", "alexnet_2012").tables(),
+    "list": lambda: catalog().tables(),
     "audits": lambda: cnnzoo.verify().tables(),
     "timeline": lambda: cnnzoo.timeline().tables(),
     "timings": lambda: bench().tables(),

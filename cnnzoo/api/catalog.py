@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,5 +99,4 @@ def _describe(name: str) -> Model:
         params, macs = get_quantities(spec, "parameters", "macs")
     except CnnzooError as error:
         return Model(name, entry.year, None, None, None, available, f"cannot be built ({error})")
-    text = (inspect.getdoc(entry.function) or "").partition("\n")[0].removesuffix(".")
-    return Model(name, entry.year, spec.input, params, macs, available, text)
+    return Model(name, entry.year, spec.input, params, macs, available, entry.text)

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from cnnzoo.cli.completion import CROP_MODES, FILE, MODEL, PRECISIONS, VIEWS, examples
 from cnnzoo.cli.group import print_error
-from cnnzoo.cli.options import (
-    add_data_options,
-    json_option,
-)
+from cnnzoo.cli.options import add_data_options, json_option
 from cnnzoo.errors import DataError
 
-if TYPE_CHECKING:
-    pass
 
-
-@click.command()
-@click.argument("model")
+@click.command(
+    epilog=examples(
+        "cnnzoo evaluate lenet",
+        "cnnzoo evaluate runs/photos --data folder:photos",
+        "cnnzoo evaluate runs/lenet --data fashion_mnist --views ten_crop --json",
+    )
+)
+@click.argument("model", type=MODEL)
 @add_data_options()
 @click.option(
-    "--views", default="single", show_default=True, help="'single', 'flip', 'center', 'five_crop', 'ten_crop'."
+    "--views", type=click.Choice(VIEWS), default="single", show_default=True, help="Views of each image to average."
 )
-@click.option("--crop-mode", help="'squash', 'center' or 'border'; default: as in training.")
-@click.option("--precision", default="fp32", show_default=True, help="'fp32', 'bf16', 'fp16' or 'auto'.")
+@click.option(
+    "--crop-mode",
+    type=click.Choice(CROP_MODES),
+    help="How images of another size are cropped; default: as in training.",
+)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Precision.")
 @json_option
 def evaluate(
     model: str,
@@ -49,9 +54,9 @@ def evaluate(
     click.echo(evaluation.to_json() if as_json else str(evaluation))
 
 
-@click.command()
-@click.argument("model")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.command(epilog=examples("cnnzoo predict lenet shoe.png", "cnnzoo predict runs/photos photos/test --json"))
+@click.argument("model", type=MODEL)
+@click.argument("images", type=FILE, nargs=-1, required=True, metavar="IMAGE...")
 @json_option
 def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
     """Classify each IMAGE with the network MODEL (as for evaluate): its five most probable classes."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from cnnzoo.cli.options import (
-    hub_option,
+from cnnzoo.cli.completion import FILE, MODEL, examples
+from cnnzoo.cli.options import hub_option, replace_option
+
+
+@click.command(
+    epilog=examples("cnnzoo export lenet --onnx lenet.onnx", "cnnzoo export runs/photos --torch-export photos.pt2")
 )
-
-if TYPE_CHECKING:
-    pass
-
-
-@click.command()
-@click.argument("model")
-@click.option("--onnx", metavar="FILE", help="Write ONNX for any batch size: lenet.onnx.")
-@click.option("--torch-export", metavar="FILE", help="Write a torch.export program: lenet.pt2.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.argument("model", type=MODEL)
+@click.option("--onnx", type=FILE, metavar="FILE", help="Write ONNX for any batch size: lenet.onnx.")
+@click.option("--torch-export", type=FILE, metavar="FILE", help="Write a torch.export program: lenet.pt2.")
+@replace_option
 def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bool) -> None:
     """Export the network MODEL (as for evaluate), and check the scores of the exported file."""
     from cnnzoo import api
@@ -32,8 +30,10 @@ def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bo
         click.echo(api.export(model, path, overwrite=overwrite))
 
 
-@click.command()
-@click.argument("model")
+@click.command(
+    epilog=examples("cnnzoo push runs/photos ann/photos --private", "cnnzoo push lenet.safetensors ann/lenet")
+)
+@click.argument("model", type=MODEL)
 @click.argument("repo")
 @click.option("--tag", help="Tag of the commit, such as v1.")
 @click.option("--revision", help="The branch to commit to; default: main.")
@@ -50,7 +50,7 @@ def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
     click.echo(f"commit {commit}\ncnnzoo.create({f'hf://{repo}@{commit}'!r})")
 
 
-@click.command()
+@click.command(epilog=examples("cnnzoo pull ann/photos", "cnnzoo pull ann/photos --revision v1"))
 @click.argument("repo")
 @click.option("--revision", help="A branch, tag or commit; default: main.")
 @click.option("--cache-dir", metavar="FOLDER", help="Folder for downloaded files; default: the Hub's cache.")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import FileError, InputError, WeightsError
-from cnnzoo.files import exists, os_reason
+from cnnzoo.files import os_reason, require_new
 from cnnzoo.module_copy import in_eval_mode
 from cnnzoo.modules import require_weights, unwrap
 from cnnzoo.network import CNN
@@ -52,8 +52,7 @@ def export(model: nn.Module, path: str | PathLike[str], *, overwrite: bool = Fal
     target = Path(path)
     if target.suffix not in (ONNX_SUFFIX, TORCH_SUFFIX):
         raise InputError(f"{target}: name the file *{ONNX_SUFFIX} for ONNX, or *{TORCH_SUFFIX} for torch.export")
-    if exists(target) and not overwrite:
-        raise FileError(f"{target} exists already; choose another name, or pass overwrite=True (--overwrite)")
+    require_new(target, overwrite)
     require_weights(model, model.spec.name)
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if target.suffix == ONNX_SUFFIX and missing:
