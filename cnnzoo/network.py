@@ -13,12 +13,14 @@ from torch import fx, nn
 from cnnzoo.blocks import Block, BlockError, Shape, build_blocks
 from cnnzoo.blocks.build import infer_shape, nested_blocks
 from cnnzoo.errors import ChangedModuleError, InputError, SpecError
+from cnnzoo.html_parts import facts, notebook_html
 from cnnzoo.limits import MAX_SIZE_TRIALS
 from cnnzoo.metadata import Metadata, checksum_tensors
 from cnnzoo.random_state import OwnGenerator
 from cnnzoo.spec import Spec
 
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
+_MAX_NAMES = 20  # classes that a notebook shows
 _MAX_IMAGE_SIZE = 4096  # px; no classic CNN needs larger images
 
 _metadata_lock = threading.RLock()
@@ -115,6 +117,21 @@ class CNN(nn.Module):
             )
         tensors = [*self.parameters(), *self.buffers()]
         self._metadata, self._checksum, self._versions = value, checksum_tensors(tensors), _versions(tensors)
+
+    def _repr_html_(self) -> str:
+        parameters, metadata = list(self.parameters()), self.metadata
+        frozen = sum(p.numel() for p in parameters if not p.requires_grad)
+        names = metadata.label_names or ()
+        values = {
+            "parameters": f"{sum(p.numel() for p in parameters):,}"
+            + (f", {frozen:,} of them frozen" if frozen else ""),
+            "weights": "; ".join(metadata.origin_texts()),
+            "images": str(metadata.preprocessing or ""),
+            "classes": ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else ""),
+            "mode": ("train" if self.training else "eval")
+            + "".join(sorted({f", {str(p.dtype).removeprefix('torch.')} on {p.device}" for p in parameters})),
+        }
+        return notebook_html(self.spec._repr_html_(), facts(values))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the class scores (N, num_classes) of images (N, C, H, W).

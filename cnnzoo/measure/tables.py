@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cnnzoo.html_parts import notebook_html, paragraph
 from cnnzoo.measure.text_layout import layout_text, terminal_width
 from cnnzoo.text import printable
 
@@ -140,7 +141,7 @@ class Table:
         return self.text()
 
     def _repr_html_(self) -> str:
-        return self.html()
+        return notebook_html(self.html())
 
     def markdown(self) -> str:
         """Returns the table in GitHub's Markdown."""
@@ -198,9 +199,10 @@ class Table:
 
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
         foot = f"<tfoot><tr>{cells('th', self.total)}</tr></tfoot>" if self.total else ""
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        notes = "".join(map(paragraph, self.notes))
+        caption = f'<caption style="caption-side:top;text-align:left">{html.escape(self.title)}</caption>'
         return (
-            f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{cells('th', self.headers)}</tr></thead>"
+            f"<table>{caption if self.title else ''}<thead><tr>{cells('th', self.headers)}</tr></thead>"
             f"<tbody>{body}</tbody>{foot}</table>{notes}"
         )
 
@@ -220,7 +222,7 @@ class Printable:
         return self.text()
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        return notebook_html(self.to_html())
 
     def to_markdown(self) -> str:
         """Returns the tables in GitHub's Markdown."""

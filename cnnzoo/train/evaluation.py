@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from cnnzoo.errors import InputError
+from cnnzoo.html_parts import heading, notebook_html
 from cnnzoo.measure.tables import Printable, Table, Value, escape_markdown
 from cnnzoo.text import printable
 from cnnzoo.train import class_metrics
@@ -142,7 +143,10 @@ class Evaluation(Printable):
         return notes
 
     def _repr_html_(self) -> str:
-        return heat_map(self.confusion, [printable(name) for name in self.label_names]) + self.to_html()
+        names = [printable(name) for name in self.label_names]
+        classes, *others = self._tables(names)
+        tables = "".join(table.html() for table in (replace(classes, title=""), *others))
+        return notebook_html(heading("Evaluation", self.summary), heat_map(self.confusion, names), tables)
 
     # --- files ---
 

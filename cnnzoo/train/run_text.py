@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from torch import nn
 
 from cnnzoo.data import Data
 from cnnzoo.device import device_name
@@ -83,12 +81,5 @@ def _network_line(trainer: Trainer) -> str:
     fixed = sum(p.numel() for name, p in trainer.model.named_parameters() if name in frozen or not p.requires_grad)
     frozen_text = f" ({fixed:,} frozen)" if fixed else ""
     init = trainer.config.init
-    weights = f"new, {init}" if init is not None else "; ".join(_origins(trainer.model)) or "new"
+    weights = f"new, {init}" if init is not None else "; ".join(get_metadata(trainer.model).origin_texts()) or "new"
     return f"{trainer.name}, {total:,} parameters{frozen_text}; weights: {weights}"
-
-
-def _origins(model: nn.Module) -> Iterator[str]:
-    """Yields where the weights of a network come from, the latest first."""
-    for origin in get_metadata(model).origins():
-        kind, data = origin.get("kind"), origin.get("data")
-        yield f"trained on {data}" if kind == "trained" else "new" if kind == "random" else str(kind)
