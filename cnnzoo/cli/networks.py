@@ -41,7 +41,7 @@ def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
 
     Piped into another command, only their names, a line each.
     """
-    from cnnzoo.api import catalog, list_models
+    from cnnzoo.api import list_models
 
     names = list_models(pattern, pretrained=pretrained)
     if not names and pattern != "*":
@@ -49,6 +49,8 @@ def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
     if not as_json and not sys.stdout.isatty():
         click.echo("\n".join(names))
         return
+    from cnnzoo.api import catalog
+
     models = catalog(pattern, pretrained=pretrained)
     click.echo(models.to_json() if as_json else models.text(color=True))
 
