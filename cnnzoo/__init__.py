@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cnnzoo.lazy import lazy_names
+from cnnzoo.store import Store, provide_store
 from cnnzoo.version import __version__
 
 if TYPE_CHECKING:
@@ -26,19 +27,23 @@ if TYPE_CHECKING:
         diff,
         draw,
         evaluate,
+        explain,
         export,
         list_models,
+        mistakes,
         predict,
         recipe,
         report,
         seed_sweep,
         summary,
+        top_patches,
         transforms,
     )
     from cnnzoo.backbone import backbone, features
     from cnnzoo.data import ImageData, StreamData, list_data, load_data, register_augmentation, register_data
     from cnnzoo.edits import edit, insert, remove
     from cnnzoo.errors import CnnzooError
+    from cnnzoo.explain.registry import register_explanation
     from cnnzoo.measure import Comparison, CountReport, register_count_rule
     from cnnzoo.metadata import Metadata
     from cnnzoo.network import CNN
@@ -59,7 +64,7 @@ if TYPE_CHECKING:
         register_schedule,
     )
     from cnnzoo.verify import verify
-    from cnnzoo.weights import load, pull, push, save
+    from cnnzoo.weights import list_pretrained, load, pull, push, save
 
 _SUBPACKAGES = ("blocks", "data", "errors", "html_report", "initializers", "measure", "train", "weights")
 _EXPORTS = {
@@ -72,19 +77,23 @@ _EXPORTS = {
         "diff",
         "draw",
         "evaluate",
+        "explain",
         "export",
         "list_models",
+        "mistakes",
         "predict",
         "recipe",
         "report",
         "seed_sweep",
         "summary",
+        "top_patches",
         "transforms",
     ),
     "cnnzoo.backbone": ("backbone", "features"),
     "cnnzoo.data": ("ImageData", "StreamData", "list_data", "load_data", "register_augmentation", "register_data"),
     "cnnzoo.edits": ("edit", "insert", "remove"),
     "cnnzoo.errors": ("CnnzooError",),
+    "cnnzoo.explain.registry": ("register_explanation",),
     "cnnzoo.measure": ("Comparison", "CountReport", "register_count_rule"),
     "cnnzoo.metadata": ("Metadata",),
     "cnnzoo.network": ("CNN",),
@@ -105,7 +114,7 @@ _EXPORTS = {
         "register_schedule",
     ),
     "cnnzoo.verify": ("verify",),
-    "cnnzoo.weights": ("load", "pull", "push", "save"),
+    "cnnzoo.weights": ("list_pretrained", "load", "pull", "push", "save"),
 }
 
 __all__ = [
@@ -136,6 +145,7 @@ __all__ = [
     "edit",
     "errors",
     "evaluate",
+    "explain",
     "export",
     "features",
     "get_spec",
@@ -144,11 +154,13 @@ __all__ = [
     "insert",
     "list_data",
     "list_models",
+    "list_pretrained",
     "list_recipes",
     "load",
     "load_data",
     "lr_find",
     "measure",
+    "mistakes",
     "predict",
     "pull",
     "push",
@@ -158,6 +170,7 @@ __all__ = [
     "register_callback",
     "register_count_rule",
     "register_data",
+    "register_explanation",
     "register_loss",
     "register_metric",
     "register_optimizer",
@@ -168,6 +181,7 @@ __all__ = [
     "seed_sweep",
     "summary",
     "timeline",
+    "top_patches",
     "train",
     "transforms",
     "verify",
@@ -180,6 +194,15 @@ _get = lazy_names(__name__, _EXPORTS)
 
 def __getattr__(name: str) -> Any:
     return import_module(f"cnnzoo.{name}") if name in _SUBPACKAGES else _get(name)
+
+
+def _make_store() -> Store:
+    from cnnzoo import weights
+
+    return Store(weights.save, weights.load_bare, weights.push)
+
+
+provide_store(_make_store)
 
 
 def __dir__() -> list[str]:

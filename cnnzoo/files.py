@@ -20,6 +20,7 @@ from cnnzoo.text import parse_json
 
 # The files of a model folder, and those that a training run adds.
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+PREPROCESSOR_FILE = "preprocessor_config.json"  # of transformers
 TRAIN_FILE, HISTORY_FILE, METRICS_FILE, CURVES_FILE = "train.json", "history.jsonl", "metrics.json", "curves.png"
 CHECKPOINT_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
 

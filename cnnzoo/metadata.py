@@ -246,6 +246,8 @@ def _sum_bits(tensor: torch.Tensor) -> tuple[int, int]:
     if not tensor.numel():
         return 0, 0
     octets = tensor.contiguous().reshape(-1).view(torch.uint8)
+    if octets.storage_offset() % 8:  # a view of a buffer with others
+        octets = octets.clone()
     whole = len(octets) // 8 * 8
     words = octets[:whole].view(torch.int64)  # sums of int64 wrap around, and need no copy in a wider type
     return int(words.sum()), int(octets[whole:].sum())

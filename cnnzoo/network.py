@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from cnnzoo.blocks import Block, BlockError, Shape, build_blocks
-from cnnzoo.blocks.build import infer_shape, nested_blocks
+from cnnzoo.blocks import BlockError, Shape, build_blocks
+from cnnzoo.blocks.build import infer_shape
+from cnnzoo.edits import apply_knobs
 from cnnzoo.errors import ChangedModuleError, InputError, SpecError
 from cnnzoo.html_parts import facts, notebook_html
-from cnnzoo.limits import MAX_SIZE_TRIALS
+from cnnzoo.image_sizes import block_strides, larger_image_size
 from cnnzoo.metadata import Metadata, checksum_tensors
 from cnnzoo.random_state import OwnGenerator
+from cnnzoo.replaced_layers import different_modules, spec_of_layers
 from cnnzoo.spec import Spec
+from cnnzoo.store import get_store
 
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
 _MAX_NAMES = 20  # classes that a notebook shows
-_MAX_IMAGE_SIZE = 4096  # px; no classic CNN needs larger images
 
 _metadata_lock = threading.RLock()
 
@@ -79,7 +82,7 @@ class CNN(nn.Module):
             self.features, self._features_shape = _build_section(spec, "features", spec.input)
             self.classifier, _ = _build_section(spec, "classifier", self._features_shape)
         except BlockError as error:
-            minimum = _larger_image_size(spec)
+            minimum = larger_image_size(spec)
             if minimum is None:  # the blocks do not fit each other at any size
                 raise SpecError(f"{spec.name}: {error}") from None
             raise SpecError(f"{error.block}; {spec.name} needs images of at least {minimum} px") from None
@@ -139,22 +142,184 @@ class CNN(nn.Module):
         Raises:
             InputError: If the images have another number of channels, or a size that the network does not accept.
         """
-        name, input_shape = self.spec.name, self.spec.input
-        x = self.features(require_width(x, input_shape[0], name, input_shape, "images"))
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the output of ``features`` for images (N, C, H, W): vectors (N, num_features), or maps (N, C, H, W).
+
+        Raises:
+            InputError: If the images have another number of channels.
+        """
+        name, (_, height, width), channels = self.spec.name, self.spec.input, self.in_channels
+        return self.features(  # type: ignore[no-any-return]
+            require_width(x, channels, name, (channels, height, width), "images")
+        )
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Returns the class scores (N, num_classes) of the output of ``forward_features``.
+
+        Args:
+            x: What ``forward_features`` returns.
+            pre_logits: Whether to return the input of the layer that scores classes instead, (N, C) or (N, C, H, W).
+
+        Raises:
+            InputError: If images of this size give another number of features.
+        """
         if len(self._features_shape) == 1:
-            x = require_width(x, self._features_shape[0], name, input_shape, "features")
-        return self.classifier(x)  # type: ignore[no-any-return]
+            x = require_width(x, self._features_shape[0], self.spec.name, self.spec.input, "features")
+        if not pre_logits:
+            return self.classifier(x)  # type: ignore[no-any-return]
+        for module in list(self.classifier)[: self._scores_index()]:
+            x = module(x)
+        return x
+
+    # --- the attributes of timm and Hugging Face ---
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes; None if no layer scores classes."""
+        layers = list(self.get_classifier().modules())
+        sizes = (getattr(layer, "out_features", getattr(layer, "out_channels", None)) for layer in reversed(layers))
+        return next((size for size in sizes if size is not None), self.spec.num_classes)
+
+    @property
+    def in_channels(self) -> int:
+        """Number of channels of the images."""
+        first = next(iter(self.features), None)
+        return int(getattr(first, "in_channels", self.spec.input[0]))
+
+    @property
+    def num_features(self) -> int:
+        """Number of features: values of a vector or maps that ``forward_features`` returns."""
+        return self._features_shape[0]
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """The last block of each stride, as timm describes it: ``num_chs``, ``reduction`` (stride), ``module``.
+
+        A fourth key, ``label``, is the label of the block, for ``cnnzoo.features`` and ``cnnzoo.backbone``.
+        """
+        modules = {str(getattr(child, "label", "")): name for name, child in self.features.named_children()}
+        by_stride = {
+            stride: {
+                "num_chs": channels,
+                "reduction": stride,
+                "module": f"features.{modules.get(block.label)}",
+                "label": block.label,
+            }
+            for block, channels, stride in block_strides(self.spec)
+        }
+        return list(by_stride.values())
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """How images become the network's input, and its ends, in timm's words: ``input_size``, ``mean``, ..."""
+        preprocessing = self.metadata.preprocessing
+        config = {"input_size": list(self.spec.input)} if preprocessing is None else preprocessing.to_dict()
+        config.pop("decoding", None)
+        first_conv, last_layer = end_layer_names(self)
+        return {**config, "num_classes": self.num_classes, "first_conv": first_conv, "classifier": last_layer}
+
+    def get_classifier(self) -> nn.Module:
+        """Returns the layer that scores classes; ``nn.Identity`` if there is none."""
+        return self.classifier[self._scores_index()] if len(self.classifier) else nn.Identity()
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces the layer that scores classes by a new one, with initial weights from torch's random state.
+
+        The Spec changes with it, and the label of the block stays. Label names are removed, and the provenance of the
+        network says that it was adapted.
+
+        Args:
+            num_classes: Number of classes.
+
+        Raises:
+            InputError: If it is not a positive integer, or no layer scores classes.
+            SpecError: If the layer cannot score another number of classes.
+            ChangedModuleError: If modules were changed by hand and differ from the Spec.
+        """
+        self._require_unchanged()
+        layer = self.get_classifier()
+        if self.spec.num_classes is None:
+            raise InputError(f"{self.spec.name} has no block that scores classes; insert one, cnnzoo.blocks.Logits(10)")
+        spec, metadata = apply_knobs(self.spec, num_classes=num_classes), self.metadata
+        _on_meta(spec)  # raises SpecError if it cannot be built
+        shape = self._features_shape
+        for block, old in zip(spec.classifier, self.spec.classifier, strict=True):
+            if block != old:
+                with torch.device(next(layer.parameters()).device):
+                    (built,) = build_blocks([block], shape, "classifier")
+                places = [i for i, child in enumerate(self.classifier) if getattr(child, "label", "") == block.label]
+                for place, module in zip(places, built.modules, strict=True):
+                    self.classifier[place] = module.to(next(layer.parameters()).dtype).train(self.training)
+            shape = infer_shape(block, shape).shape
+        how = f"{end_layer_names(self)[1]} is new, for {num_classes} classes instead of {self.spec.num_classes}"
+        self.spec = spec
+        self.metadata = metadata.replace(label_names=None).derive("adapted", how=how)
+
+    def _scores_index(self) -> int:
+        """Returns the index in ``classifier`` of the layer that scores classes: the last with parameters or buffers."""
+        indices = [i for i, child in enumerate(self.classifier) if child.state_dict() or [*child.buffers()]]
+        return indices[-1] if indices else 0
+
+    def save_pretrained(self, save_directory: str | PathLike[str], **options: Any) -> Path:
+        """Saves the network as a folder, or as a file ``*.safetensors``: ``cnnzoo.save``, with its arguments."""
+        return get_store().save(self, save_directory, **options)
+
+    @classmethod
+    def from_pretrained(cls, source: str | PathLike[str], **options: Any) -> CNN:
+        """Returns the network of a folder, a file or a repository: ``cnnzoo.load``, with its arguments.
+
+        Args:
+            source: As for ``cnnzoo.load``; a repository also without ``hf://``: ``"user/repo"``.
+            **options: Arguments of ``cnnzoo.load``.
+        """
+        model: CNN = get_store().load(source, **options)
+        return model
+
+    def push_to_hub(self, repo_id: str, *, commit_message: str | None = None, **options: Any) -> str:
+        """Uploads the network to the Hub, and returns the commit: ``cnnzoo.push``, with its arguments."""
+        return get_store().push(self, repo_id, message=commit_message, **options)
+
+    # --- modules that were changed by hand ---
 
     def changed_modules(self) -> list[str]:
         """Returns the names of the modules that were changed by hand and differ from the Spec.
 
-        SyncBatchNorm does not differ from BatchNorm, since it has the same weights and, in eval mode, the same output.
+        If a Spec describes the network with these modules, such as one for other classes, it becomes the network's
+        Spec, and nothing differs.
         """
-        with torch.device("meta"):
-            expected = _module_reprs(CNN(self.spec))
-        current = _module_reprs(self)
-        changed = [name for name in {**expected, **current} if expected.get(name) != current.get(name)]
-        return [name for name in changed if not any(name.startswith(f"{outer}.") for outer in changed)]
+        expected = _on_meta(self.spec)
+        changed = different_modules(self, expected)
+        if changed and (spec := spec_of_layers(self, expected, self.spec)) != self.spec:
+            try:
+                expected = _on_meta(spec)
+            except SpecError:  # its blocks do not fit each other
+                return changed
+            if not different_modules(self, expected):
+                self._follow(spec, expected)
+                return []
+        return changed
+
+    def _follow(self, spec: Spec, expected: CNN) -> None:
+        """Makes a Spec that describes the network its own; ``expected`` is the network of that Spec."""
+        pairs = zip(spec.blocks(), self.spec.blocks(), strict=True)
+        labels = [label for (label, block), (_, before) in pairs if block != before] or [spec.features[0].label]
+        metadata = self.metadata.derive("adapted", how=f"replaced by hand: {', '.join(labels)}")
+        if spec.num_classes != self.spec.num_classes:
+            metadata = metadata.replace(label_names=None)
+        if spec.input != self.spec.input:
+            metadata = metadata.replace(preprocessing=None)
+        self.spec, self._features_shape = spec, expected._features_shape
+        self.metadata = metadata
+        for name, module in expected.named_modules():
+            if label := getattr(module, "label", ""):
+                object.__setattr__(self.get_submodule(name), "label", label)
+
+    def __str__(self) -> str:
+        """Returns the table of blocks, as ``str(spec)``, and the names of modules that differ from it."""
+        changed = self.changed_modules()
+        return str(self.spec) + (f"\nchanged by hand: {', '.join(changed)}" if changed else "")
 
     def describe(self, *, with_spec: bool = True) -> dict[str, Any]:
         """Returns a description from which the network can be rebuilt.
@@ -168,20 +333,11 @@ class CNN(nn.Module):
         Raises:
             ChangedModuleError: If modules were changed by hand, since the description would rebuild another network.
         """
-        changed = self.changed_modules() if with_spec else []
-        if changed:
-            raise ChangedModuleError(
-                f"{self.spec.name}: these modules were changed by hand and differ from the Spec: "
-                f"{', '.join(changed[:5])}; change the Spec (cnnzoo.edit, insert, remove, or a knob) and build the "
-                "network again; remove weight_norm and spectral_norm with "
-                "torch.nn.utils.parametrize.remove_parametrizations; or save the state dict with torch.save"
-            )
+        if with_spec:
+            self._require_unchanged()
         channels, height, width = self.spec.input
-        first_conv, last_layer = end_layer_names(self)
         self._versions = None  # not even tensor.data may have changed the weights unnoticed
-        metadata = self.metadata.to_dict()
-        preprocessing = metadata["preprocessing"] or {"input_size": list(self.spec.input)}
-        decoding = preprocessing.pop("decoding", None)
+        metadata = self.metadata
         num_classes = self.spec.num_classes if with_spec else None
         return {
             "architecture": self.spec.name,
@@ -189,20 +345,25 @@ class CNN(nn.Module):
             "in_channels": channels,
             "image_size": height if height == width else [height, width],
             "num_features": self._features_shape[0],
-            "label_names": metadata["label_names"],
-            "pretrained_cfg": {
-                **preprocessing,
-                "num_classes": num_classes,
-                "first_conv": first_conv,
-                "classifier": last_layer,
-            },
+            "label_names": None if metadata.label_names is None else list(metadata.label_names),
+            "pretrained_cfg": {**self.pretrained_cfg, "num_classes": num_classes},
             "cnnzoo": {
                 **({"format_version": FORMAT_VERSION, "spec": self.spec.to_dict()} if with_spec else {}),
                 "param_count": sum(p.numel() for p in self.parameters()),
-                "decoding": decoding,
-                "provenance": metadata["provenance"],
+                "decoding": None if metadata.preprocessing is None else metadata.preprocessing.decoding.to_dict(),
+                "provenance": metadata.provenance,
             },
         }
+
+    def _require_unchanged(self) -> None:
+        """Raises ChangedModuleError if modules were changed by hand, and no Spec describes them."""
+        if changed := self.changed_modules():
+            raise ChangedModuleError(
+                f"{self.spec.name}: these modules were changed by hand and differ from the Spec: "
+                f"{', '.join(changed[:5])}; change the Spec (cnnzoo.edit, insert, remove, or a knob) and build the "
+                "network again; remove weight_norm and spectral_norm with "
+                "torch.nn.utils.parametrize.remove_parametrizations; or save the state dict with torch.save"
+            )
 
 
 def _record_state_dict(model: CNN, keys: Any) -> None:
@@ -227,93 +388,15 @@ def _versions(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, int], ...] | 
         return None
 
 
-def _module_reprs(model: nn.Module) -> dict[str, str]:
-    """Returns a dict from module names to class, settings (of modules without children) and shapes of own tensors."""
-    reprs = {}
-    for name, module in model.named_modules():
-        text = type(module).__name__ if module._modules else repr(module).replace("\n", "")
-        if isinstance(module, nn.SyncBatchNorm):
-            text = text.replace("SyncBatchNorm", "BatchNorm2d", 1)
-        tensors = {**module._parameters, **module._buffers}
-        shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items() if tensor is not None}
-        reprs[name] = f"{text} {shapes}"
-    return reprs
-
-
 def _build_section(spec: Spec, section: str, shape: Shape) -> tuple[nn.Sequential, Shape]:
     built = build_blocks(getattr(spec, section), shape, section)
     modules = [module for one in built for module in one.modules]
     return nn.Sequential(*modules), built[-1].shape if built else shape
 
 
-class _TooManyTrialsError(Exception):
-    """A search for an image size that would take too long."""
-
-
-class _Trials:
-    """The number of blocks that a search for an image size may still build.
-
-    Args:
-        number: The number.
-    """
-
-    def __init__(self, number: float) -> None:
-        self._left = number
-
-    def accepts(self, spec: Spec, size: int) -> bool:
-        """Returns whether a network can be built for images of size x size.
-
-        Raises:
-            _TooManyTrialsError: If the number is used up.
-        """
-        shape: Shape = (spec.input[0], size, size)
-        try:
-            for block in (*spec.features, *spec.classifier):
-                shape = infer_shape(block, shape, self._count).shape  # memoized: most blocks are not built
-        except _TooManyTrialsError:
-            raise
-        except Exception:  # a user's block may raise anything
-            return False
-        return True
-
-    def _count(self, block: Block) -> None:
-        self._left -= sum(1 for _ in nested_blocks(block))
-        if self._left < 0:
-            raise _TooManyTrialsError
-
-
-def min_image_size(spec: Spec, above: int = 0, trials: _Trials | None = None) -> int | None:
-    """Returns the side of the smallest square image, in px, that the network accepts; None if it accepts no size.
-
-    Args:
-        spec: The network.
-        above: A size that is known to be too small.
-        trials: The number of blocks that may be built; any by default.
-    """
-    trials = trials or _Trials(math.inf)
-    small, large = above, max(above + 1, 32)  # most networks accept small images
-    while not trials.accepts(spec, large):
-        small, large = max(small, large), 2 * large
-        if large > _MAX_IMAGE_SIZE:
-            return None
-    while large - small > 1:
-        middle = (small + large) // 2
-        small, large = (small, middle) if trials.accepts(spec, middle) else (middle, large)
-    return large
-
-
-def _larger_image_size(spec: Spec) -> int | None:
-    """Returns the side of the smallest larger image that the network accepts.
-
-    It is None if size is not the cause, or if the search would take too long.
-    """
-    side, trials = min(spec.input[1:]), _Trials(MAX_SIZE_TRIALS)
-    try:
-        if any(trials.accepts(spec, size) for size in range(max(1, side - 4), side + 1)):
-            return None
-        return min_image_size(spec, side, trials)
-    except _TooManyTrialsError:
-        return None
+def _on_meta(spec: Spec) -> CNN:
+    with torch.device("meta"):
+        return CNN(spec)
 
 
 def build_network(spec: Spec, seed: int | None) -> CNN:

@@ -92,7 +92,8 @@ class Quantities:
 
     def total(self, quantity: str, patterns: Sequence[str] = ()) -> int:
         """Returns the total of a quantity over the blocks whose labels match a pattern; over all without patterns."""
-        from cnnzoo.network import label_of, min_image_size
+        from cnnzoo.image_sizes import min_image_size
+        from cnnzoo.network import label_of
 
         if quantity == "inputs":
             return math.prod(self.spec.input)

@@ -107,6 +107,17 @@ class Spec:
             self, features=tuple(replace(self.features, "")), classifier=tuple(replace(self.classifier, ""))
         )
 
+    def __str__(self) -> str:
+        """Returns the table of blocks: label, output shape, parameters."""
+        from cnnzoo.blocks.table import count_parameters, format_blocks  # with torch, which infers the shapes
+
+        blocks, (channels, height, width) = self.features + self.classifier, self.input
+        facts = [f"images of {channels}x{height}x{width}"]
+        facts += [] if self.num_classes is None else [f"{self.num_classes} classes"]
+        parameters = count_parameters(blocks, self.input)
+        facts += [] if parameters is None else [f"{parameters:,} parameters"]
+        return f"{self.name}: {', '.join(facts)}\n{format_blocks(blocks, self.input)}"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the Spec as plain values; fields that hold their default are left out.
 

@@ -48,18 +48,22 @@ class Timeline(Printable):
         """Returns the models as JSON."""
         return json.dumps([dataclasses.asdict(point) for point in self.points], indent=2)
 
+    @property
+    def _years(self) -> str:
+        years = sorted({point.year for point in self.points})
+        return f"{years[0]} to {years[-1]}" if len(years) > 1 else f"{years[0]}"
+
     def plot(self, path: str | PathLike[str]) -> None:
-        """Plots accuracy against MACs; the area of a marker grows with the number of parameters.
+        """Plots accuracy over the years; the area of a disc grows with the number of parameters.
 
         Args:
-            path: File to write; its suffix sets the format (``.png``, ``.svg``, ``.pdf``).
+            path: File to write; its suffix sets the format (``.svg``, ``.pdf``, ``.png``, ``.tex``).
 
         Raises:
             InputError: If no model has an accuracy.
             FileError: If the file cannot be written.
         """
-        years = [point.year for point in self.points]
-        plot_accuracy(self.points, path, f"Classic CNNs, {min(years)} to {max(years)}")
+        plot_accuracy(self.points, path, f"Classic CNNs, {self._years}")
 
 
 def timeline(pattern: str = "*") -> Timeline:

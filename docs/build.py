@@ -69,6 +69,7 @@ PARTS = {
         partial(scripts.all_scripts, "examples"), partial(scripts.all_scripts, "examples", with_code=True)
     ),
     "training loops": Part(scripts.training_loops),
+    "captum": Part(scripts.captum),
     "benchmarks": Part(
         partial(scripts.all_scripts, "tests/benchmarks", level=3),
         partial(scripts.all_scripts, "tests/benchmarks", level=3, with_code=True),
@@ -127,8 +128,9 @@ def site_pages() -> Iterator[tuple[str, str]]:
         yield file.name, link_to_site(file.name, fill(file.read_text(), for_site=True))
     for lineage in registry.lineages():
         yield f"models/{lineage}.md", lineages.page(lineage)
-    for name in filter(diagrams.has_diagram, registry.all_models()):
+    for name in registry.all_models():
         yield f"models/{name}.svg", diagrams.svg(name)
+        yield f"models/{name}-dark.svg", diagrams.svg(name, dark=True)
     for module in reference.MODULES:
         yield f"reference/{module}.md", reference.page(module)
     for notebook in notebooks.files():

@@ -161,10 +161,7 @@ def main() -> None:
 
     (args.out / "pictures").mkdir(parents=True, exist_ok=True)
     file, page = args.out / f"{NAME}.json", args.out / f"{NAME}.md"
-    pictures = {
-        what: args.out / "pictures" / f"{NAME}-{what}.png"
-        for what in ("lenet", "layers", "curves", "confusion", "filters")
-    }
+    pictures = {what: args.out / "pictures" / f"{NAME}-{what}.png" for what in ("curves", "confusion", "filters")}
     numbers: Numbers = json.loads(file.read_text()) if file.exists() else {}
     data = cnnzoo.load_data(args.data)
     data = replace(data, train=data.train[: args.images], test=data.test[: args.images])
@@ -188,8 +185,6 @@ def main() -> None:
     for part in args.parts:
         numbers[part] = compute[part]()
         file.write_text(json.dumps(numbers, indent=1) + "\n")  # after each part: some take hours
-    cnnzoo.compare(*MODELS).plot(pictures["layers"])
-    cnnzoo.draw("lenet", pictures["lenet"])
     if "runs" in numbers:
         plot_curves(numbers["runs"], pictures["curves"])
         plot_confusions(last_runs(numbers["runs"]), numbers["classes"], pictures["confusion"])

@@ -40,6 +40,7 @@ from cnnzoo.blocks import (  # noqa: E402
 )
 from cnnzoo.data import AUGMENTATIONS, ImageData, Split  # noqa: E402
 from cnnzoo.data.registry import DATA  # noqa: E402
+from cnnzoo.explain import METHODS  # noqa: E402
 from cnnzoo.initializers import INITIALIZERS  # noqa: E402
 from cnnzoo.registry import MODELS  # noqa: E402
 from cnnzoo.train import LOSSES, METRICS, OPTIMIZERS, SCHEDULES  # noqa: E402
@@ -117,6 +118,7 @@ def _restore_registries():
     """No test leaves another default dtype, or names of its own in a registry."""
     registries = (
         BLOCKS, ACTIVATIONS, NORMS, INITIALIZERS, MODELS, DATA, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOSSES, METRICS,
+        METHODS,
     )  # fmt: skip
     before = [(dict(registry), dict(registry._modules)) for registry in registries]
     yield

@@ -178,3 +178,38 @@ def test_serving_with_gradio(tmp_path: Path) -> None:
     make_page = runpy.run_path(str(EXAMPLES / "serve_gradio.py"))["make_page"]
     scores = make_page(str(tmp_path / "lenet.safetensors")).fn(str(tmp_path / "shoe.png"))
     assert scores == dict(cnnzoo.predict(cnnzoo.load(tmp_path / "lenet.safetensors"), tmp_path / "shoe.png").top())
+
+
+# --- looking inside ---
+
+
+def test_lenet5_codes(tmp_path: Path) -> None:
+    out = run_example("lenet5_codes.py", "--images", "300", "--epochs", "1", cwd=tmp_path)
+    assert "##.....  .##....  ##...##  ##...##  ##...##\n" in out  # of 5 to 9
+    assert len(re.findall(r"is taken for .+, distance \d+\.\d\d$", out, flags=re.MULTILINE)) == 10
+    assert (tmp_path / "lenet5_codes.png").stat().st_size > 10_000
+
+
+def test_zeiler_fergus(tmp_path: Path) -> None:
+    """The patches grow with the receptive fields."""
+    arguments = ["--epochs", "1", "--width", "0.25", "--images", "300", "--maps", "3", "--layers", "conv1", "conv3"]
+    out = run_example("zeiler_fergus.py", *arguments, "--out", "sheets", cwd=tmp_path)
+    assert re.findall(r"^(conv\d): patches of (\d+) px, maps \d+, \d+, \d+$", out, flags=re.MULTILINE) == [
+        ("conv1", "5"),
+        ("conv3", "27"),
+    ]
+    assert sorted(file.name for file in (tmp_path / "sheets").iterdir()) == ["conv1.png", "conv3.png", "mistakes.png"]
+
+
+@pytest.mark.filterwarnings("default")  # Captum's own
+def test_explain_with_captum(tmp_path: Path) -> None:
+    """The sums are the difference of the scores; torchvision's network is refused for its shared ReLU."""
+    pytest.importorskip("captum", reason="captum is not installed")
+    out = run_example("explain_with_captum.py", "--images", "500", "--epochs", "1", cwd=tmp_path)
+    difference, deep_lift, gradients = (
+        float(x) for x in re.findall(r"(?:scores|sum): *(-?[\d.]+)$", out, re.MULTILINE)
+    )
+    assert deep_lift == pytest.approx(difference, abs=2e-4)
+    assert gradients == pytest.approx(difference, abs=0.02)
+    assert float(re.search(r"occlusion, largest difference: (.+)", out)[1]) < 1e-5
+    assert "DeepLift on torchvision's resnet18: A Module ReLU(inplace=True) was detected" in out

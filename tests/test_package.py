@@ -31,7 +31,12 @@ ARROWS: dict[str, set[str]] = {
     "blocks": {"fields", "initializers", "lazy", "plugins"},
     "spec": {"blocks", "fields", "html_parts", "measure"},
     "edits": {"blocks", "fields", "spec"},
-    "network": {"blocks", "html_parts", "metadata", "random_state", "spec"},
+    "image_sizes": {"blocks", "spec"},
+    "replaced_layers": {"blocks", "spec"},
+    "store": set(),
+    "network": {
+        "blocks", "edits", "html_parts", "image_sizes", "metadata", "random_state", "replaced_layers", "spec", "store",
+    },
     "backbone": {"blocks", "measure", "module_copy", "modules", "network"},
     "published": set(),
     "registry": {"edits", "fields", "plugins", "published", "spec"},
@@ -39,7 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "files": set(),
     "streams": set(),
     "serialization": {"files"},
-    "measure": {"files", "html_parts", "lazy", "module_copy", "modules", "progress_bar", "random_state"},
+    "measure": {"fields", "files", "html_parts", "lazy", "module_copy", "modules", "progress_bar", "random_state"},
     "data": {"device", "fields", "files", "html_parts", "plugins", "progress_bar", "random_state", "streams"},
     "preprocessing": {"data", "fields"},
     "metadata": {"fields", "preprocessing"},
@@ -47,23 +52,27 @@ ARROWS: dict[str, set[str]] = {
         "data", "device", "fields", "files", "html_parts", "initializers", "measure", "metadata", "module_copy",
         "modules", "plugins", "preprocessing", "progress_bar", "random_state", "serialization", "streams",
     },
-    "html_report": {"fields", "files", "measure", "metadata", "modules", "serialization", "train"},
+    "html_report": {"explain", "fields", "files", "measure", "metadata", "modules", "serialization", "train"},
     "diff": {"blocks", "measure", "network", "spec"},
     "stored_counts": {"measure", "spec"},
     "stored_recipes": set(),
-    "quantities": {"measure", "network", "registry", "spec", "stored_counts"},
+    "quantities": {"image_sizes", "measure", "network", "registry", "spec", "stored_counts"},
     "verify": {"measure", "published", "quantities", "registry"},
     "timeline": {"measure", "published", "quantities", "registry"},
     "prediction": {"data", "html_parts", "measure", "metadata", "module_copy", "modules", "preprocessing"},
+    "explain": {
+        "backbone", "data", "fields", "lazy", "measure", "metadata", "module_copy", "modules", "network", "plugins",
+        "preprocessing", "progress_bar",
+    },
     "weights": {
-        "blocks", "device", "diff", "files", "lazy", "measure", "metadata", "module_copy", "modules", "network",
-        "preprocessing", "published", "random_state", "registry", "serialization", "spec",
+        "blocks", "device", "diff", "edits", "files", "lazy", "measure", "metadata", "module_copy", "modules",
+        "network", "plugins", "preprocessing", "published", "random_state", "registry", "serialization", "spec",
     },
 }  # fmt: skip
 ABOVE = {
     "api": set(ARROWS),
     "cli": {*ARROWS, "api"},
-    "__init__": {*ARROWS, "api"},
+    "__init__": {*ARROWS, "api"},  # provides the store
     "__main__": {"cli"},
 }
 
@@ -126,12 +135,13 @@ import cnnzoo
 for name in ("train.TensorBoard", "data.Split", "measure.Bench", "errors.InputError", "blocks.Conv", "weights.adapt"):
     package, _, attribute = name.partition(".")
     getattr(getattr(cnnzoo, package), attribute)
-import cnnzoo.diff, cnnzoo.timeline, cnnzoo.verify
+import cnnzoo.diff, cnnzoo.explain, cnnzoo.timeline, cnnzoo.verify
 from cnnzoo.diff import Difference
-print(*(callable(getattr(cnnzoo, name)) for name in ("diff", "timeline", "verify")), cnnzoo.diff("lenet", "lenet").same)
+verbs = (getattr(cnnzoo, name) for name in ("diff", "explain", "timeline", "verify"))
+print(*map(callable, verbs), cnnzoo.diff("lenet", "lenet").same)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "True", "True", "8"]
+    assert done.stdout.split() == ["True", "True", "True", "True", "8"]
 
 
 def test_all_is_the_public_surface() -> None:

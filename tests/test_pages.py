@@ -332,3 +332,13 @@ def test_the_site_builds_and_every_link_resolves(generator: str) -> None:
             elif address.fragment and target in pages and unquote(address.fragment) not in pages[target].anchors:
                 broken.append(f"{file.name}: {link} (no such anchor)")
     assert not broken
+
+
+def test_the_citation_has_this_version() -> None:
+    text = (ROOT / "docs" / "CITATION.cff").read_text()
+    assert f"\nversion: {cnnzoo.__version__}\n" in text and "\nlicense: Apache-2.0\n" in text
+
+
+def test_the_glossary_is_short_and_sorted() -> None:
+    terms = re.findall(r"^\| ([\w ,]+) \| ", text_of("docs/glossary.md"), re.MULTILINE)[1:]
+    assert 15 < len(terms) <= 25 and terms == sorted(terms, key=str.lower)

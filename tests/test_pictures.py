@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import xml.etree.ElementTree as ET
 from importlib import import_module
 from pathlib import Path
 
@@ -12,83 +11,16 @@ import pytest
 import torch
 from browser import dump_dom, needs_browser
 from click.testing import CliRunner
-from torch import nn
 
 import cnnzoo
-from cnnzoo.blocks import AdaptiveAvgPool, Conv, Flatten, Logits, Parallel
+from cnnzoo.blocks import Conv, Flatten, Logits
 from cnnzoo.cli import main
 from cnnzoo.errors import FileError, InputError
-from cnnzoo.measure.diagram import _steps
+from cnnzoo.measure import Point, plot_accuracy
+from cnnzoo.measure.accuracy_plot import accuracy_drawing, spread
+from cnnzoo.measure.drawing import Disc, Polygon, Text
 from cnnzoo.measure.layer_plot import MAX_BARS, MIN_BARS, _group_layers
-
-
-@pytest.fixture
-def branchy() -> cnnzoo.Spec:
-    path = (Conv(4, kernel_size=3, padding=1), Conv(4, kernel_size=3, padding=1, activation=None))
-    blocks = (
-        Conv(4, kernel_size=3, padding=1),
-        Parallel(((), path), merge="add", activation="relu"),
-        Parallel(((Conv(2, kernel_size=1),), (Conv(6, kernel_size=1),))),
-        AdaptiveAvgPool(1),
-        Flatten(),
-    )
-    return cnnzoo.Spec("branchy", (1, 16, 16), blocks, (Logits(3),))
-
-
-# --- draw ---
-
-
-def test_steps_of_a_chain() -> None:
-    steps = _steps(cnnzoo.count("alexnet"))
-    assert [step.name for step in steps] == "input conv1 pool1 conv2 pool2 conv3 conv4 conv5 pool5 fc6 fc7 fc8".split()
-    captions = [step.caption for step in steps]
-    assert captions[1] == "96 @ 54x54" and captions[-2:] == ["4096", "10"]
-    assert [step.level for step in steps] == list(range(12))
-
-
-def test_steps_of_branches(branchy: cnnzoo.Spec) -> None:
-    steps = _steps(cnnzoo.count(branchy))
-    assert [(step.name, step.caption, step.inputs, step.level) for step in steps] == [
-        ("input", "1 @ 16x16", (), 0),
-        ("conv1", "4 @ 16x16", (0,), 1),
-        ("conv1", "4 @ 16x16", (1,), 2),
-        ("conv2", "4 @ 16x16", (2,), 3),
-        ("", "4 @ 16x16", (1, 3), 4),  # where the shortcut meets the path
-        ("conv1", "2 @ 16x16", (4,), 5),
-        ("conv2", "6 @ 16x16", (4,), 5),
-        ("", "8 @ 16x16", (5, 6), 6),
-        ("pool3", "8 @ 1x1", (7,), 7),
-        ("fc4", "3", (8,), 8),
-    ]
-
-
-def test_draw_writes_an_svg(tmp_path: Path, branchy: cnnzoo.Spec) -> None:
-    import torchvision
-
-    with torch.device("meta"):
-        resnet = torchvision.models.resnet18()
-    for i, (source, size) in enumerate((("lenet", None), (branchy, None), (resnet, (1, 3, 224, 224)))):
-        path = tmp_path / f"{i}.svg"
-        cnnzoo.draw(source, path, size)
-        assert ET.parse(path).getroot().tag.endswith("svg")
-    with pytest.raises(InputError, match="draw needs one input"):
-        cnnzoo.draw(nn.Linear(3, 2), tmp_path / "x.svg", (1, 2, 3))
-
-
-def test_draw_from_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(main, ["draw", "lenet", "-o", "net.svg", "-k", "image_size=32"]).exit_code == 0
-    assert "<svg" in (tmp_path / "net.svg").read_text()
-    result = CliRunner().invoke(main, ["draw", "lenet", "-o", "net.nothing"])
-    assert result.exit_code == 1 and "net.nothing cannot be written" in result.stderr
-    assert [p.name for p in tmp_path.iterdir()] == ["net.svg"]
-
-
-def test_names_are_not_parsed_as_math(tmp_path: Path) -> None:
-    spec = cnnzoo.Spec("$x_{$", (1, 8, 8), (Conv(3, kernel_size=3, label="$a"), Flatten()), (Logits(2),))
-    cnnzoo.draw(spec, tmp_path / "a.svg")
-    cnnzoo.count(spec).plot(tmp_path / "b.svg")
-
+from cnnzoo.measure.learning_curves import history_figure
 
 # --- bars ---
 
@@ -113,9 +45,77 @@ def test_bars_are_written(tmp_path: Path, suffix: str) -> None:
     assert all(path.stat().st_size > 5_000 for path in tmp_path.iterdir())
 
 
+def test_names_are_not_parsed_as_math(tmp_path: Path) -> None:
+    spec = cnnzoo.Spec("$x_{$", (1, 8, 8), (Conv(3, kernel_size=3, label="$a"), Flatten()), (Logits(2),))
+    cnnzoo.count(spec).plot(tmp_path / "b.svg")
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_figure_has_the_same_bytes_each_time(tmp_path: Path, suffix: str) -> None:
+    for name in "ab":
+        cnnzoo.count("lenet").plot(tmp_path / f"{name}.{suffix}")
+    first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
+    assert first == second and b"<dc:date>" not in first and b"CreationDate" not in first
+
+
 def test_a_picture_in_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be written"):
         cnnzoo.count("lenet").plot(tmp_path / "none" / "net.png")
+
+
+# --- accuracy over the years ---
+
+
+def test_names_cover_nothing() -> None:
+    drawing = accuracy_drawing(cnnzoo.timeline().points, "Classic CNNs")
+    names = [shape for shape in drawing.shapes if isinstance(shape, Text) and shape.bold and shape.color != "ink"]
+    assert len(names) == len(cnnzoo.timeline().points)
+    boxes = [(x, x + name.width, y - 6, y + 2) for name in names for x, y in [name.position]]
+    for i, (left, right, top, low) in enumerate(boxes):
+        assert right <= drawing.width
+        for other in boxes[:i]:
+            assert right <= other[0] or other[1] <= left or low <= other[2] or other[3] <= top
+        for disc in (shape for shape in drawing.shapes if isinstance(shape, Disc)):
+            x, y = disc.center
+            nearest = (min(max(x, left), right), min(max(y, top), low))
+            assert (x - nearest[0]) ** 2 + (y - nearest[1]) ** 2 >= disc.radius**2
+    grounds = [shape for shape in drawing.shapes if isinstance(shape, Polygon) and shape.fill == "background"]
+    assert len(grounds) == len(names)  # no grid line crosses a name
+
+
+def test_years_are_on_the_axis() -> None:
+    drawing = accuracy_drawing(cnnzoo.timeline().points, "Classic CNNs")
+    years = [s for s in drawing.shapes if isinstance(s, Text) and s.text.isdigit() and len(s.text) == 4]
+    assert [year.text for year in years] == ["1998", "2012", "2013", "2014", "2015", "2016"]
+    assert [year.position[0] for year in years] == sorted(year.position[0] for year in years)
+
+
+def test_spread_keeps_the_distance() -> None:
+    assert spread([0, 100, 200], 10, 300) == [0, 100, 200]
+    assert spread([100, 100], 10, 300) == [95, 105]
+    assert spread([100, 104, 290, 295], 10, 300) == pytest.approx([97, 107, 287.5, 297.5])
+    assert spread([299, 300], 10, 300) == [290, 300]
+
+
+def test_a_plot_without_accuracies(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is nothing to draw: no ImageNet accuracy was published for a"):
+        plot_accuracy([Point("a", "f", 2000, 1, 1, None)], tmp_path / "a.svg", "")
+    plot_accuracy([Point("a", "f", 2000, 1, 1, 50.0)], tmp_path / "a.svg", "<one>")
+    assert "&lt;one&gt;" in (tmp_path / "a.svg").read_text()
+
+
+# --- learning curves ---
+
+
+def test_curves_of_a_run() -> None:
+    history = [{"epoch": e, "loss": 1 / e, "train_acc": 0.5, "test_acc": 0.4} for e in (1, 2)]
+    figure = history_figure(history, title="lenet on $x")
+    accuracy, loss = figure.axes
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["Accuracy", "Training loss"]
+    assert [line.get_label() for line in accuracy.lines] == ["test", "training"] and len(loss.lines) == 1
+    assert figure.get_suptitle() == r"lenet on \$x"
+    assert len(history_figure(history, history).axes[0].collections) == 2  # bands
+    assert list(history_figure([]).axes[0].lines) == []
 
 
 # --- pages ---

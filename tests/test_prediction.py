@@ -16,7 +16,7 @@ import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.data import ImageData, load_data
 from cnnzoo.data.decoding import Decoding
-from cnnzoo.errors import DataError, FileError, InputError, WeightsError
+from cnnzoo.errors import DataError, FileError, InputError, UnknownNameError, WeightsError
 from cnnzoo.metadata import Metadata
 from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.weights.shipped_files import MAX_SHIPPED_BYTES, shipped_file
@@ -46,7 +46,7 @@ def test_shipped_names() -> None:
     assert cnnzoo.list_models("alex*", pretrained=True) == []
     assert "alexnet_owt" in cnnzoo.list_models(pretrained="torchvision")
     assert CliRunner().invoke(main, ["list", "--pretrained"]).stdout.split() == SHIPPED
-    with pytest.raises(InputError, match="pretrained must be True, False or 'torchvision', not 'imagenet'"):
+    with pytest.raises(UnknownNameError, match="unknown source of pretrained weights 'imagenet'. Known: .*shipped"):
         cnnzoo.list_models(pretrained="imagenet")
 
 
@@ -78,11 +78,11 @@ def test_networks_without_shipped_weights() -> None:
     with pytest.raises(InputError) as error:
         cnnzoo.create("alexnet_owt", pretrained=True)
     assert str(error.value) == (
-        "no weights of alexnet_owt ship with cnnzoo, only those of lenet, lenet5_1998. Pass a file, a folder or a "
+        "there are no shipped weights of alexnet_owt, only of lenet, lenet5_1998. Pass a file, a folder or a "
         "repository to create() instead, such as create('runs/alexnet_owt') or create('hf://user/alexnet_owt'), or "
-        "pretrained='torchvision'"
+        "pretrained='torchvision.IMAGENET1K_V1'"
     )
-    with pytest.raises(InputError, match=r"no weights of alexnet ship .*create\('hf://user/alexnet'\)$"):
+    with pytest.raises(InputError, match=r"no shipped weights of alexnet, .*create\('hf://user/alexnet'\)$"):
         cnnzoo.create("alexnet", pretrained=True)
 
 

@@ -28,10 +28,12 @@ def test_its_links_resolve() -> None:
         assert (README.parent / path).exists(), path
 
 
-def test_it_embeds_no_pictures() -> None:
-    """A package index renders the README without the repository's files, where they would be broken images."""
+def test_its_picture_is_described() -> None:
+    """A package index renders the README without the repository's files: it shows the description instead."""
     text = README.read_text()
-    assert "![" not in text and "<img" not in text
+    pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)
+    assert [path for _, path in pictures] == ["docs/pictures/alexnet-vs-lenet.svg"] and "<img" not in text
+    assert "758x the parameters" in pictures[0][0] and "2,252x the multiply-adds" in pictures[0][0]
 
 
 def test_a_model_is_added_in_25_lines() -> None:

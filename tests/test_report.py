@@ -22,11 +22,16 @@ from PIL import Image
 from torch import nn
 
 import cnnzoo
+from cnnzoo import weights
 from cnnzoo.blocks import Conv, Flatten, Logits
 from cnnzoo.cli import main
 from cnnzoo.data import ImageData
-from cnnzoo.errors import FileError, InputError
+from cnnzoo.errors import FileError, InputError, UnknownNameError
+from cnnzoo.explain import Mistakes
+from cnnzoo.html_report.groups import group_runs
+from cnnzoo.html_report.run_reader import RunReader
 from cnnzoo.html_report.sections.filters import GAP, TILE, draw_tiles
+from cnnzoo.html_report.sections.mistakes import build_mistakes
 from cnnzoo.measure.svg_chart import Line, line_chart, ticks
 from cnnzoo.serialization import load_tensors, weights_sha256
 
@@ -48,7 +53,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "source"):
             self._open.append(tag)
         if tag == "table":
             self._rows, self._caption = [], ""
@@ -212,8 +217,13 @@ def test_numbers_are_those_of_the_run(run: cnnzoo.Run, tiny_spec: cnnzoo.Spec, t
     assert page.tables["Data"][1] == ["tiny", tiny_data.sha256]
     checksum = weights_sha256(load_tensors(run.path / "model.safetensors"))
     assert page.tables["Weights"][1] == ["run", checksum, "computed from the file"]
-    (picture,) = page.attributes("img")
-    assert picture["alt"] == "4 filters of 3x3 px, features.0"
+    architecture, filters = page.attributes("img")
+    assert architecture["alt"] == "the architecture of tiny" and filters["alt"] == "4 filters of 3x3 px, features.0"
+    light, dark = (
+        b64decode(uri.partition(",")[2]).decode()
+        for uri in (architecture["src"], page.attributes("source")[0]["srcset"])
+    )
+    assert light.startswith("<svg") and "#ffffff" in light and "#14161d" in dark and ">conv1</text>" in light
     charts = [attributes["aria-label"] for attributes in page.attributes("svg")]
     assert [label.partition(" by")[0] for label in charts] == [
         "Accuracy", "Training loss", "Examples per second", "Learning rate at the end of each epoch",
@@ -257,7 +267,7 @@ def test_text_is_escaped(tmp_path: Path, run: cnnzoo.Run) -> None:
     for each in (page, broken):
         assert "b" not in {tag for tag, attributes in each.tags if "onclick" in attributes}
         assert {"script", "i"}.isdisjoint(tag for tag, _ in each.tags)
-        assert [str(attributes["src"])[:10] for attributes in each.attributes("img")] == ["data:image"]
+        assert [str(attributes["src"])[:10] for attributes in each.attributes("img")] == ["data:image"] * 2
         assert "<script>alert(1)<" in each.text and "<img src=x>" in each.text and "<i>net" in each.text
     assert page.text.count(hostile) >= 3
     assert page.confusion()[0] == ["", "<b>", hostile, "<!--", "recall"]
@@ -367,7 +377,7 @@ def test_killed_run(tmp_path: Path, tiny_spec: cnnzoo.Spec, tiny_data: ImageData
     history = json.loads((folder / "history.jsonl").read_text())
     assert metrics["training loss"] == f"{history['loss']:.4f}"
     assert metrics["test accuracy"] == f"{history['test_acc']:.4f}"
-    assert len(page.attributes("img")) == 1  # from the checkpoint
+    assert len(page.attributes("img")) == 1 + zoo  # filters from the checkpoint; a known network is drawn
     assert "Weights" not in page.tables and not page.captions("Test images")
 
 
@@ -486,6 +496,38 @@ def test_tiles_show_each_filter() -> None:
     assert pixels == [(0, 0, 0, 255), (255, 255, 255, 255), (0, 0, 0, 0), (128, 128, 128, 255)]
 
 
+def test_mistakes(run: cnnzoo.Run, tiny_data: ImageData) -> None:
+    page = Page(cnnzoo.report(run.path, data=tiny_data, overwrite=True).read_text())
+    mistakes = cnnzoo.mistakes(str(run.path), tiny_data, n=25)
+    shown = [attributes for attributes in page.attributes("img") if str(attributes["alt"]).startswith("test image")]
+    assert [attributes["alt"] for attributes in shown] == [f"test image {index}" for index in mistakes.indices]
+    assert f"{mistakes.n_mistakes} of {mistakes.n_images} test images of tiny are misclassified" in page.text
+    assert all(f"labeled {label}" in page.text for label in mistakes.labels)
+    assert "Mistakes" not in Page(cnnzoo.report(run.path, overwrite=True).read_text()).text
+    with pytest.raises(UnknownNameError, match="nosuch"):
+        cnnzoo.report(run.path, data="nosuch", overwrite=True)
+
+
+def test_suspicious_labels_are_marked(run: cnnzoo.Run) -> None:
+    mistakes = Mistakes(
+        name="tiny",
+        data="tiny",
+        images=torch.zeros(2, 3, 40, 200, dtype=torch.uint8),
+        indices=(7, 3),
+        labels=("<a>", "b"),
+        predictions=("b", "c"),
+        probabilities=torch.tensor([0.951, 0.949]),
+        n_mistakes=30,
+        n_images=90,
+    )
+    groups = group_runs([RunReader(run.path, weights.build_from_description)])
+    (sheet,) = build_mistakes(groups, lambda path: mistakes)
+    first, second = sheet.mistakes
+    assert (first.is_suspicious, second.is_suspicious, first.probability) == (True, False, "95.1%")
+    assert (first.picture.width, first.picture.height) == (96, 19)
+    assert "the 2 with the highest probability" in sheet.summary
+
+
 # --- in a browser ---
 
 _SCRIPT = """
@@ -534,6 +576,6 @@ def test_layout_in_a_browser(tmp_path: Path, run: cnnzoo.Run) -> None:
     assert (phone["width"], desktop["width"]) == (390, 1280)
     for layout in (phone, desktop):
         assert layout["overflow"] <= 0, "the page scrolls horizontally"
-        assert layout["fetched"] == [] and layout["pictures"] == 2 and layout["title"] == "tiny and lenet on tiny"
+        assert layout["fetched"] == [] and layout["pictures"] == 4 and layout["title"] == "tiny and lenet on tiny"
         assert len(layout["charts"]) == 4 and min(layout["charts"]) > 100
     assert phone["scrollable"] > 0, "wide tables scroll within the page"

@@ -15,7 +15,7 @@ import torchvision
 from torch import nn
 
 import cnnzoo
-from cnnzoo.errors import FileError, InputError, WeightsError
+from cnnzoo.errors import FileError, InputError, UnknownNameError, WeightsError
 from cnnzoo.registry import get_entry
 from cnnzoo.weights import load_torchvision
 
@@ -67,9 +67,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 def test_auxiliary_heads_are_not_loaded() -> None:
     state = torchvision.models.googlenet(init_weights=False).state_dict()
-    with pytest.warns(
-        UserWarning, match="googlenet has no aux1, aux2; these weights of torchvision's googlenet are not"
-    ):
+    with pytest.warns(UserWarning, match="googlenet has no aux1, aux2; their weights are not loaded"):
         load_torchvision(cnnzoo.create("googlenet"), state)
 
 
@@ -109,14 +107,18 @@ def test_networks_without_a_twin() -> None:
         load_torchvision(cnnzoo.create("lenet"), {})
     with pytest.raises(InputError, match=r"expected a cnnzoo network, not Linear; build it with cnnzoo\.create"):
         load_torchvision(nn.Linear(2, 2), {})  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="lenet has no twin"):
+    with pytest.raises(InputError, match="no torchvision weights of lenet, only of alexnet_owt, .*pretrained=True$"):
         cnnzoo.create("lenet", pretrained="torchvision")
     with pytest.raises(InputError, match="expects a state dict, name -> tensor"):
         load_torchvision(cnnzoo.create("squeezenet1_1"), {"features.0.weight": 1})  # type: ignore[dict-item]
     with pytest.raises(InputError, match="the meta device holds no weights"):
         cnnzoo.create("alexnet_owt", pretrained="torchvision", device="meta")
-    with pytest.raises(InputError, match="pretrained must be True, 'torchvision' or None, not 'imagenet'"):
+    with pytest.raises(UnknownNameError, match="unknown source of pretrained weights 'imagenet'"):
         cnnzoo.create("lenet", pretrained="imagenet")
+    with pytest.raises(UnknownNameError, match=r"weights of resnet50 'torchvision.V2'. Did you mean 'torchvision.IM"):
+        cnnzoo.create("resnet50", pretrained="torchvision.V2")
+    with pytest.raises(InputError, match="pretrained must be True or a tag, such as 'torchvision.*, not 1$"):
+        cnnzoo.create("lenet", pretrained=1)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -156,9 +158,7 @@ def published(publish: Callable[[str], Path]) -> Path:
 def test_pretrained_with_other_keys_and_means(publish: Callable[[str], Path]) -> None:
     """A key map, parts that ours lacks, and another mean of the images than torchvision's."""
     state = torch.load(publish("googlenet"), weights_only=True)
-    with pytest.warns(
-        UserWarning, match="googlenet has no aux1, aux2; these weights of torchvision's googlenet are not"
-    ):
+    with pytest.warns(UserWarning, match="googlenet has no aux1, aux2; their weights are not loaded"):
         model = cnnzoo.create("googlenet", pretrained="torchvision")
     assert torch.equal(model.classifier[0].weight, state["fc.weight"])
     assert torch.equal(model.features[0].weight, state["conv1.conv.weight"])

@@ -294,7 +294,7 @@ def test_modules_changed_by_hand_are_not_saved(tmp_path: Path) -> None:
     for change in (
         lambda m: m.classifier.append(torch.nn.ReLU()),
         lambda m: m.features.__setitem__(1, torch.nn.ReLU()),
-        lambda m: m.classifier.__setitem__(4, torch.nn.Linear(84, 5)),
+        lambda m: m.classifier.__setitem__(4, torch.nn.Identity()),
     ):
         model = cnnzoo.create("lenet")
         change(model)
@@ -414,6 +414,44 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     again = cnnzoo.load(path)
     assert again.features[0].weight is again.features[2].weight
     assert torch.equal(again(x := torch.randn(1, 2, 4, 4)), model(x))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2]
+)
+def test_dtypes_survive(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = cnnzoo.create("lenet", seed=0).to(dtype)
+    cnnzoo.save(model, tmp_path / "m.safetensors")
+    for options in ({}, {"mmap": True}):
+        state = cnnzoo.load(tmp_path / "m.safetensors", **options).state_dict()
+        for key, tensor in model.state_dict().items():
+            assert state[key].dtype == dtype and torch.equal(state[key].view(torch.uint8), tensor.view(torch.uint8))
+    wide = cnnzoo.load(tmp_path / "m.safetensors", dtype=torch.float32)
+    assert wide(torch.rand(2, 1, 28, 28)).isfinite().all()
+    broken = {**state, "classifier.0.bias": (state["classifier.0.bias"].float() * float("nan")).to(dtype)}
+    model.load_state_dict(broken)
+    cnnzoo.save(model, tmp_path / "m.safetensors", overwrite=True)
+    with pytest.warns(UserWarning, match=r"NaN or infinite values: classifier\.0\.bias$"):
+        cnnzoo.load(tmp_path / "m.safetensors")
+
+
+def test_views_survive(tmp_path: Path) -> None:
+    """Weights that are views: of one flat buffer, transposed, expanded, and shared by two layers."""
+    model = cnnzoo.create("lenet", seed=0, width=0.25)
+    flat = torch.cat([tensor.detach().flatten() for tensor in model.parameters()])
+    start = 0
+    for parameter in model.parameters():
+        parameter.data = flat[start : start + parameter.numel()].view(parameter.shape)
+        start += parameter.numel()
+    model.classifier[0].weight.data = model.classifier[0].weight.detach().T.contiguous().T
+    model.classifier[2].bias.data = torch.ones(()).expand(model.classifier[2].bias.shape)
+    model.classifier[0].bias = torch.nn.Parameter(torch.arange(30.0))
+    model.features[0].bias.data = flat[1:3]  # overlaps another weight
+    expected = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    cnnzoo.save(model, tmp_path / "m.safetensors")
+    loaded = cnnzoo.load(tmp_path / "m.safetensors")
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
+    assert all(tensor.is_contiguous() for tensor in loaded.state_dict().values())
 
 
 def test_metadata_that_cannot_be_stored(tmp_path: Path, net: cnnzoo.CNN) -> None:

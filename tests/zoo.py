@@ -9,7 +9,7 @@ import pytest
 
 import cnnzoo
 from cnnzoo.blocks import RBF, TableConv
-from cnnzoo.network import min_image_size
+from cnnzoo.image_sizes import min_image_size
 from cnnzoo.registry import get_entry
 
 NAMES = cnnzoo.list_models()

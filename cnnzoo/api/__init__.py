@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cnnzoo.api.catalog import catalog
     from cnnzoo.api.comparing import compare
     from cnnzoo.api.counting import bench, count, diff, draw, summary, write_page
+    from cnnzoo.api.explaining import explain, mistakes, top_patches
     from cnnzoo.api.inference import evaluate, export, load_test_data, predict, transforms
     from cnnzoo.api.sources import create, load_network
     from cnnzoo.api.specs import is_saved, list_models, resolve, split_knobs
@@ -22,6 +23,7 @@ __getattr__ = lazy_names(
         "cnnzoo.api.catalog": ("catalog",),
         "cnnzoo.api.comparing": ("compare",),
         "cnnzoo.api.counting": ("bench", "count", "diff", "draw", "summary", "write_page"),
+        "cnnzoo.api.explaining": ("explain", "mistakes", "top_patches"),
         "cnnzoo.api.inference": ("evaluate", "export", "load_test_data", "predict", "transforms"),
         "cnnzoo.api.sources": ("create", "load_network"),
         "cnnzoo.api.specs": ("is_saved", "list_models", "resolve", "split_knobs"),
@@ -39,11 +41,13 @@ __all__ = [
     "diff",
     "draw",
     "evaluate",
+    "explain",
     "export",
     "is_saved",
     "list_models",
     "load_network",
     "load_test_data",
+    "mistakes",
     "predict",
     "recipe",
     "report",
@@ -51,6 +55,7 @@ __all__ = [
     "seed_sweep",
     "split_knobs",
     "summary",
+    "top_patches",
     "transforms",
     "write_page",
 ]

@@ -25,7 +25,7 @@ class Model:
         input: Shape of an image, (channels, height, width).
         params: Number of parameters.
         macs: MACs for one image.
-        pretrained: The weights that ``create(name, pretrained=...)`` has: ``"shipped"``, ``"torchvision"``.
+        pretrained: The weights that ``create(name, pretrained=tag)`` has: their tags.
         text: What it is, in a sentence; the table shows what is before a colon.
     """
 
@@ -92,8 +92,7 @@ def catalog(pattern: str = "*", *, pretrained: bool | str = False) -> Catalog:
 def _describe(name: str) -> Model:
     """Returns a model; one that cannot be built, such as a plugin's, says why in place of its text."""
     entry = get_entry(name)
-    tags: dict[str, bool | str] = {"shipped": True, "torchvision": "torchvision"}
-    available = tuple(tag for tag, value in tags.items() if weights.has_pretrained(name, value))
+    available = tuple(one.tag for one in weights.list_pretrained(name))
     try:
         spec = get_spec(name)
         params, macs = get_quantities(spec, "parameters", "macs")

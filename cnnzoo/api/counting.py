@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cnnzoo.diff import Difference
-    from cnnzoo.measure import Bench
+    from cnnzoo.measure import Bench, Diagram
     from cnnzoo.measure.memory import TrainingMemory
     from cnnzoo.preprocessing import Preprocessing
 
@@ -86,21 +86,46 @@ def summary(source: Source | nn.Module, input_size: Sequence[int] | None = None,
 
 
 def draw(
-    source: Source | nn.Module, path: str | PathLike[str], input_size: Sequence[int] | None = None, **knobs: Any
-) -> None:
-    """Draws the architecture as textbooks do: maps as cuboids with their sizes, dense layers as bars.
+    source: Source | nn.Module,
+    path: str | PathLike[str] | None = None,
+    input_size: Sequence[int] | None = None,
+    *,
+    detail: str | None = None,
+    width: float = 5.5,
+    columns: int | None = None,
+    show: Sequence[str] = ("kernel", "activation"),
+    legend: bool = True,
+    dark: bool = False,
+    **knobs: Any,
+) -> Diagram:
+    """Draws the architecture: maps as cuboids, vectors as bars, branches side by side, in lines of a page's width.
 
     Args:
         source: A registered name, a Spec, or any ``nn.Module`` (with ``input_size``).
-        path: The file; its suffix is the format (``.svg``, ``.png``, ``.pdf``).
+        path: The file; its suffix is the format (``.svg``, ``.tex`` for TikZ, ``.pdf``, ``.png``). None writes none:
+            notebooks display what is returned.
         input_size: As for ``count``.
+        detail: ``"layer"`` draws each layer, ``"block"`` a block with branches as one box, ``"stage"`` blocks in a row
+            whose maps have one size as one box. None is the most detailed that fits on a page.
+        width: Width of the picture in inches; text has its size in points at this width. (To draw a network with the
+            knob ``width``, give ``get_spec(name, width=2.0)`` as source.)
+        columns: Maximum number of boxes in a line; None is as many as fit.
+        show: What is written below a box, besides its name and shape: any of ``"kernel"`` (with stride),
+            ``"activation"`` (with normalization), ``"parameters"``, ``"macs"``.
+        legend: Whether to write the title and the legend.
+        dark: Whether to draw on a dark ground.
         **knobs: As for ``create``, for a name or a Spec.
 
+    Returns:
+        The picture; ``save`` writes it to further files, ``to_svg`` and ``to_tikz`` return its text.
+
     Raises:
-        InputError: If there is no input, or the module cannot run on it.
+        InputError: If there is no input, the module cannot run on it, or the width is too small.
+        UnknownNameError: If ``detail`` or ``show`` has another value.
         FileError: If the picture cannot be written.
     """
-    measure.draw(count(source, input_size, **knobs), path)
+    report = count(source, input_size, **knobs)
+    return measure.draw(report, path, detail=detail, width=width, columns=columns, show=show, legend=legend, dark=dark)
 
 
 def diff(a: Source | nn.Module, b: Source | nn.Module, **knobs: Any) -> Difference:

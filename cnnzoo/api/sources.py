@@ -30,7 +30,7 @@ def create(
     seed: int | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    pretrained: bool | str | None = None,
+    pretrained: bool | str | PathLike[str] | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     endpoint: str | None = None,
@@ -51,8 +51,10 @@ def create(
             default they are drawn from that state.
         device: The device of the weights.
         dtype: The dtype of the weights.
-        pretrained: For a name: True loads the weights that ship with cnnzoo (``list_models(pretrained=True)``),
-            ``"torchvision"`` downloads the ImageNet weights of torchvision, for networks that it has.
+        pretrained: For a name: True for the weights that ship with cnnzoo, or a tag of weights that are downloaded,
+            such as ``"torchvision"`` or ``"torchvision.IMAGENET1K_V2"`` (``cnnzoo.list_pretrained()`` lists them), or a
+            file with a state dict (``.safetensors``, ``.pth``; see ``cnnzoo.weights.load_state_dict``), whose number of
+            classes and channels the network then has, unless the knobs set others.
         revision: For the Hub: a branch, tag or commit.
         token: For the Hub: an access token; by default that of your login, or ``HF_TOKEN``.
         endpoint: For the Hub: its address; by default ``HF_ENDPOINT``.
@@ -98,7 +100,13 @@ def create(
             )
         elif pretrained:
             others = {knob: value for knob, value in knobs.items() if knob not in ("num_classes", "in_channels")}
-            trained = weights.load_pretrained(resolve(source, **others), pretrained, seed)
+            spec = resolve(source, **others)
+            if weights.is_state_file(pretrained):
+                trained = weights.load_foreign_file(spec, Path(pretrained))  # type: ignore[arg-type]
+                ends = {"num_classes": trained.spec.num_classes, "in_channels": trained.spec.input[0]}
+                knobs = {**{knob: value for knob, value in ends.items() if value is not None}, **knobs}
+            else:
+                trained = weights.find_pretrained(spec.name, pretrained).load(spec, seed)  # type: ignore[arg-type]
             model = weights.adapt(trained, resolve(source, **knobs), seed, new_channels=new_channels or "zero")
         else:
             # drawn on the CPU, so that the weights are the same on every device

@@ -59,12 +59,11 @@ def list_models(pattern: str = "*", *, pretrained: bool | str = False) -> list[s
     Args:
         pattern: A wildcard such as ``"alex*"``.
         pretrained: Lists only models for which ``create(name, pretrained=...)`` has weights: True for weights that ship
-            with cnnzoo, ``"torchvision"`` for those of torchvision.
+            with cnnzoo, or a tag, such as ``"torchvision"``.
 
     Raises:
-        InputError: If ``pretrained`` is something else.
+        InputError: If ``pretrained`` is neither.
+        UnknownNameError: If no source has the name in the tag.
     """
-    if pretrained not in (True, False, "torchvision"):
-        raise InputError(f"pretrained must be True, False or 'torchvision', not {pretrained!r}")
     names = registry.list_models(pattern)
     return [name for name in names if weights.has_pretrained(name, pretrained)] if pretrained else names

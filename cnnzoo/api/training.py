@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,13 @@ def seed_sweep(
     )
 
 
-def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, overwrite: bool = False) -> Path:
-    """Writes one HTML page about training runs: results, curves, confusion, filters, counts, settings, provenance.
+def report(
+    *runs: str | PathLike[str],
+    out: str | PathLike[str] | None = None,
+    data: Data | str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes one HTML page about training runs: results, curves, confusion, architecture, filters, counts, settings.
 
     The page is self-contained. Parts that an unfinished or damaged run lacks are left out.
 
@@ -106,6 +112,8 @@ def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, o
         *runs: Run folders, or folders of several runs that ``compare`` and ``seed_sweep`` write. Runs that differ
             only in their seed are grouped.
         out: The file; by default ``report.html`` in the run folder, or in the current folder if several are given.
+        data: A data set, or its name: the page also shows the 25 test images of which each network is most certain in
+            favor of another class, and which of their labels may be wrong. Names as for ``evaluate``.
         overwrite: Whether an existing file may be replaced.
 
     Returns:
@@ -113,6 +121,8 @@ def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, o
 
     Raises:
         InputError: If no run is given.
+        DataError: If the data cannot be loaded.
+        UnknownNameError: If the name of the data, or a class of it, is not known.
         FileError: If a folder holds no run, or the file exists or cannot be written.
     """
     from cnnzoo import html_report  # not before the first step of a training: its imports take time
@@ -121,8 +131,18 @@ def report(*runs: str | PathLike[str], out: str | PathLike[str] | None = None, o
         if not isinstance(run, (str, PathLike)):
             raise InputError(f"expected the folder of a run, such as run.path, got {type(run).__name__}")
     target = None if out is None else Path(out)
+    find = None
+    if data is not None:
+        from cnnzoo.api.explaining import mistakes
+
+        find = partial(mistakes, data=data)
     return html_report.report(
-        list(map(Path, runs)), target, build=weights.build_from_description, diff=_diff, overwrite=overwrite
+        list(map(Path, runs)),
+        target,
+        build=weights.build_from_description,
+        diff=_diff,
+        mistakes=find,
+        overwrite=overwrite,
     )
 
 

@@ -7,6 +7,7 @@ shape, which ``cnnzoo.blocks.build`` infers by running the modules without compu
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -51,12 +52,23 @@ class Block:
         fields.check_fields(self, SpecError, f"{name} (block {self.label!r}): " if self.label else f"{name}: ")
 
     def __repr__(self) -> str:
+        return self._format(hidden=())
+
+    def describe(self) -> str:
+        """Returns the block as text, without its initial weights and without the blocks inside it."""
+        inside = [item.name for item in dataclasses.fields(self) if getattr(self, item.name) == self.branches() != ()]
+        return self._format(hidden=("init", "bias_init", *inside))
+
+    def _format(self, hidden: Sequence[str]) -> str:
+        """Returns the block as a call, without its label, the fields that hold their default, and ``hidden`` ones."""
         arguments = []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             text = repr(value)
             if isinstance(value, tuple) and len(text) > 60 and not self.branches():  # a connection table, RBF codes
                 text = f"<{len(value)} items>"
+            if item.name in hidden:
+                continue
             if item.default is dataclasses.MISSING:
                 arguments.append(text)
             elif item.name != "label" and value != item.default:

@@ -48,16 +48,18 @@ class Inference:
     Attributes:
         shape: Shape of its output, one sample.
         weights: Number of values of its parameters and buffers.
+        parameters: Number of values of its parameters.
         modules: Its modules on the meta device; None if the shape was memoized.
     """
 
     shape: Shape
     weights: int
+    parameters: int
     modules: list[nn.Module] | None = None
 
     def without_modules(self) -> Inference:
         """Returns what can be remembered."""
-        return Inference(self.shape, self.weights)
+        return Inference(self.shape, self.weights, self.parameters)
 
 
 class _Memo:
@@ -228,7 +230,8 @@ def infer_shape(block: Block, shape: Shape, on_miss: Callable[[Block], None] = l
         )
     tensors = {id(t): t for m in modules for t in (*m.parameters(), *m.buffers())}
     weights = sum(tensor.numel() for tensor in tensors.values())
-    inference = Inference(out_shape, weights, modules)
+    parameters = sum(t.numel() for t in tensors.values() if isinstance(t, nn.Parameter))
+    inference = Inference(out_shape, weights, parameters, modules)
     _memo.put(key, inference.without_modules())
     return inference
 

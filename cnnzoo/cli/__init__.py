@@ -35,5 +35,6 @@ main.add_section(
     training.report,
     inference.evaluate,
     inference.predict,
+    inference.explain,
 )
-main.add_section("Share them", sharing.export, sharing.push, sharing.pull)
+main.add_section("Share them", sharing.import_, sharing.export, sharing.push, sharing.pull)

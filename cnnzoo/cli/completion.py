@@ -87,7 +87,7 @@ class Setting(Suggested):
         return key, parse_value(text)
 
 
-KNOB = Setting("NAME=VALUE", dict)
+KNOB = OPTION = Setting("NAME=VALUE", dict)
 SETTING = Setting("NAME=VALUE", _settings)
 
 

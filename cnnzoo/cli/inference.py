@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from cnnzoo.cli.completion import CROP_MODES, FILE, MODEL, PRECISIONS, VIEWS, examples
+from cnnzoo.cli.completion import CROP_MODES, FILE, MODEL, OPTION, PRECISIONS, VIEWS, examples
 from cnnzoo.cli.group import print_error
-from cnnzoo.cli.options import add_data_options, json_option
+from cnnzoo.cli.options import add_data_options, json_option, replace_option
 from cnnzoo.errors import DataError
+from cnnzoo.files import require_new
 
 
 @click.command(
@@ -82,3 +84,52 @@ def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(results))
     if errors:
         sys.exit(1)
+
+
+@click.command(
+    epilog=examples(
+        "cnnzoo explain lenet shoe.png -o shoe.png",
+        "cnnzoo explain runs/photos cat.jpg --method occlusion --set patch=32 -o cat.svg",
+        "cnnzoo explain lenet --method filters --layer conv1 -o filters.png",
+    )
+)
+@click.argument("model", type=MODEL)
+@click.argument("image", type=FILE, required=False)
+@click.option(
+    "--method",
+    default="gradcam",
+    show_default=True,
+    help="'gradcam', 'saliency', 'occlusion', 'deconvnet', 'activations', 'filters', or one of your own.",
+)
+@click.option(
+    "--class", "label", metavar="NAME", help="The class to explain, or its number; default: the predicted one."
+)
+@click.option("--layer", metavar="NAME", help="Label of a block, such as conv5, or name of a module.")
+@click.option(
+    "--set", "settings", type=OPTION, multiple=True, help="An option of the method, such as patch=5 (repeatable)."
+)
+@click.option("-o", "--out", type=FILE, required=True, help="The picture: out.png, .svg or .pdf.")
+@replace_option
+def explain(
+    model: str,
+    image: str | None,
+    method: str,
+    label: str | None,
+    layer: str | None,
+    settings: tuple[tuple[str, Any], ...],
+    out: str,
+    overwrite: bool,
+) -> None:
+    """Explain what the network MODEL (as for evaluate) computes for an IMAGE, in a picture; filters need no IMAGE."""
+    from cnnzoo import api
+
+    options = dict(settings)
+    for option, name, value in (("--class", "label", label), ("--layer", "layer", layer)):
+        if value is not None and name in options:
+            raise click.UsageError(f"{option} and --set {name}= set the same: give one of them")
+        if value is not None:
+            options[name] = value
+    require_new(Path(out), overwrite)
+    explanation = api.explain(model, image, method, **options)
+    explanation.plot(out)
+    click.echo(f"{explanation}\n{out}")

@@ -35,13 +35,23 @@ if TYPE_CHECKING:
 @click.command("list", epilog=examples("cnnzoo list", 'cnnzoo list "res*"', "cnnzoo list --pretrained --json"))
 @click.argument("pattern", type=MODEL, default="*")
 @click.option("--pretrained", is_flag=True, help="List only models whose weights ship with cnnzoo.")
+@click.option("--tags", is_flag=True, help="List the pretrained weights of these models, with their tags.")
 @json_option
-def list_(pattern: str, pretrained: bool, as_json: bool) -> None:
+def list_(pattern: str, pretrained: bool, tags: bool, as_json: bool) -> None:
     """List the models whose names match PATTERN, a wildcard: with year, images and cost on a terminal.
 
     Piped into another command, only their names, a line each.
     """
     from cnnzoo.api import list_models
+
+    if tags:
+        from cnnzoo.weights import list_pretrained
+
+        found = list_pretrained(pattern)
+        if not found and pattern != "*":
+            raise unknown("model with pretrained weights", pattern, {one.model for one in list_pretrained()})
+        click.echo(json.dumps([one.to_dict() for one in found]) if as_json else "\n".join(map(str, found)))
+        return
 
     names = list_models(pattern, pretrained=pretrained)
     if not names and pattern != "*":
@@ -255,16 +265,52 @@ def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> N
 )
 @click.argument("name", type=MODEL)
 @knobs_option
-@click.option("-o", "--out", type=FILE, required=True, help="The file: alexnet.svg, .png or .pdf.")
+@click.option("-o", "--out", type=FILE, required=True, help="The file: alexnet.svg, .pdf, .png, or .tex for TikZ.")
+@click.option(
+    "--detail",
+    type=click.Choice(["stage", "block", "layer"]),
+    help="What one box stands for; by default the most detailed picture that fits on a page.",
+)
+@click.option("--width", type=float, default=5.5, show_default=True, help="Width of the picture in inches.")
+@click.option("--columns", type=int, help="Maximum number of boxes in a line.")
+@click.option(
+    "--show",
+    type=click.Choice(["kernel", "activation", "parameters", "macs"]),
+    multiple=True,
+    default=("kernel", "activation"),
+    help="What is written below a box (repeatable); by default kernel and activation.",
+)
+@click.option("--legend/--no-legend", default=True, help="Whether to write the title and the legend.")
+@click.option("--dark", is_flag=True, help="Draw on a dark ground.")
 @replace_option
-def draw(name: str, knobs: tuple[tuple[str, Any], ...], out: str, overwrite: bool) -> None:
+def draw(
+    name: str,
+    knobs: tuple[tuple[str, Any], ...],
+    out: str,
+    detail: str | None,
+    width: float,
+    columns: int | None,
+    show: tuple[str, ...],
+    legend: bool,
+    dark: bool,
+    overwrite: bool,
+) -> None:
     """Draw the architecture of the model NAME."""
     from cnnzoo import api
 
     spec = api.resolve(name, **dict(knobs))
     require_new(Path(out), overwrite)
-    api.draw(spec, out)
-    click.echo(out)
+    picture = api.draw(
+        spec,
+        out,
+        detail=detail,
+        width=width,
+        columns=columns,
+        show=show,
+        legend=legend,
+        dark=dark,
+    )
+    click.echo(f"{out}: {picture.width:.1f} x {picture.height:.1f} in, one box per {picture.detail}")
 
 
 @click.command(epilog=examples("cnnzoo timeline", 'cnnzoo timeline "vgg*"', "cnnzoo timeline -o timeline.svg"))

@@ -12,7 +12,7 @@ import click
 from cnnzoo.cli.completion import DATA, FILE, KNOB, OPTIMIZER, PRECISIONS, SETTING
 
 SAMPLE = "fashion_mnist_sample"
-PRETRAINED_HELP = "Start from trained weights: those that ship, or TAG 'torchvision'."
+PRETRAINED_HELP = "Start from trained weights: those that ship, TAG such as 'torchvision', or a file."
 
 
 knobs_option = click.option(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cnnzoo.cli.completion import FILE, MODEL, examples
-from cnnzoo.cli.options import hub_option, replace_option
+from cnnzoo.cli.options import hub_option, knobs_option, replace_option
 
 
 @click.command(
@@ -28,6 +28,41 @@ def export(model: str, onnx: str | None, torch_export: str | None, overwrite: bo
             raise click.UsageError(f"{option} expects a file name that ends in {suffix}, got {path!r}")
     for path in filter(None, (onnx, torch_export)):
         click.echo(api.export(model, path, overwrite=overwrite))
+
+
+@click.command(
+    "import",
+    epilog=examples(
+        "cnnzoo import alexnet-owt-7be5be79.pth --as alexnet_owt -o alexnet.safetensors",
+        "cnnzoo import model.safetensors --as resnet18 -k num_classes=5 -o pets",
+    ),
+)
+@click.argument("file", type=FILE)
+@click.option(
+    "--as", "name", type=MODEL, metavar="NAME", required=True, help="The network of the weights: alexnet_owt."
+)
+@click.option(
+    "--out", "-o", type=FILE, metavar="PATH", required=True, help="Where to save: a file *.safetensors, or a folder."
+)
+@knobs_option
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def import_(file: str, name: str, out: str, knobs: tuple[tuple[str, Any], ...], overwrite: bool) -> None:
+    """Save the weights in FILE, of torch.save or safetensors, as the network NAME that describes itself.
+
+    The names of torchvision, timm and transformers are recognized.
+    """
+    from pathlib import Path
+
+    from cnnzoo import api, weights
+
+    model = api.create(name, pretrained=Path(file), **dict(knobs))
+    path = weights.save(model, out, overwrite=overwrite)
+    origin = next(iter(model.metadata.origins()), {})
+    names = f" with the names of {origin['names']}" if "names" in origin else ""
+    click.echo(
+        f"{path}: {model.spec.name}, {model.num_classes} classes, {sum(p.numel() for p in model.parameters()):,} "
+        f"parameters, from {file}{names}"
+    )
 
 
 @click.command(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnzoo.cli.completion import FILE, FOLDER, MODEL, RECIPE, examples
+from cnnzoo.cli.completion import DATA, FILE, FOLDER, MODEL, RECIPE, examples
 from cnnzoo.cli.options import (
     PRETRAINED_HELP,
     SAMPLE,
@@ -305,9 +305,12 @@ def recipes(name: str | None, as_json: bool) -> None:
 @click.option(
     "--out", type=FILE, metavar="FILE", help="The page; default: RUN/report.html, or report.html here for several."
 )
+@click.option(
+    "--data", type=DATA, metavar="NAME", help="Also show the test images of this data set that are misclassified."
+)
 @replace_option
-def report(runs: tuple[str, ...], out: str | None, overwrite: bool) -> None:
+def report(runs: tuple[str, ...], out: str | None, data: str | None, overwrite: bool) -> None:
     """Write one HTML page about the runs in the folders RUN: results, curves, confusion, filters, counts, settings."""
     from cnnzoo import api
 
-    click.echo(api.report(*runs, out=out, overwrite=overwrite))
+    click.echo(api.report(*runs, out=out, data=data, overwrite=overwrite))

@@ -11,10 +11,12 @@ from cnnzoo.errors import FileError, InputError
 from cnnzoo.files import atomic_write, exists
 from cnnzoo.html_report.groups import RunGroup, group_runs
 from cnnzoo.html_report.run_reader import BuildModel, RunReader, find_runs
+from cnnzoo.html_report.sections.architecture import build_architectures
 from cnnzoo.html_report.sections.confusion import build_confusion
 from cnnzoo.html_report.sections.counts import DiffModules, build_counts
 from cnnzoo.html_report.sections.curves import build_curves
 from cnnzoo.html_report.sections.filters import build_filters
+from cnnzoo.html_report.sections.mistakes import FindMistakes, build_mistakes
 from cnnzoo.html_report.sections.provenance import build_provenance
 from cnnzoo.html_report.sections.results import build_results
 from cnnzoo.html_report.sections.settings import build_settings
@@ -28,7 +30,13 @@ TEMPLATE_FILE = "template.html"
 
 
 def report(
-    folders: Sequence[Path], out: Path | None = None, *, build: BuildModel, diff: DiffModules, overwrite: bool = False
+    folders: Sequence[Path],
+    out: Path | None = None,
+    *,
+    build: BuildModel,
+    diff: DiffModules,
+    mistakes: FindMistakes | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Writes the page of some training runs.
 
@@ -37,6 +45,7 @@ def report(
         out: The file; by default ``report.html``, in the folder if there is one, else in the current folder.
         build: Builds the module from the description in config.json.
         diff: Compares two modules; returns None if it cannot.
+        mistakes: Finds the mistakes of the network in a run folder; None shows none.
         overwrite: Whether an existing file is replaced.
 
     Returns:
@@ -54,19 +63,21 @@ def report(
         raise FileError(f"{target} is a folder; name a file, such as {target / REPORT_FILE}")
     if exists(target) and not overwrite:
         raise FileError(f"{target} exists already; name another file (--out) or pass overwrite=True (--overwrite)")
-    html = render_page([RunReader(path, build) for path in paths.values()], diff)
+    html = render_page([RunReader(path, build) for path in paths.values()], diff, mistakes)
     with atomic_write(target) as file:
         file.write(html.encode())
     return target
 
 
-def render_page(runs: Sequence[RunReader], diff: DiffModules) -> str:
+def render_page(runs: Sequence[RunReader], diff: DiffModules, mistakes: FindMistakes | None = None) -> str:
     """Returns the page as HTML."""
     groups = group_runs(runs)
     sections = {
         "results": build_results(groups),
         "curves": build_curves(groups),
         "confusion": build_confusion(groups),
+        "mistakes": build_mistakes(groups, mistakes),
+        "architectures": build_architectures(groups),
         "filters": build_filters(groups),
         "counts": build_counts(groups, diff),
         "settings": build_settings(groups),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from cnnzoo.errors import CnnzooError, FileError
+from cnnzoo.errors import CnnzooError, FileError, InputError
 from cnnzoo.fields import is_number
 from cnnzoo.files import (
     CHECKPOINT_FILE,
@@ -217,6 +217,21 @@ class RunReader:
         if module is None or size is None:
             return None
         return self._try_read(lambda: count_image(module, size, self.name), None)
+
+    def find_mistakes(self, find: Callable[[Path], T]) -> T | None:
+        """Returns what a function finds in the folder; None if it cannot, or if the run has no final weights.
+
+        Raises:
+            DataError: If the data cannot be loaded.
+            UnknownNameError: If the name of the data, or a class of it, is not known.
+        """
+        if not exists(self.path / WEIGHTS_FILE):
+            return None
+        try:
+            return find(self.path)
+        except (FileError, InputError) as error:
+            self.problems.append(str(error))
+            return None
 
     # --- the weights ---
 

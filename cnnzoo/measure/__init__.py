@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cnnzoo.lazy import lazy_names
 from cnnzoo.measure.accuracy_plot import Point, plot_accuracy
 from cnnzoo.measure.comparison import Comparison
-from cnnzoo.measure.diagram import draw
+from cnnzoo.measure.diagram import Diagram, draw
 from cnnzoo.measure.memory import TrainingMemory
 from cnnzoo.measure.report import CountReport, LayerCount, Params, UnknownOp
 
@@ -30,6 +30,7 @@ __all__ = [
     "Bench",
     "Comparison",
     "CountReport",
+    "Diagram",
     "LayerCount",
     "Params",
     "Point",

@@ -1,4 +1,4 @@
-"""A scatter plot of networks: accuracy against MACs, with the number of parameters as the area of a marker."""
+"""A plot of networks: accuracy over the years, with the number of parameters as the area of a disc."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
 
 from cnnzoo.errors import InputError
-from cnnzoo.measure.figures import COLORS, FAINT, INK, despine, literal, new_figure, save_figure
+from cnnzoo.measure.drawing import LIGHT, Disc, Drawing, Line, Polygon, Shape, Text, text_width
+from cnnzoo.measure.drawing_files import save_drawing
+from cnnzoo.measure.figures import COLORS
 from cnnzoo.measure.tables import human
+from cnnzoo.text import printable
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
+SIZE, TITLE_SIZE = 8.0, 11.0  # of text, in points
+LEAD = 10.0  # least distance of labels
+PLOT_HEIGHT = 300.0
+LEFT, TOP = 44.0, 34.0  # of the plot
+LEGEND_PARAMS = (1_000_000, 25_000_000, 140_000_000)
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,11 @@ class Point:
 
     Attributes:
         name: Its name.
-        family: Networks of one family have one color and are joined by a line.
+        family: Networks of one family have one color.
         year: The year of publication.
         params: Its number of parameters.
         macs: MACs of one image.
-        accuracy: In percent; None if none was published: the network is listed in a corner instead.
+        accuracy: In percent; None if none was published: the network is drawn below the axis of accuracies.
     """
 
     name: str
@@ -39,7 +43,7 @@ class Point:
 
 
 def plot_accuracy(points: Sequence[Point], path: str | PathLike[str], title: str) -> None:
-    """Draws accuracy against MACs; the area of a marker grows with the number of parameters.
+    """Draws accuracy over the years; the area of a disc grows with the number of parameters.
 
     Args:
         points: The networks.
@@ -50,96 +54,116 @@ def plot_accuracy(points: Sequence[Point], path: str | PathLike[str], title: str
         InputError: If no network has an accuracy.
         FileError: If the file cannot be written.
     """
-    if all(point.accuracy is None for point in points):
+    save_drawing(accuracy_drawing(points, title), path)
+
+
+def accuracy_drawing(points: Sequence[Point], title: str) -> Drawing:
+    """Returns the picture of ``plot_accuracy``."""
+    accuracies = [point.accuracy for point in points if point.accuracy is not None]
+    if not accuracies:
         names = ", ".join(point.name for point in points)
         raise InputError(f"there is nothing to draw: no ImageNet accuracy was published for {names}")
-    figure = new_figure(11, 6.6)
-    axis = figure.add_subplot()
-    families = sorted(
-        {point.family for point in points}, key=lambda f: (min(p.year for p in points if p.family == f), f)
-    )
-    colors = {family: COLORS[i % len(COLORS)] for i, family in enumerate(families)}
-    plotted = sorted((p for p in points if p.accuracy is not None), key=lambda p: p.macs)
-    for family, color in colors.items():
-        members = [point for point in plotted if point.family == family]
-        x, y = [p.macs for p in members], [p.accuracy or 0.0 for p in members]
-        axis.plot(x, y, color=color, linewidth=0.9, alpha=0.45, zorder=1)
-        axis.scatter(x, y, s=[_marker_area(p.params) for p in members], color=color, alpha=0.35, linewidth=0, zorder=2)
-        axis.scatter(x, y, s=7, color=color, zorder=3)
-    axis.set_xscale("log")
-    axis.margins(x=0.12, y=0.08)
-    axis.xaxis.set_major_formatter(lambda value, _: human(value))
-    axis.xaxis.set_minor_formatter(lambda value, _: human(value) if f"{value:.0e}"[0] in "25" else "")
-    axis.set_xlabel("multiply-adds of one image", fontsize=9.5, color=INK)
-    axis.set_ylabel("ImageNet accuracy as published, top 1, %", fontsize=9.5, color=INK)
-    axis.set_title(title, fontsize=12.5, color=INK, loc="left", fontweight="bold")
-    for params in (1_000_000, 25_000_000, 140_000_000):
-        axis.scatter([], [], s=_marker_area(params), color="#9a9aa5", alpha=0.5, linewidth=0, label=human(params))
-    axis.legend(
-        title="parameters", frameon=False, fontsize=8.5, title_fontsize=8.5, labelspacing=1.6, handletextpad=1.4,
-        loc="upper left", borderpad=1.2,
-    )  # fmt: skip
-    unplotted = [
-        f"{_name(p)}: {human(p.macs)} multiply-adds, {human(p.params)} parameters" for p in points if p.accuracy is None
-    ]
-    if unplotted:
-        unplotted.insert(0, "before ImageNet, and so off the picture:")
-    axis.text(
-        0.99, 0.02, literal("\n".join(unplotted)),
-        transform=axis.transAxes, ha="right", va="bottom", fontsize=8, color=INK,
-    )  # fmt: skip
-    despine(axis)
-    axis.tick_params(which="minor", labelsize=8.5, length=0, colors=INK)
-    axis.grid(True, color=FAINT, linewidth=0.6)
-    figure.draw_without_rendering()  # fixes the layout, which the positions of the names need
-    occupied = [_dot_box(axis, point) for point in plotted]
-    for point in plotted:
-        occupied.append(_write_name(axis, point, colors[point.family], occupied))
-    save_figure(figure, path)
+    families = list(dict.fromkeys(point.family for point in sorted(points, key=lambda p: (p.year, p.name))))
+    colors = {f"family{i}": COLORS[i % len(COLORS)] for i in range(len(families))}
+    drawing = Drawing(0.0, 0.0, title, {**LIGHT, **colors})
+    low, high = math.floor(min(accuracies)) - 1, math.ceil(max(accuracies)) + 1
+    bottom = TOP + PLOT_HEIGHT
+    has_unknown = len(accuracies) < len(points)
+    axis = bottom + (2 * LEAD if has_unknown else 0.0)
+
+    def height(accuracy: float | None) -> float:
+        return axis - LEAD / 2 if accuracy is None else bottom - (accuracy - low) / (high - low) * PLOT_HEIGHT
+
+    years = sorted({point.year for point in points})
+    columns = [[point for point in points if point.year == year] for year in years]
+    x = LEFT + 12
+    labels: list[Shape] = []
+    for year, before, column in zip(years, [None, *years], columns, strict=False):
+        if before is not None and year > before + 1:  # the axis leaves years out
+            drawing.shapes += [Line([(x + i, axis + 4), (x + i + 4, axis - 4)], "muted") for i in (0, 3)]
+            x += 16
+        radius = max(_radius(point.params) for point in column)
+        center, label_x = x + radius, x + 2 * radius + 9
+        drawing.shapes.append(Line([(center, axis), (center, axis + 3)], "muted"))
+        drawing.shapes.append(Text((center, axis + 12), str(year), SIZE, bold=True, anchor="middle"))
+        column.sort(key=lambda point: height(point.accuracy))
+        wanted = [height(point.accuracy) for point in column]
+        for point, y, label_y in zip(column, wanted, spread(wanted, LEAD, axis - LEAD / 2 - 0.5), strict=True):
+            color = f"family{families.index(point.family)}"
+            drawing.shapes.append(Disc((center, y), _radius(point.params), color, "", opacity=0.4))
+            labels.append(Disc((center, y), 1.6, color, ""))
+            labels.append(Line([(center, y), (center + radius, label_y), (label_x - 2, label_y)], color, 0.5))
+            name = Text((label_x, label_y + SIZE * 0.36), printable(point.name), SIZE, bold=True, color=color)
+            right, top, low_edge = label_x + name.width, label_y - LEAD / 2, label_y + LEAD / 2
+            ground = [(label_x - 1, top), (right + 1, top), (right + 1, low_edge), (label_x - 1, low_edge)]
+            labels += [Polygon(ground, "background", stroke=""), name]  # no grid line crosses a name
+            x = max(x, right)
+        x += 16
+    drawing.width = max(x, LEFT + text_width(title, TITLE_SIZE, bold=True) + 10)
+    _draw_axes(drawing, low, high, bottom, axis, x, has_unknown)
+    drawing.shapes += labels
+    drawing.shapes.insert(0, Text((6, 16), title, TITLE_SIZE, bold=True))
+    drawing.height = _write_legend(drawing, axis + 26)
+    return drawing
 
 
-def _marker_area(params: int) -> float:
-    """Returns the area of a marker in square points, as ``scatter`` takes it."""
-    return params / 1.2e5 + 12
+def _radius(params: int) -> float:
+    """Returns the radius of a disc in points: its area grows with the parameters."""
+    return math.sqrt(params / 3.6e5) + 1.5
 
 
-def _name(point: Point) -> str:
-    return f"{point.name} '{point.year % 100:02}"
+def _draw_axes(
+    drawing: Drawing, low: int, high: int, bottom: float, axis: float, right: float, has_unknown: bool
+) -> None:
+    """Draws the axis of the years, and the lines and numbers of the accuracies, behind all else."""
+    step = next(step for step in (1, 2, 5, 10, 20) if (high - low) / step <= 8)
+    grid: list[Line | Text] = []
+    for value in range(-(-low // step) * step, high + 1, step):
+        y = bottom - (value - low) / (high - low) * PLOT_HEIGHT
+        grid.append(Line([(LEFT, y), (right - 6, y)], "faint", 0.5))
+        grid.append(Text((LEFT - 5, y + SIZE * 0.36), f"{value} %", SIZE, anchor="end", color="muted"))
+    if has_unknown:
+        grid.append(Text((LEFT - 5, axis - LEAD / 2 + SIZE * 0.36), "none", SIZE, anchor="end", color="muted"))
+    grid.append(Line([(LEFT, axis), (right - 6, axis)], "muted"))
+    subtitle = "ImageNet accuracy as published, top 1, with different training and crops"
+    subtitle += "; none: not published" if has_unknown else ""
+    grid.append(Text((6, 27), subtitle, SIZE, color="muted"))
+    drawing.shapes[:0] = grid
+    drawing.width = max(drawing.width, 12 + text_width(subtitle, SIZE))
 
 
-def _dot_box(axis: Axes, point: Point) -> Bbox:
-    """Returns the box of a point's dot, in pixels of the figure."""
-    from matplotlib.transforms import Bbox
+def _write_legend(drawing: Drawing, y: float) -> float:
+    """Writes what discs and labels mean; returns the height below."""
+    radius = _radius(LEGEND_PARAMS[-1])
+    middle = y + radius
+    x = 6.0
+    for text, params in (("Area of a disc: parameters", None), *((human(n), n) for n in LEGEND_PARAMS)):
+        if params is not None:
+            drawing.shapes.append(Disc((x + _radius(params), middle), _radius(params), "muted", "", opacity=0.4))
+            x += 2 * _radius(params) + 3
+        drawing.shapes.append(Text((x, middle + SIZE * 0.36), text, SIZE, color="muted"))
+        x += text_width(text, SIZE) + 8
+    return middle + radius + 6
 
-    x, y = axis.transData.transform((point.macs, point.accuracy or 0.0))
-    return Bbox.from_extents(x - 4, y - 4, x + 4, y + 4)
 
+def spread(wanted: Sequence[float], distance: float, last: float) -> list[float]:
+    """Returns positions in order, at least a distance apart and at most ``last``, close to the wanted ones.
 
-def _write_name(axis: Axes, point: Point, color: str, occupied: Sequence[Bbox]) -> Bbox:
-    """Writes a name next to its dot, where it overlaps the fewest boxes; returns its box."""
-    position = (point.macs, point.accuracy or 0.0)
-    text = axis.annotate(
-        literal(_name(point)), position, xytext=(0, 0), textcoords="offset points", fontsize=8, color=color
-    )
-    radius = math.sqrt(_marker_area(point.params)) / 2
-    best = None
-    for distance in (radius + 2, radius + 9, radius + 18):
-        for dx, dy in ((1, 0), (-1, 0), (0.7, 1), (0.7, -1), (-0.7, 1), (-0.7, -1), (0, 1), (0, -1)):
-            text.set_position((distance * dx, distance * dy))
-            text.set_horizontalalignment("left" if dx > 0 else "right" if dx < 0 else "center")
-            text.set_verticalalignment("center" if not dy else "bottom" if dy > 0 else "top")
-            box = text.get_window_extent()
-            overlaps = sum(box.overlaps(other) for other in occupied)
-            if best is None or overlaps < best[0]:
-                best = (
-                    overlaps,
-                    box,
-                    text.get_position(),
-                    text.get_horizontalalignment(),
-                    text.get_verticalalignment(),
-                )
-    assert best is not None
-    text.set_position(best[2])
-    text.set_horizontalalignment(best[3])
-    text.set_verticalalignment(best[4])
-    return best[1]
+    Args:
+        wanted: The wanted positions, ascending.
+        distance: The least distance of neighbors.
+        last: The maximum of the last position.
+    """
+    groups: list[tuple[float, int]] = []  # mean of (wanted - offset in the group), number of members
+    for position in wanted:
+        mean, number = position, 1
+        while groups and groups[-1][0] + groups[-1][1] * distance > mean:
+            before, members = groups.pop()
+            mean = (before * members + (mean - members * distance) * number) / (members + number)
+            number += members
+        groups.append((mean, number))
+    positions = [mean + i * distance for mean, number in groups for i in range(number)]
+    for i in reversed(range(len(positions))):
+        positions[i] = min(positions[i], last)
+        last = positions[i] - distance
+    return positions

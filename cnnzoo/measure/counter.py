@@ -81,7 +81,7 @@ def count(
             counters.append(counter)
             for tensor in tensors:
                 counter.register_input(tensor)
-            out = _run(copy, args, kwargs, counter)
+            out = run_forward(copy, args, kwargs, counter)
             counter.count_uncalled_params()
             return counter, counter.has_other_hooks or has_custom_backward(out)
 
@@ -166,7 +166,7 @@ def _copy(x: Any, meta: bool) -> Any:
     return substitute(x, meta) if isinstance(x, torch.Tensor) else x
 
 
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> Any:
+def run_forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], counter: OperatorCounter) -> Any:
     """Runs a copy under the counter, also backward under a ``BackwardCounter``; returns the result."""
     is_backward = isinstance(counter, BackwardCounter)
     for module in model.modules():  # global hooks would run for the modules of other threads

@@ -1,180 +1,244 @@
-"""Architecture diagrams as in textbooks: feature maps as boxes, dense layers as bars."""
+"""Diagrams of architectures: maps as cuboids, vectors as bars, branches side by side, in lines of a page's width."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING
 
-from cnnzoo.errors import InputError
-from cnnzoo.measure.figures import INK, literal, new_figure, save_figure
+from cnnzoo.errors import InputError, unknown
+from cnnzoo.fields import check_positive_int
+from cnnzoo.measure.architecture import Node, layer_graph
+from cnnzoo.measure.architecture_levels import block_graph, stage_graph
+from cnnzoo.measure.diagram_layout import Layout
+from cnnzoo.measure.diagram_tiles import LEAD, SHOWN, SIZE, Tile, count_towers, draw_joint
+from cnnzoo.measure.drawing import DARK, LIGHT, TIMES, Drawing, Polygon, Text, text_width, wrap_text
+from cnnzoo.measure.drawing_files import save_drawing, svg_text, tikz_text
 from cnnzoo.measure.report import CountReport
-from cnnzoo.measure.tables import shape_text
+from cnnzoo.measure.tables import human
+from cnnzoo.text import printable
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+DETAILS = ("stage", "block", "layer")
+PAGE_HEIGHT = 9 * 72  # points of a page: the maximum of a diagram whose detail is chosen
+TITLE_SIZE = 8.0
+SWATCH = 6.0
+KIND_NAMES = {
+    "conv": "convolution", "block": "several operations", "pool": "pooling", "norm": "normalization",
+    "dense": "dense layer", "other": "other operation", "add": "sum", "concat": "concatenation",
+    "join": "branches meet",
+}  # fmt: skip
 
-MAPS, DENSE, EDGE = "#9fc0dd", "#e0a08f", "#3d4a5c"  # colors
-MAX_HEIGHT, MIN_HEIGHT = 2.6, 0.22  # of boxes, in inches
-GAP, LANE_GAP = 0.62, 0.95  # between levels, between branches, in inches
-SLANT = 0.28  # shift of a box's back face, relative to its height
 
-
-@dataclass(frozen=True)
-class Step:
-    """One shape of the diagram.
+class Diagram:
+    """The picture of an architecture, which notebooks display.
 
     Attributes:
-        name: The text below it.
-        shape: (C, H, W) or (C,).
-        inputs: Indices of the steps that it reads.
-        level: Its place from left to right.
+        drawing: Its shapes.
+        detail: Its level of detail.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    inputs: tuple[int, ...] = ()
-    level: int = 0
+    def __init__(self, drawing: Drawing, detail: str) -> None:
+        self.drawing, self.detail = drawing, detail
 
     @property
-    def is_joint(self) -> bool:
-        """Whether it is only the point where branches meet."""
-        return len(self.inputs) > 1
+    def width(self) -> float:
+        """Its width in inches."""
+        return self.drawing.width / 72
 
     @property
-    def slant(self) -> float:
-        """Shift of its back face, relative to its height."""
-        return 0.0 if self.is_joint or len(self.shape) == 1 else SLANT
+    def height(self) -> float:
+        """Its height in inches."""
+        return self.drawing.height / 72
 
-    @property
-    def caption(self) -> str:
-        """Its shape as text: ``96 @ 54x54`` or ``4096``."""
-        if len(self.shape) == 1:
-            return f"{self.shape[0]}"
-        return f"{self.shape[0]} @ {shape_text(self.shape[1:])}"
+    def __repr__(self) -> str:
+        return f"<Diagram of {self.drawing.title}: {self.width:.1f} x {self.height:.1f} in, detail={self.detail!r}>"
+
+    def _repr_svg_(self) -> str:
+        return svg_text(self.drawing)
+
+    def to_svg(self) -> str:
+        """Returns the picture as SVG with real text; the same network gives the same bytes."""
+        return svg_text(self.drawing)
+
+    def to_tikz(self) -> str:
+        """Returns the picture as a standalone LaTeX document."""
+        return tikz_text(self.drawing)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the picture to a file.
+
+        Args:
+            path: The file; its suffix is the format: ``.svg``, ``.tex`` (TikZ), ``.pdf``, ``.png``.
+
+        Raises:
+            FileError: If the file cannot be written.
+        """
+        save_drawing(self.drawing, path)
 
 
-def draw(report: CountReport, path: str | PathLike[str]) -> None:
-    """Draws the network of a report, branches side by side.
+def draw(
+    report: CountReport,
+    path: str | PathLike[str] | None = None,
+    *,
+    detail: str | None = None,
+    width: float = 5.5,
+    columns: int | None = None,
+    show: Sequence[str] = ("kernel", "activation"),
+    legend: bool = True,
+    dark: bool = False,
+) -> Diagram:
+    """Draws the network of a report.
 
     Args:
         report: A count of any module on one batch of images (N, C, H, W) or vectors (N, C).
-        path: The file; its suffix is the format (``.svg``, ``.png``, ``.pdf``).
+        path: The file; its suffix is the format (``.svg``, ``.tex``, ``.pdf``, ``.png``). None writes none.
+        detail: ``"layer"`` draws each layer, ``"block"`` a block with branches as one box, ``"stage"`` blocks in a row
+            whose maps have one size as one box. None is the most detailed that fits on a page.
+        width: Width of the picture in inches; text has its size in points at this width.
+        columns: Maximum number of boxes in a line; None is as many as fit.
+        show: What is written below a box, besides its name and shape: of ``SHOWN``.
+        legend: Whether to write the title and the legend.
+        dark: Whether to draw on a dark ground.
+
+    Returns:
+        The picture.
 
     Raises:
-        InputError: If the input is neither.
+        InputError: If the network has another input, an argument has another value, or the width is too small.
         FileError: If the file cannot be written.
     """
-    steps = _steps(report)
-    max_side = max((max(step.shape[1:]) for step in steps if len(step.shape) > 1), default=1)
-    sizes = [_size(step, max_side) for step in steps]
-    levels: dict[int, list[int]] = {}
-    for i, step in enumerate(steps):
-        levels.setdefault(step.level, []).append(i)
-    positions: dict[int, tuple[float, float]] = {}  # x of the left edge, y of the center
-    x = 0.0
-    for level in sorted(levels):
-        members = levels[level]
-        pitch = max(sizes[i][1] * (1 + SLANT) for i in members) + LANE_GAP
-        for lane, i in enumerate(members):
-            positions[i] = (x, ((len(members) - 1) / 2 - lane) * pitch)
-        x += max(sizes[i][0] + steps[i].slant * sizes[i][1] for i in members) + GAP
-    low = min(positions[i][1] - sizes[i][1] / 2 for i in positions) - 0.75
-    high = max(positions[i][1] + sizes[i][1] * (0.5 + SLANT) for i in positions) + 0.75
-
-    figure = new_figure(x + 0.6, high - low, constrained=False)
-    axis = figure.add_axes((0, 0, 1, 1))
-    axis.set_xlim(-0.5, x + 0.1)
-    axis.set_ylim(low, high)
-    axis.set_aspect("equal")
-    axis.set_axis_off()
-    for i, step in enumerate(steps):
-        for source in step.inputs:
-            start = (
-                positions[source][0] + sizes[source][0] + steps[source].slant * sizes[source][1] / 2,
-                positions[source][1],
-            )
-            end = (positions[i][0] - 0.03, positions[i][1])
-            skips = step.level - steps[source].level > 1 and start[1] == end[1]  # bend around the steps between
-            style = {"arrowstyle": "->", "color": EDGE, "lw": 0.9}
-            style |= {"connectionstyle": "arc3,rad=-0.35"} if skips else {}
-            axis.annotate("", end, start, arrowprops=style)
-    for i, step in enumerate(steps):
-        _draw_step(axis, step, positions[i], sizes[i])
-    axis.text(-0.35, high - 0.12, literal(report.name), fontsize=12, fontweight="bold", color=INK, va="top")
-    save_figure(figure, path)
-
-
-def _steps(report: CountReport) -> list[Step]:
-    """Returns the steps; a layer with one input that keeps its shape (activation, norm) is part of the step before."""
-    size = report.input_size
-    if len(size) not in (2, 4) or not all(isinstance(n, int) for n in size):
-        raise InputError(f"{report.name} at {report.input_text}: draw needs one input (N, C, H, W) or (N, C)")
-    steps = [Step("input", tuple(size[1:]))]
-    step_of: dict[int, int] = {}  # index of a layer -> index of its step
-    joints: dict[tuple[int, ...], int] = {}  # inputs -> index of their joint
-    for number, layer in enumerate(report.layers):
-        inputs = tuple(dict.fromkeys(step_of[i] for i in layer.inputs if i in step_of)) or (0,)
-        if len(inputs) > 1:
-            if inputs not in joints:
-                joints[inputs] = len(steps)
-                steps.append(_joint(steps, inputs))
-            inputs = (joints[inputs],)
-        before = steps[inputs[0]]
-        shape = layer.out_shape[1:]
-        is_flatten = len(shape) == 1 and math.prod(before.shape) == shape[0] and not layer.params
-        if inputs[0] > 0 and ((shape == before.shape and not layer.macs) or is_flatten):
-            step_of[number] = inputs[0]
+    if detail is not None and detail not in DETAILS:
+        raise unknown("detail", detail, DETAILS)
+    for one in [show] if isinstance(show, str) else show:
+        if one not in SHOWN:
+            raise unknown("text in a diagram", one, SHOWN)
+    if not (isinstance(width, (int, float)) and 1 <= width <= 200):
+        raise InputError(f"width must be in inches, from 1 to 200, not {width!r}")
+    if columns is not None:
+        check_positive_int("columns", columns)
+    layers = layer_graph(report)
+    for level in (*reversed(DETAILS),) if detail is None else (detail,):
+        is_last = level in (detail, DETAILS[0])
+        try:
+            drawing = _drawing(report, _NODES[level](layers), float(width) * 72, columns, show, legend, dark)
+        except InputError:  # the width is too small
+            if is_last:
+                raise
             continue
-        step_of[number] = len(steps)
-        name = layer.label.split("/")[-1] or ".".join(layer.name.split(".")[-2:])
-        steps.append(Step(name, shape, inputs, before.level + 1))
-    return steps
+        if is_last or drawing.height <= PAGE_HEIGHT:
+            break
+    diagram = Diagram(drawing, level)
+    if path is not None:
+        diagram.save(path)
+    return diagram
 
 
-def _joint(steps: Sequence[Step], inputs: tuple[int, ...]) -> Step:
-    """Returns the step where branches meet: a sum if their shapes are equal, else a concatenation."""
-    shapes = [steps[i].shape for i in inputs]
-    level = 1 + max(steps[i].level for i in inputs)
-    if len(set(shapes)) == 1:
-        return Step("", shapes[0], inputs, level)
-    return Step("", (sum(shape[0] for shape in shapes if shape), *shapes[0][1:]), inputs, level)
+_NODES: dict[str, Callable[[Sequence[Node]], Sequence[Node]]] = {
+    "layer": lambda layers: layers,
+    "block": block_graph,
+    "stage": stage_graph,
+}
 
 
-def _size(step: Step, max_side: int) -> tuple[float, float]:
-    """Returns (width, height) in inches: the height by the root of a map's side, other sizes by a logarithm."""
-    if step.is_joint:
-        return 0.16, 0.16
-    if len(step.shape) == 1:
-        return 0.16, 0.5 + 0.5 * math.log10(max(step.shape[0], 1))
-    height = max(MAX_HEIGHT * math.sqrt(max(step.shape[1:]) / max_side), MIN_HEIGHT)
-    return 0.08 + 0.09 * math.log2(step.shape[0] + 1), height
+def _drawing(
+    report: CountReport,
+    nodes: Sequence[Node],
+    width: float,
+    columns: int | None,
+    show: Collection[str],
+    legend: bool,
+    dark: bool,
+) -> Drawing:
+    sides = [side for node in nodes for side in node.shape[1:]]
+    towers = count_towers(nodes)
+    tiles = [Tile(node, max(sides, default=1), one, show) for node, one in zip(nodes, towers, strict=True)]
+    box = Layout(nodes, tiles, columns).build(width)
+    if box.width > width + 0.01:
+        raise InputError(
+            f"the picture of {report.name} needs {math.ceil(box.width / 7.2) / 10} in, more than width={width / 72:g}; "
+            "use a greater width, or a lower detail: 'block' or 'stage'"
+        )
+    drawing = Drawing(width, 0.0, printable(report.name), dict(DARK if dark else LIGHT))
+    y = 2.0
+    if legend:
+        y = _write_title(drawing, report, width)
+    y += box.above
+    box.draw(drawing.shapes, (width - box.width) / 2, y)
+    y += box.below + 4
+    if legend:
+        y = _write_legend(drawing, nodes, towers, show, y + 4)
+    drawing.height = y
+    return drawing
 
 
-def _draw_step(axis: Axes, step: Step, position: tuple[float, float], size: tuple[float, float]) -> None:
-    from matplotlib.patches import Circle, Polygon
+def _write_title(drawing: Drawing, report: CountReport, width: float) -> float:
+    """Writes name and totals; returns the height below them."""
+    size = TIMES.join(map(str, report.input_size[1:]))
+    totals = f"input {size}, {human(report.params.total)} parameters, {human(report.macs)} multiply-adds"
+    y = TITLE_SIZE + 1
+    lines = wrap_text(printable(report.name), width - 4, TITLE_SIZE, bold=True)
+    for line in lines:
+        drawing.shapes.append(Text((2, y), line, TITLE_SIZE, bold=True))
+        y += TITLE_SIZE * 1.25
+    x = text_width(lines[-1], TITLE_SIZE, bold=True) + 8
+    if x + text_width(totals, SIZE) < width - 2:
+        drawing.shapes.append(Text((x, y - TITLE_SIZE * 1.25), totals, SIZE, color="muted"))
+        return y
+    for line in wrap_text(totals, width - 4, SIZE):
+        drawing.shapes.append(Text((2, y), line, SIZE, color="muted"))
+        y += LEAD
+    return y
 
-    (x, y), (width, height) = position, size
-    if step.is_joint:
-        axis.add_patch(Circle((x + width / 2, y), width / 2, facecolor=EDGE))
+
+def _write_legend(
+    drawing: Drawing, nodes: Sequence[Node], towers: Sequence[int], show: Collection[str], y: float
+) -> float:
+    """Writes the colors, and how sizes are scaled; returns the height below them."""
+    kinds = {node.kind for node in nodes} | {"norm" for node in nodes if node.norm}
+    x = 2.0
+    y += SWATCH
+    for kind, name in KIND_NAMES.items():
+        if kind not in kinds:
+            continue
+        needed = SWATCH + 3 + text_width(name, SIZE) + 9
+        if x > 2 and x + needed > drawing.width:
+            x, y = 2.0, y + LEAD + 1
+        _draw_swatch(drawing, kind, x, y)
+        drawing.shapes.append(Text((x + SWATCH + 3, y - 0.6), name, SIZE, color="muted"))
+        x += needed
+    for line in wrap_text(_explanation(nodes, towers, show), drawing.width - 4, SIZE):
+        y += LEAD
+        drawing.shapes.append(Text((2, y), line, SIZE, color="muted"))
+    return y + 3
+
+
+def _draw_swatch(drawing: Drawing, kind: str, x: float, y: float) -> None:
+    if kind in ("add", "concat", "join"):
+        draw_joint(drawing.shapes, kind, (x + SWATCH / 2, y - SWATCH / 2), SWATCH / 2 if kind != "join" else 1.6)
         return
-    low, high = y - height / 2, y + height / 2
-    shift = step.slant * height
-    color = DENSE if len(step.shape) == 1 else MAPS
-    faces: list[tuple[Sequence[tuple[float, float]], float]] = [
-        ([(x, low), (x + width, low), (x + width, high), (x, high)], 1.0)
-    ]
-    if shift:
-        back = [(x + width + shift, low + shift), (x + width + shift, high + shift)]
-        faces.append(([(x + width, low), back[0], back[1], (x + width, high)], 0.75))
-        faces.append(([(x, high), (x + width, high), back[1], (x + shift, high + shift)], 0.5))
-    for corners, alpha in faces:
-        axis.add_patch(Polygon(corners, closed=True, facecolor="white", edgecolor="none"))
-        axis.add_patch(Polygon(corners, closed=True, facecolor=color, edgecolor=EDGE, linewidth=0.8, alpha=alpha))
-    center = x + (width + shift) / 2
-    axis.text(center, high + shift + 0.08, step.caption, ha="center", va="bottom", fontsize=7.5, color=INK)
-    axis.text(
-        x + width / 2, low - 0.08, literal(step.name), ha="center", va="top", fontsize=8, color=INK, fontweight="bold"
-    )
+    corners = [(x, y), (x + SWATCH, y), (x + SWATCH, y - SWATCH), (x, y - SWATCH)]
+    drawing.shapes.append(Polygon(corners, kind))
+
+
+def _explanation(nodes: Sequence[Node], towers: Sequence[int], show: Collection[str]) -> str:
+    """Returns what sizes and text mean, as far as they occur."""
+    sentences = []
+    if any(len(node.shape) > 1 for node in nodes):
+        sentences.append("Cuboids: height and slant grow with the square root of the maps' sides, thickness with the "
+                         "logarithm of their number.")  # fmt: skip
+    if any(len(node.shape) == 1 for node in nodes):
+        sentences.append("Bars: height grows with the logarithm of the number of units.")
+    text = [f"maps@height{TIMES}width"] if any(len(node.shape) == 3 for node in nodes) else ["shape"]
+    if "kernel" in show:
+        text.append("window /stride")
+    if "activation" in show and any(node.activation or node.norm for node in nodes):
+        text.append("activation")
+    text += [name for key, name in (("parameters", "parameters"), ("macs", "multiply-adds (MACs)")) if key in show]
+    sentences.append(f"Below each: {', '.join(text)}.")
+    if any(node.norm == "BN" for node in nodes) and "activation" in show:
+        sentences.append("BN: batch normalization.")
+    if max(towers) > 1:
+        sentences.append(f"{max(towers)} towers: groups of maps, convolved separately; crossed arrows read both.")
+    if any(node.repeats for node in nodes):
+        sentences.append(f"{TIMES}n: n blocks in a row.")
+    return " ".join(sentences)

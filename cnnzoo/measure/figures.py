@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnzoo.errors import FileError
 from cnnzoo.files import atomic_write
@@ -43,8 +44,29 @@ def new_figure(width: float, height: float, *, constrained: bool = True) -> Figu
     return figure
 
 
+# metadata without a date: the same picture has the same bytes
+_METADATA: dict[str, dict[str, Any]] = {
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+    ".ps": {"CreationDate": None},
+    ".eps": {"CreationDate": None},
+}
+_SETTINGS: Any = {"svg.hashsalt": "cnnzoo", "svg.fonttype": "none", "pdf.fonttype": 42}  # fixed names; real text
+
+
+def svg_of(figure: Figure) -> str:
+    """Returns a figure as SVG text for an HTML page."""
+    from matplotlib import rc_context
+
+    file = StringIO()
+    with rc_context(_SETTINGS):
+        figure.savefig(file, format="svg", metadata=_METADATA[".svg"])
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
 def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
-    """Writes a figure to a file.
+    """Writes a figure to a file; the same figure gives the same bytes.
 
     Args:
         figure: Any matplotlib figure.
@@ -53,13 +75,16 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
     Raises:
         FileError: If the file cannot be written.
     """
+    from matplotlib import rc_context
+
     try:
         if not Path(path).suffix:
             raise ValueError("its name must end in the format: .png, .svg, .pdf")
         if not Path(path).parent.is_dir():
             raise ValueError("its folder does not exist")
-        with atomic_write(Path(path)) as file:
-            figure.savefig(file, dpi=150, format=Path(path).suffix[1:].lower())
+        suffix = Path(path).suffix.lower()
+        with atomic_write(Path(path)) as file, rc_context(_SETTINGS):
+            figure.savefig(file, dpi=200, format=suffix[1:], metadata=_METADATA.get(suffix))
     except FileError as error:
         raise FileError(f"the picture {error}") from None
     except ValueError as error:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnnzoo.measure.figures import COLORS, FAINT, INK, despine, literal, new_figure, save_figure
+from cnnzoo.measure.figures import COLORS, FAINT, INK, despine, literal, new_figure, save_figure, svg_of
 from cnnzoo.measure.learning_curves import draw_accuracies
 from cnnzoo.measure.report import CountReport
 from cnnzoo.measure.tables import human, ratio_text
@@ -60,10 +59,7 @@ def plot_layers(
 
 def layers_svg(reports: Sequence[CountReport], *, baseline: int = -1, results: Sequence[Mapping[str, Any]] = ()) -> str:
     """Returns the picture of ``plot_layers`` as SVG text for an HTML page."""
-    file = StringIO()
-    _layer_figure(reports, baseline, results).savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
+    return svg_of(_layer_figure(reports, baseline, results))
 
 
 def _layer_figure(reports: Sequence[CountReport], baseline: int, results: Sequence[Mapping[str, Any]]) -> Figure:
@@ -168,11 +164,11 @@ def _draw_bars(
     base = baseline % len(reports)
     base_total = next(bar.values[panel] for bar in bars if bar.is_total and bar.report == base)
     for y, value, bar in zip(y_positions, values, bars, strict=True):
-        text = f" {human(value)}"
+        text = human(value)
         if bar.is_total and bar.report != base and base_total:
             text += f"  ({ratio_text(value / base_total)})"
         weight = "bold" if bar.is_total else "normal"
-        axis.text(max(value, axis.get_xlim()[0]), y, text, va="center", fontsize=8, color=INK, fontweight=weight)
+        axis.text(1.15 * max(value, axis.get_xlim()[0]), y, text, va="center", fontsize=8, color=INK, fontweight=weight)
     if panel == 0:
         for i, report in enumerate(reports):
             first = next(y for y, bar in zip(y_positions, bars, strict=True) if bar.report == i)

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnnzoo.measure.figures import FAINT, INK, despine, literal, new_figure
+from cnnzoo.measure.figures import COLORS, FAINT, INK, despine, literal, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+MAX_MARKERS = 40  # a longer line has none
 
 History = Sequence[Mapping[str, Any]]  # one mapping per epoch: "epoch" and the keys of SERIES
 
@@ -23,28 +25,25 @@ class Series:
     Attributes:
         label: Its name in a legend: ``"test acc"``.
         name: Its name in a chart of one quantity: ``"test"``.
-        line: Its line where color stands for the network: ``"solid"``, ``"dashed"`` or ``"dotted"``.
-        run_line: Its matplotlib line style in the figure of a single run; empty if it is not part of it.
-        run_color: Its color in the figure of a single run.
+        line: Its line, where color stands for the network: ``"solid"``, ``"dashed"`` or ``"dotted"``.
     """
 
     label: str
     name: str
     line: str = "solid"
-    run_line: str = ""
-    run_color: str = ""
 
 
 # key of a history's entries -> series, in the order of a legend
 SERIES = {
-    "loss": Series("train loss", "training", "solid", "-", "C0"),
-    "train_acc": Series("train acc", "training", "dashed", "--", "m"),
-    "val_acc": Series("val acc", "validation", "dotted", "-.", "c"),
-    "test_acc": Series("test acc", "test", "solid", "-.", "g"),
-    "examples_per_sec": Series("examples/sec, training step", "training step", "solid"),
+    "loss": Series("train loss", "training"),
+    "train_acc": Series("train acc", "training", "dashed"),
+    "val_acc": Series("val acc", "validation", "dotted"),
+    "test_acc": Series("test acc", "test"),
+    "examples_per_sec": Series("examples/sec, training step", "training step"),
     "wall_examples_per_sec": Series("examples/sec, wall clock", "wall clock", "dashed"),
-    "lr": Series("learning rate", "learning rate", "solid"),
+    "lr": Series("learning rate", "learning rate"),
 }
+PANELS = (("Accuracy", ("test_acc", "train_acc", "val_acc")), ("Training loss", ("loss",)))  # as on the page of a run
 
 
 def values_by_epoch(histories: Sequence[History], key: str) -> dict[int, list[float]]:
@@ -62,33 +61,39 @@ def values_by_epoch(histories: Sequence[History], key: str) -> dict[int, list[fl
     return values
 
 
-def history_figure(*histories: History) -> Figure:
-    """Returns the figure of loss and accuracy per epoch.
+def history_figure(*histories: History, title: str = "") -> Figure:
+    """Returns the figure of accuracy and loss per epoch.
 
     Args:
         histories: The history of one run; or of several with different seeds, which are drawn as their mean and a
             band from the lowest value to the highest.
+        title: Which run it shows.
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = new_figure(5.6, 3.6)
-    axis = figure.subplots()
-    for key, series in SERIES.items():
-        values = values_by_epoch(histories, key)
-        if not values or not series.run_line:
-            continue
-        means = [statistics.fmean(at_epoch) for at_epoch in values.values()]
-        axis.plot(
-            list(values), means, series.run_line, color=series.run_color, label=series.label, marker="o", markersize=3
-        )
-        if len(histories) > 1:
-            lowest, highest = ([pick(at_epoch) for at_epoch in values.values()] for pick in (min, max))
-            axis.fill_between(list(values), lowest, highest, color=series.run_color, alpha=0.15, linewidth=0)
-    axis.set_xlabel("epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(True, linewidth=0.5, alpha=0.5)
-    if any(histories):
-        axis.legend()
+    figure = new_figure(7.4, 3.0)
+    for axis, (panel, keys) in zip(figure.subplots(1, 2), PANELS, strict=True):
+        lines = {key: values for key in keys if (values := values_by_epoch(histories, key))}
+        for key, values in lines.items():
+            epochs = list(values)
+            means = [statistics.fmean(at_epoch) for at_epoch in values.values()]
+            marker = "o" if len(epochs) <= MAX_MARKERS else None
+            axis.plot(
+                epochs, means, linestyle=SERIES[key].line, color=COLORS[0], linewidth=1.8, marker=marker, markersize=3,
+                label=SERIES[key].name,
+            )  # fmt: skip
+            if len(histories) > 1:
+                lowest, highest = ([pick(at_epoch) for at_epoch in values.values()] for pick in (min, max))
+                axis.fill_between(epochs, lowest, highest, color=COLORS[0], alpha=0.15, linewidth=0)
+        axis.set_title(panel, fontsize=10, color=INK, loc="left", fontweight="bold")
+        axis.set_xlabel("epoch", fontsize=9, color=INK)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        despine(axis)
+        axis.yaxis.grid(True, color=FAINT, linewidth=0.6)
+        if len(lines) > 1:
+            axis.legend(frameon=False, fontsize=8.5)
+    if title:
+        figure.suptitle(literal(title), color=INK, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
 
 

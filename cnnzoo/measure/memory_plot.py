@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from itertools import pairwise
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from cnnzoo.measure.figures import COLORS, FAINT, INK, despine, literal, new_figure, save_figure
+from cnnzoo.measure.figures import COLORS, FAINT, INK, despine, literal, new_figure, save_figure, svg_of
 from cnnzoo.measure.memory import TrainingMemory
 from cnnzoo.measure.tables import human
 
@@ -33,10 +32,7 @@ def plot_memory(memory: TrainingMemory, path: str | PathLike[str], available: in
 
 def memory_svg(memory: TrainingMemory, available: int | None = None) -> str:
     """Returns the picture of ``plot_memory`` as SVG text for an HTML page."""
-    file = StringIO()
-    _memory_figure(memory, available).savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
+    return svg_of(_memory_figure(memory, available))
 
 
 def _memory_figure(memory: TrainingMemory, available: int | None) -> Figure:

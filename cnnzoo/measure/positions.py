@@ -58,9 +58,12 @@ class View(NamedTuple):
 
     def middle(self) -> Ends:
         """Returns the pixels of the element in the middle."""
+        return self.at([n // 2 for n in self.shape])
+
+    def at(self, position: Sequence[int]) -> Ends:
+        """Returns the pixels of the element at a position."""
         index = self.offset
-        for n, dim in zip(self.shape, self.dims, strict=True):
-            i = n // 2
+        for i, dim in zip(position, self.dims, strict=True):
             for size, step in reversed(dim):
                 i, digit = divmod(i, size)
                 index += digit * step

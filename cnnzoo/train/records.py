@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnzoo.errors import FileError
-from cnnzoo.files import CONFIG_FILE, METRICS_FILE, exists, read_json, require_new, write_json
+from cnnzoo.files import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    exists,
+    read_json,
+    require_new,
+    strip_local_paths,
+    write_json,
+)
 from cnnzoo.limits import MAX_METRICS_BYTES
 from cnnzoo.measure.figures import save_figure
 from cnnzoo.measure.learning_curves import history_figure
@@ -50,7 +58,7 @@ def record(folders: Sequence[Path], path: Path, *, overwrite: bool = False) -> t
     if len(runs) > 1:
         content["test_acc_95"] = list(interval_95(accuracies))
     write_json(files[0], content)
-    save_figure(history_figure(*(run["history"] for run in runs)), files[1])
+    draw_record(content, path.with_name(path.name.removesuffix(".json")))
     return files
 
 
@@ -58,6 +66,22 @@ def record_files(path: Path) -> tuple[Path, Path]:
     """Returns the files of the record ``NAME`` or ``NAME.json``: ``NAME.json`` and ``NAME.png``."""
     name = path.name.removesuffix(".json")
     return path.with_name(f"{name}.json"), path.with_name(f"{name}.png")
+
+
+def draw_record(record: Mapping[str, Any], path: Path) -> None:
+    """Draws the learning curves of a record.
+
+    Args:
+        record: The content of ``NAME.json``.
+        path: ``NAME``; the picture is written to ``NAME.png``.
+
+    Raises:
+        FileError: If it cannot be written.
+    """
+    runs = record["runs"]
+    seeds = f"seed {runs[0]['seed']}" if len(runs) == 1 else f"{len(runs)} seeds: mean, lowest and highest"
+    title = f"{path.name}: {record['architecture']} on {strip_local_paths(str(record['data']['name']))}, {seeds}"
+    save_figure(history_figure(*(run["history"] for run in runs), title=title), path.with_name(f"{path.name}.png"))
 
 
 def _read_finished(folder: Path) -> dict[str, Any]:

@@ -69,4 +69,4 @@ class Run:
         Raises:
             FileError: If the file cannot be written.
         """
-        save_figure(history_figure(self.history), path)
+        save_figure(history_figure(self.history, title=self.path.name if self.path else ""), path)

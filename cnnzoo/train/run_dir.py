@@ -33,6 +33,7 @@ from cnnzoo.files import (
     read_json,
     remove_file,
     remove_partial_files,
+    strip_local_paths,
     write_json,
 )
 from cnnzoo.measure.figures import save_figure
@@ -43,6 +44,7 @@ from cnnzoo.serialization import (
     load_verified,
     save_model,
 )
+from cnnzoo.text import printable
 from cnnzoo.train.checkpoint_file import load_checkpoint, save_checkpoint
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.lock import LOCK_FILE, FolderLock
@@ -248,9 +250,15 @@ class RunDir:
         """Draws the learning curves; if that fails, a warning says why."""
         file = self._writable(CURVES_FILE)
         try:
-            save_figure(history_figure(history), file)
+            save_figure(history_figure(history, title=self._title()), file)
         except Exception as error:  # such as a backend that matplotlib does not know
             warnings.warn(f"{file} was not drawn: {type(error).__name__}: {error}", stacklevel=3)
+
+    def _title(self) -> str:
+        """Returns which run it is: ``lenet on fashion_mnist, seed 0``."""
+        network = read_json(self.path / CONFIG_FILE).get("architecture", "a network")
+        data = strip_local_paths(str(self.info["data"]["name"]))
+        return printable(f"{network} on {data}, seed {self.info['config']['seed']}")
 
     def remove_checkpoint(self) -> None:
         """Removes the checkpoint of a finished run, unless its config keeps it."""

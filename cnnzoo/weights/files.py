@@ -20,7 +20,7 @@ from cnnzoo.serialization import TensorInfo, iter_tensors, read_aliases, read_he
 from cnnzoo.spec import Spec
 from cnnzoo.weights.description import build_from_description, stored_checksum
 from cnnzoo.weights.model_card import make_card
-from cnnzoo.weights.state_dict import assign_state_dict, require_compatible, tensor_infos
+from cnnzoo.weights.state_dict import assign_state_dict, is_finite, require_compatible, tensor_infos
 
 
 def save(model: nn.Module, path: str | PathLike[str], *, overwrite: bool = False, readme: bool = True) -> Path:
@@ -68,11 +68,7 @@ def read_model(
     mmap: bool = False,
 ) -> CNN:
     """Builds the network that a file or folder describes, with its weights; see ``load`` for arguments and errors."""
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise InputError(f"dtype must be a floating type of torch, such as torch.bfloat16, not {dtype!r}")
-    target_device = None if device is None else resolve_device(str(device))
-    if target_device is not None and target_device.type == "meta":
-        raise InputError("the meta device holds no weights; cnnzoo.get_spec and cnnzoo.count need none")
+    target_device = require_placement(device, dtype)
     file, infos, description = _read_description(path)
     with torch.device("meta"):
         model = _build(file, description)
@@ -100,6 +96,20 @@ def read_model(
     return model
 
 
+def require_placement(device: str | torch.device | None, dtype: torch.dtype | None) -> torch.device | None:
+    """Returns the device for loaded weights; None for that of the file.
+
+    Raises:
+        InputError: If the device holds no weights, or the dtype is not a floating one.
+    """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"dtype must be a floating type of torch, such as torch.bfloat16, not {dtype!r}")
+    target = None if device is None else resolve_device(str(device))
+    if target is not None and target.type == "meta":
+        raise InputError("the meta device holds no weights; cnnzoo.get_spec and cnnzoo.count need none")
+    return target
+
+
 def load_with_checksum(file: Path, aliases: Mapping[str, str], *, mmap: bool) -> tuple[dict[str, torch.Tensor], str]:
     """Returns the tensors of a file by name, and their checksum; a warning names those with NaN or infinite values.
 
@@ -119,8 +129,7 @@ def load_with_checksum(file: Path, aliases: Mapping[str, str], *, mmap: bool) ->
         for name, tensor in iter_tensors(file, aliases, mmap=mmap):
             state[name] = tensor
             yield name, tensor
-            # the sum is fast; it can be infinite where all values are finite, in half precision
-            if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
+            if not is_finite(tensor):
                 not_finite.append(name)
 
     checksum = weights_sha256(read_tensors())

@@ -17,12 +17,13 @@ from cnnzoo.files import (
     CONFIG_FILE,
     CURVES_FILE,
     HISTORY_FILE,
+    PREPROCESSOR_FILE,
     TRAIN_FILE,
     WEIGHTS_FILE,
     exists,
     read_json,
 )
-from cnnzoo.serialization import read_aliases, read_header
+from cnnzoo.serialization import METADATA_KEY, read_aliases, read_header
 from cnnzoo.weights.description import stored_checksum
 from cnnzoo.weights.files import load_with_checksum
 from cnnzoo.weights.hub_cache import BLOB_HASH, COMMIT_HASH, RepositoryCache, has_hash
@@ -31,7 +32,7 @@ from cnnzoo.weights.hub_errors import OfflineError, StatusError, UnreachableErro
 from cnnzoo.weights.repository import Repository
 
 RUN_FILES = (TRAIN_FILE, HISTORY_FILE, CURVES_FILE)  # of a training run, uploaded with its model
-PULL_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, *RUN_FILES)
+PULL_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, PREPROCESSOR_FILE, *RUN_FILES)
 
 MAX_FILE_BYTES = 64 * 2**20  # of any file but the weights
 _ATTEMPTS = 4  # to continue a download that breaks off
@@ -271,6 +272,8 @@ def _require_intact(folder: Path, cache: RepositoryCache) -> None:
         )
     try:
         header = read_header(weights_file)[1]
+        if not header and METADATA_KEY not in read_json(config_file):
+            return  # of another library, with the Hub's own checksum, which was compared in the download
         descriptions = {CONFIG_FILE: read_json(config_file), **({WEIGHTS_FILE: header} if header else {})}
         _, checksum = load_with_checksum(weights_file, read_aliases(weights_file, header), mmap=True)
         for name, description in descriptions.items():

@@ -14,6 +14,14 @@ from cnnzoo.files import exists
 HUB_PREFIXES = ("hf://", "hf-hub:")  # the Hub's, and timm's
 LOCAL_PREFIX = "local-dir:"  # timm's
 
+PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # of files that torch.save writes
+STATE_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+
+
+def is_state_file(source: object) -> bool:
+    """Returns whether a value names a file with weights: a path, or a string with a suffix of such files."""
+    return isinstance(source, PathLike) or (isinstance(source, str) and source.endswith(STATE_SUFFIXES))
+
 
 def is_source(source: object) -> bool:
     """Returns whether a value names a saved network: a path that exists or looks like one, or a repository."""

@@ -11,7 +11,8 @@ import torch
 from cnnzoo.errors import InputError
 from cnnzoo.files import exists
 from cnnzoo.network import CNN
-from cnnzoo.weights.files import read_model
+from cnnzoo.weights.files import read_model, require_placement
+from cnnzoo.weights.foreign_repository import is_foreign, read_foreign
 from cnnzoo.weights.hub import pull
 from cnnzoo.weights.repository import HUB_PREFIXES, LOCAL_PREFIX, Repository
 
@@ -36,12 +37,22 @@ def locate(source: str | PathLike[str], *, verify: bool = False, **hub: Any) -> 
             f"{', '.join(options)}= is for the Hub, and {str(source)!r} is a path; for a repository write 'hf://user/repo'"
         )
     path = Path(str(source).removeprefix(LOCAL_PREFIX))
-    parts = str(source).split("/")
-    if isinstance(source, str) and len(parts) == 2 and all(parts) and parts[0] != "." and not exists(path):
+    if _is_bare_repository(source):
         raise InputError(
             f"{source!r} does not exist here (as {path.absolute()}); for a repository on the Hub write 'hf://{source}'"
         )
     return path
+
+
+def _is_bare_repository(source: str | PathLike[str]) -> bool:
+    """Returns whether a source is of the form ``user/repo``, and not a path that exists."""
+    parts, path = str(source).split("/"), Path(str(source).removeprefix(LOCAL_PREFIX))
+    return isinstance(source, str) and len(parts) == 2 and all(parts) and parts[0] != "." and not exists(path)
+
+
+def load_bare(source: str | PathLike[str], **options: Any) -> CNN:
+    """Loads a network as ``load`` does; ``user/repo`` without ``hf://`` is a repository, unless such a path exists."""
+    return load(f"{HUB_PREFIXES[0]}{source}" if _is_bare_repository(source) else source, **options)
 
 
 def load(
@@ -61,7 +72,8 @@ def load(
 
     Args:
         source: What ``save`` or a training run wrote, a ``.safetensors`` file or a folder; or ``hf://user/repo``,
-            optionally with ``@revision``. ``hf-hub:`` and ``local-dir:`` are accepted too.
+            optionally with ``@revision``. ``hf-hub:`` and ``local-dir:`` are accepted too. Folders and repositories of
+            timm and transformers are read if they hold a network of the zoo: ``hf://timm/resnet18.a1_in1k``.
         device: Device of the weights; the CPU by default, ``"auto"`` for a GPU if there is one.
         dtype: Floating dtype of the weights; that of the file by default.
         verify: Whether the weights are compared with their checksum; False also accepts a file without one.
@@ -94,8 +106,13 @@ def load(
     is_remote = isinstance(source, str) and source.startswith(HUB_PREFIXES)
     hub = {"revision": revision, "token": token, "endpoint": endpoint, "cache_dir": cache_dir}
     path = locate(source, verify=verify, **hub)
-    # pull has already verified the checksum
-    model = read_model(path, device=device, dtype=dtype, verify=verify and not is_remote, mmap=mmap or is_remote)
+    if is_foreign(path):
+        target = require_placement(device, dtype)
+        model = read_foreign(path, mmap=mmap or is_remote)
+        metadata = model.metadata
+        model.to(device=target, dtype=dtype).metadata = metadata  # of the converted weights
+    else:  # pull has already verified the checksum
+        model = read_model(path, device=device, dtype=dtype, verify=verify and not is_remote, mmap=mmap or is_remote)
     if is_remote:
         commit = f"hf://{Repository.parse(str(source)).id}@{path.name}"
         provenance = model.metadata.provenance or {"kind": "unknown"}

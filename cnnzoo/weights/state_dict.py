@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -13,6 +13,8 @@ from cnnzoo.network import CNN
 from cnnzoo.random_state import OwnGenerator
 from cnnzoo.serialization import DTYPES, TensorInfo
 
+MAX_MISMATCHES = 19  # tensors that an error lists
+
 _FLOATING_DTYPES = {name for dtype, name in DTYPES.items() if dtype.is_floating_point}
 
 
@@ -21,8 +23,22 @@ def tensor_infos(state: Mapping[str, torch.Tensor]) -> dict[str, TensorInfo]:
     return {name: (DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in state.items()}
 
 
-def require_compatible(source: str, infos: Mapping[str, TensorInfo], expected: Mapping[str, TensorInfo]) -> None:
-    """Raises one error that lists every tensor that does not fit a network.
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Returns whether a tensor has no NaN and no infinite values; integers have none."""
+    if not tensor.is_floating_point():
+        return True
+    values = tensor.float() if tensor.element_size() == 1 else tensor  # float8 has no sum
+    # the sum is fast; it can be infinite where all values are finite, in half precision
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
+
+
+def require_compatible(
+    source: str,
+    infos: Mapping[str, TensorInfo],
+    expected: Mapping[str, TensorInfo],
+    hint: Callable[[list[str]], str] = lambda names: "",
+) -> None:
+    """Raises one error that lists the tensors that do not fit a network.
 
     Floating dtypes are interchangeable: a file in half precision fits a network in single precision.
 
@@ -30,6 +46,7 @@ def require_compatible(source: str, infos: Mapping[str, TensorInfo], expected: M
         source: Where the tensors come from, for the error.
         infos: Dtype and shape of each tensor.
         expected: Dtype and shape of each tensor of the network.
+        hint: Returns what to do about tensors of these names, for the end of the error.
 
     Raises:
         WeightsError: If names, shapes or dtypes other than floating ones differ.
@@ -41,13 +58,17 @@ def require_compatible(source: str, infos: Mapping[str, TensorInfo], expected: M
     def text(info: TensorInfo | None) -> str:
         return "none" if info is None else f"{info[1]} {info[0]}"
 
-    mismatches = [
-        f"{name}: file {text(infos.get(name))}, model {text(expected.get(name))}"
-        for name in sorted({*infos, *expected})
-        if comparable(infos.get(name)) != comparable(expected.get(name))
-    ]
-    if mismatches:
-        raise WeightsError(f"{source}: {len(mismatches)} tensors do not fit the network: {'; '.join(mismatches)}")
+    names = sorted(
+        name for name in {*infos, *expected} if comparable(infos.get(name)) != comparable(expected.get(name))
+    )
+    if names:
+        lines = [f"{name}: file {text(infos.get(name))}, model {text(expected.get(name))}" for name in names]
+        if len(lines) > MAX_MISMATCHES:
+            lines[MAX_MISMATCHES - 1 :] = [f"and {len(lines) - MAX_MISMATCHES + 1} more"]
+        advice = hint(names)
+        raise WeightsError(
+            f"{source}: {len(names)} tensors do not fit the network: {'; '.join(lines)}{advice and '. '}{advice}"
+        )
 
 
 def assign_state_dict(model: CNN, state: Mapping[str, torch.Tensor]) -> None:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from cnnzoo.errors import FileError, InputError, WeightsError
+from cnnzoo.errors import FileError, InputError, WeightsError, unknown
 from cnnzoo.metadata import Metadata
-from cnnzoo.network import CNN, label_of
+from cnnzoo.network import CNN
 from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.published import Twin
-from cnnzoo.registry import get_entry, is_model, list_models
-from cnnzoo.weights.state_dict import require_compatible, tensor_infos
-
-# the names of layers with weights in the patterns of Twin.keys
-_LAYER_NAMES = ((nn.Conv2d, "conv"), (nn.Linear, "linear"), (nn.BatchNorm2d, "norm"))
+from cnnzoo.registry import get_entry, list_models
+from cnnzoo.weights.foreign import fit_tensors
+from cnnzoo.weights.key_maps import find_twin, match_keys
 
 
 def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None:
@@ -41,49 +36,32 @@ def load_torchvision(model: CNN, state_dict: Mapping[str, torch.Tensor]) -> None
         raise InputError(
             "load_torchvision expects a state dict, name -> tensor, such as torchvision.models.resnet18().state_dict()"
         )
-    keys = {key: _torchvision_key(model, key, twin.keys) for key in model.state_dict()}
-    expected = {keys[key]: info for key, info in tensor_infos(model.state_dict()).items()}
-    infos = {key: info for key, info in tensor_infos(state_dict).items() if key.split(".")[0] not in twin.skipped}
-    require_compatible(f"weights of torchvision's {twin.name}", infos, expected)
-    if len(infos) < len(state_dict):
-        warnings.warn(
-            f"{model.spec.name} has no {', '.join(twin.skipped)}; these weights of torchvision's {twin.name} are not "
-            "loaded",
-            stacklevel=2,
-        )
-    model.load_state_dict({key: state_dict[torchvision_key] for key, torchvision_key in keys.items()})
+    source = f"weights of torchvision's {twin.name}"
+    model.load_state_dict(fit_tensors(model, state_dict, match_keys(model, state_dict), source))
 
 
-def _torchvision_key(model: CNN, key: str, patterns: Mapping[str, str]) -> str:
-    """Returns the state-dict key in torchvision of a key of ours; ``patterns`` are ``Twin.keys``."""
-    if not patterns:
-        return key
-    module_name, _, attribute = key.rpartition(".")
-    module = model.get_submodule(module_name)
-    layer = next((name for cls, name in _LAYER_NAMES if isinstance(module, cls)), type(module).__name__)
-    name = f"{label_of(model, key)}:{layer}.{attribute}"
-    for pattern, replacement in patterns.items():
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def fetch_torchvision(model: CNN) -> None:
-    """Downloads the weights that torchvision trained on ImageNet (V1), and loads them into a network.
+def fetch_torchvision(model: CNN, choice: str = "IMAGENET1K_V1") -> None:
+    """Downloads weights that torchvision offers, and loads them into a network.
 
     Label names, preprocessing and provenance go into the network's metadata.
 
     Args:
         model: A network with a twin in torchvision, for 3 channels and 1000 classes; it is changed.
+        choice: Their name in torchvision's enum of the twin's weights; ``"DEFAULT"`` is the last.
 
     Raises:
         InputError: If the network has no twin.
+        UnknownNameError: If torchvision has no such weights.
         FileError: If the weights cannot be downloaded.
         WeightsError: If the download is damaged, or does not fit.
     """
     from torchvision.models import get_model_weights
 
     twin = _require_twin(model)
-    weights = get_model_weights(twin.name)["IMAGENET1K_V1"]
+    choices = get_model_weights(twin.name)
+    if choice not in choices.__members__:  # DEFAULT is one of them
+        raise unknown(f"weights of torchvision's {twin.name}", choice, choices.__members__)
+    weights = choices[choice]
     name = os.path.basename(weights.url)
     file = Path(torch.hub.get_dir()) / "checkpoints" / name
     if file.exists() and not hashlib.sha256(file.read_bytes()).hexdigest().startswith(_checksum_in(name)):
@@ -126,9 +104,7 @@ def _require_twin(model: CNN) -> Twin:
     """Returns the twin of a network, from the registry; raises InputError if it has none."""
     if not isinstance(model, CNN):
         raise InputError(f"expected a cnnzoo network, not {type(model).__name__}; build it with cnnzoo.create")
-    name = model.spec.name
-    twin = get_entry(name).twin if is_model(name) else None
-    if twin is None:
+    if (twin := find_twin(model)) is None:
         names = ", ".join(other for other in list_models() if get_entry(other).twin)
-        raise InputError(f"{name} has no twin in torchvision; the networks that have one: {names}")
+        raise InputError(f"{model.spec.name} has no twin in torchvision; the networks that have one: {names}")
     return twin

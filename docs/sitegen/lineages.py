@@ -27,9 +27,7 @@ def page(lineage: str) -> str:
     parts += ["" if len(names) == 1 else table(names, "[`{name}`](#{name})"), "", usage(names), ""]
     for i, name in enumerate(names):
         parts += [f"## `{name}` {{ #{name} }}", "", first_line(get_entry(name).function), ""]
-        if diagrams.has_diagram(name):
-            picture = f"![The architecture of {name}, drawn by cnnzoo.draw]({name}.svg)"
-            parts += [f"{picture}{{ .{diagrams.css_class(name)} }}", ""]
+        parts += [diagrams.images(name), ""]
         parts += [block_table(name, is_first=i == 0), ""]
         for audit in cnnzoo.verify(name).tables():
             what = audit.title.partition(": ")[2]

@@ -16,6 +16,17 @@ MODULES = ("blocks", "initializers", "weights", "data", "train", "measure", "err
 RESULTS = {
     "cnnzoo.backbone": ("Backbone", "FeatureMaps"),
     "cnnzoo.diff": ("Difference", "Change"),
+    "cnnzoo.explain": (
+        "Explanation",
+        "Attribution",
+        "Projection",
+        "Activations",
+        "Filters",
+        "TopPatches",
+        "Mistakes",
+        "Subject",
+        "Network",
+    ),
     "cnnzoo.prediction": ("Prediction",),
     "cnnzoo.timeline": ("Timeline",),
     "cnnzoo.verify": ("Audit", "Finding"),

@@ -37,9 +37,18 @@ def all_scripts(folder: str, level: int = 2, *, with_code: bool = False) -> str:
     return "\n".join(parts)
 
 
+def captum() -> str:
+    """Returns the functions of examples/explain_with_captum.py that call Captum."""
+    return functions("explain_with_captum.py", "deep_lift", "integrated_gradients", "occlusion")
+
+
 def training_loops() -> str:
     """Returns the loops of Accelerate and of Lightning Fabric from examples/accelerate_and_lightning.py."""
-    code = (ROOT / "examples" / "accelerate_and_lightning.py").read_text()
-    functions = {node.name: node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
-    loops = (functions[name] for name in ("train_accelerate", "train_fabric"))
-    return "\n\n".join(f"```python\n{ast.get_source_segment(code, function)}\n```" for function in loops)
+    return functions("accelerate_and_lightning.py", "train_accelerate", "train_fabric")
+
+
+def functions(script: str, *names: str) -> str:
+    """Returns functions of a script of examples/."""
+    code = (ROOT / "examples" / script).read_text()
+    nodes = {node.name: node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    return "\n\n".join(f"```python\n{ast.get_source_segment(code, nodes[name])}\n```" for name in names)

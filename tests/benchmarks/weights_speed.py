@@ -24,7 +24,13 @@ import torchvision
 import cnnzoo
 
 # how many times as fast as the first method each must be
-TARGETS = {"cnnzoo.load": 1.8, "cnnzoo.load(verify=False)": 4.0, "cnnzoo.load(mmap=True, verify=False)": 50.0}
+TARGETS = {
+    "cnnzoo.load": 1.8,
+    "cnnzoo.load(verify=False)": 4.0,
+    "cnnzoo.load(mmap=True, verify=False)": 50.0,
+    "cnnzoo.create(pretrained=FILE.pth)": 1.0,
+    "cnnzoo.create(pretrained=FILE.safetensors)": 1.0,
+}
 
 
 def best_seconds(methods: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -80,6 +86,8 @@ def main(name: str, folder: Path, repeats: int) -> None:
             "cnnzoo.load(verify=False)": lambda: cnnzoo.load(cnnzoo_file, verify=False),
             "cnnzoo.load(mmap=True)": lambda: cnnzoo.load(cnnzoo_file, mmap=True),
             "cnnzoo.load(mmap=True, verify=False)": lambda: cnnzoo.load(cnnzoo_file, mmap=True, verify=False),
+            "cnnzoo.create(pretrained=FILE.pth)": lambda: cnnzoo.create(name, pretrained=pth_file),
+            "cnnzoo.create(pretrained=FILE.safetensors)": lambda: cnnzoo.create(name, pretrained=plain_file),
         },
         repeats,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from cnnzoo.html_report.groups import RunGroup
+from cnnzoo.html_report.sections.architecture import distinct_networks
 from cnnzoo.measure import Comparison, CountReport
 from cnnzoo.measure.tables import Printable, Table
 
@@ -73,17 +73,15 @@ def build_counts(groups: Sequence[RunGroup], diff: DiffModules) -> Counts:
         groups: The groups of runs.
         diff: Compares two modules; returns None if it cannot.
     """
-    distinct: dict[str, RunGroup] = {}
-    for group in groups:
-        distinct.setdefault(json.dumps(group.first.spec) if group.first.spec else group.label, group)
-    counted = [(group, count) for group in distinct.values() if (count := group.first.count) is not None]
+    distinct = distinct_networks(groups)
+    counted = [(group, count) for group in distinct if (count := group.first.count) is not None]
     return Counts(
         comparison=_comparison(counted),
         differences=_differences([group for group, _ in counted], diff),
         layers=[_layers(group, count) for group, count in counted],
         uncounted=[
             UncountedNetwork(group.first.name, group.label, _tensors(group))
-            for group in distinct.values()
+            for group in distinct
             if group.first.count is None
         ],
     )

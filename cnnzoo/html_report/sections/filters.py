@@ -12,8 +12,8 @@ import torch
 from cnnzoo.html_report.groups import RunGroup
 from cnnzoo.measure.tables import shape_text
 
-TILE, GAP = 44, 4  # px: longer side of a tile, space between two tiles
-MAX_COLUMNS, MAX_TILES = 16, 256
+TILE, GAP = 72, 6  # px: longer side of a tile, space between two tiles
+MAX_COLUMNS, MAX_TILES = 12, 256
 
 
 @dataclass(frozen=True)
