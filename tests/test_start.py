@@ -35,7 +35,7 @@ import sys
 from click.testing import CliRunner
 from cnnzoo.cli import main
 for code, words in (
-    (0, "--help"), (0, "train --help"), (0, "list"), (1, "list nosuch"), (0, "recipes"), (0, "recipes quick"),
+    (0, "--help"), (0, "train --help"), (0, "list"), (0, "list --json"), (1, "list nosuch"), (0, "recipes"), (0, "recipes quick"),
     (0, "summary resnet152"), (0, "summary alexnet --depth 1 --columns block,kernel --sort MACs"),
     (0, "compare alexnet lenet"), (0, "compare alexnet lenet vgg16 --baseline vgg16 --json"), (0, "timeline"),
     (0, "verify"), (0, "verify lenet"), (1, "summary nosuch"), (2, "nosuch"), (2, "train"), (2, "train lenet --lr 3"),
@@ -51,7 +51,7 @@ for code, words in (
 def test_what_prints_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", COMMANDS], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert len(lines) == 23 and [line for line in lines if not line.startswith("True")] == []
+    assert len(lines) == 24 and [line for line in lines if not line.startswith("True")] == []
 
 
 def test_completion_needs_no_torch() -> None:

@@ -34,7 +34,7 @@ class Model:
     input: tuple[int, int, int] | None
     params: int | None
     macs: int | None
-    pretrained: tuple[str, ...]
+    shipped: bool
     text: str
 
 
@@ -92,10 +92,10 @@ def catalog(pattern: str = "*", *, pretrained: bool | str = False) -> Catalog:
 def _describe(name: str) -> Model:
     """Returns a model; one that cannot be built, such as a plugin's, says why in place of its text."""
     entry = get_entry(name)
-    available = tuple(one.tag for one in weights.list_pretrained(name))
+    shipped = weights.has_pretrained(name)
     try:
         spec = get_spec(name)
         params, macs = get_quantities(spec, "parameters", "macs")
     except CnnzooError as error:
-        return Model(name, entry.year, None, None, None, available, f"cannot be built ({error})")
-    return Model(name, entry.year, spec.input, params, macs, available, entry.text)
+        return Model(name, entry.year, None, None, None, shipped, f"cannot be built ({error})")
+    return Model(name, entry.year, spec.input, params, macs, shipped, entry.text)
