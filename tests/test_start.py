@@ -35,7 +35,8 @@ import sys
 from click.testing import CliRunner
 from cnnzoo.cli import main
 for code, words in (
-    (0, "--help"), (0, "train --help"), (0, "list"), (0, "list --json"), (1, "list nosuch"), (0, "recipes"), (0, "recipes quick"),
+    (0, "--help"), (0, "train --help"), (0, "list"), (0, "list --json"), (1, "list nosuch"), (0, "recipes"),
+    (0, "recipes quick"),
     (0, "summary resnet152"), (0, "summary alexnet --depth 1 --columns block,kernel --sort MACs"),
     (0, "compare alexnet lenet"), (0, "compare alexnet lenet vgg16 --baseline vgg16 --json"), (0, "timeline"),
     (0, "verify"), (0, "verify lenet"), (1, "summary nosuch"), (2, "nosuch"), (2, "train"), (2, "train lenet --lr 3"),
