@@ -40,6 +40,11 @@ class Change:
     params: int
     macs: int
 
+    @property
+    def color(self) -> str:
+        """Green for a block of the second network only, red for one of the first only, else yellow."""
+        return "green" if self.before is None else "red" if self.after is None else "yellow"
+
 
 @dataclass(frozen=True)
 class Difference(Printable):
@@ -73,6 +78,7 @@ class Difference(Printable):
                 _signed(self.b.macs - self.a.macs),
             ),
             notes=notes,
+            colors={"block": [c.color for c in self.changes]},
         )
 
     def tables(self) -> Sequence[Table]:

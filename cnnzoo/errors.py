@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 import warnings
 from collections.abc import Iterable
 
@@ -61,6 +63,14 @@ class TrainingError(CnnzooError, RuntimeError):
 def warn(message: str, stacklevel: int = 1) -> None:
     """Warns, with a message as those of errors: printable and of bounded length."""
     warnings.warn(format_message(message), stacklevel=stacklevel + 1)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error of Python, torch or the operating system is that memory cannot be allocated."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    words = "out of memory|allocate memory|failed to map segment"  # of CUDA, of the CPU, of importing a library
+    return isinstance(error, (RuntimeError, ImportError)) and re.search(words, str(error)) is not None
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> UnknownNameError:

@@ -151,6 +151,12 @@ def exists(path: Path) -> bool:
         raise FileError(f"{path} cannot be read: {os_reason(error)}") from None
 
 
+def require_new(path: Path, overwrite: bool) -> None:
+    """Raises FileError if a file exists, and may not be replaced; of a folder, writing it says what is wrong."""
+    if not overwrite and exists(path) and not path.is_dir():
+        raise FileError(f"{path} exists already; name another file, or pass overwrite=True (--overwrite)")
+
+
 def remove_file(path: Path) -> None:
     """Removes a file if it exists.
 

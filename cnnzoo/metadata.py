@@ -87,6 +87,17 @@ class Metadata:
             yield provenance
             provenance = provenance.get("from")
 
+    def origin_texts(self) -> list[str]:
+        """Returns where the weights come from in words, the latest first: ``"trained on mnist"``."""
+        return [
+            f"trained on {origin.get('data')}"
+            if origin.get("kind") == "trained"
+            else "new"
+            if origin.get("kind") == "random"
+            else str(origin.get("kind"))
+            for origin in self.origins()
+        ]
+
     def derive(self, kind: str, **details: Any) -> Metadata:
         """Returns these metadata with a new provenance, whose ``"from"`` is the present one."""
         return self.replace(provenance={"kind": kind, **details, "from": self.provenance})

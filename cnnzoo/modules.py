@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from cnnzoo.errors import InputError
+from cnnzoo.errors import InputError, is_out_of_memory
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)  # the module inside is ``.module``
 
@@ -75,7 +75,7 @@ def explain_forward_error(name: str, x: torch.Tensor) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if type(error) is not RuntimeError:  # such as out of memory
+        if type(error) is not RuntimeError or is_out_of_memory(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), "")[:500]
         raise InputError(f"{name} cannot run on images (C, H, W) = {tuple(x.shape[1:])}: {reason}") from error

@@ -15,6 +15,7 @@ from cnnzoo.blocks import BlockError, Shape, build_blocks
 from cnnzoo.blocks.build import infer_shape
 from cnnzoo.edits import apply_knobs
 from cnnzoo.errors import ChangedModuleError, InputError, SpecError
+from cnnzoo.html_parts import facts, notebook_html
 from cnnzoo.image_sizes import block_strides, larger_image_size
 from cnnzoo.metadata import Metadata, checksum_tensors
 from cnnzoo.random_state import OwnGenerator
@@ -23,6 +24,7 @@ from cnnzoo.spec import Spec
 from cnnzoo.store import get_store
 
 FORMAT_VERSION = 1  # of the description; readers reject versions that they do not know
+_MAX_NAMES = 20  # classes that a notebook shows
 
 _metadata_lock = threading.RLock()
 
@@ -118,6 +120,21 @@ class CNN(nn.Module):
             )
         tensors = [*self.parameters(), *self.buffers()]
         self._metadata, self._checksum, self._versions = value, checksum_tensors(tensors), _versions(tensors)
+
+    def _repr_html_(self) -> str:
+        parameters, metadata = list(self.parameters()), self.metadata
+        frozen = sum(p.numel() for p in parameters if not p.requires_grad)
+        names = metadata.label_names or ()
+        values = {
+            "parameters": f"{sum(p.numel() for p in parameters):,}"
+            + (f", {frozen:,} of them frozen" if frozen else ""),
+            "weights": "; ".join(metadata.origin_texts()),
+            "images": str(metadata.preprocessing or ""),
+            "classes": ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else ""),
+            "mode": ("train" if self.training else "eval")
+            + "".join(sorted({f", {str(p.dtype).removeprefix('torch.')} on {p.device}" for p in parameters})),
+        }
+        return notebook_html(self.spec._repr_html_(), facts(values))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the class scores (N, num_classes) of images (N, C, H, W).

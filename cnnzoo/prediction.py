@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.folder import list_image_files
-from cnnzoo.errors import InputError
+from cnnzoo.errors import DataError, InputError
+from cnnzoo.html_parts import bars, beside, heading, notebook_html, picture
+from cnnzoo.measure.text_layout import terminal_width, text_width, wrap_line
 from cnnzoo.metadata import get_metadata, require_preprocessing
 from cnnzoo.module_copy import in_eval_mode
 from cnnzoo.modules import explain_forward_error, for_inference, require_weights, unwrap
 from cnnzoo.preprocessing import Image, Preprocessing
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The prediction for one image; ``print`` shows the five most probable classes.
 
@@ -26,11 +29,13 @@ class Prediction:
         probabilities: float32 (classes,), the softmax of the scores.
         classes: Name of each class; its number if the network has no names.
         file: Path of the image; None if it was no file.
+        image: The image as given: a path, a PIL image or a uint8 tensor (C, H, W).
     """
 
     probabilities: torch.Tensor
     classes: Sequence[str]
     file: Path | None = None
+    image: Image | None = field(default=None, repr=False)
 
     @property
     def label(self) -> str:
@@ -44,8 +49,17 @@ class Prediction:
 
     def __str__(self) -> str:
         top = self.top()
-        width = max(len(name) for name, _ in top)
-        return "\n".join(f"{name:{width}}  {p:7.2%}" for name, p in top)
+        width = min(max(text_width(name) for name, _ in top), terminal_width() - 9)
+        lines = []
+        for name, probability in top:
+            *before, last = wrap_line(name, width) or [""]
+            lines += [*before, f"{last}{' ' * (width - text_width(last))}  {probability:7.2%}"]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        shown = "" if self.image is None else picture_of(self.image)
+        name = "" if self.file is None else self.file.name
+        return notebook_html(heading(self.label, name), beside(shown, bars(self.top())))
 
 
 def predict(
@@ -82,11 +96,20 @@ def predict(
         if names is not None and len(names) != n:
             raise InputError(f"{name} returns {n} scores, and its metadata has {len(names)} label_names")
         file = Path(image) if isinstance(image, (str, PathLike)) else None
-        yield Prediction(probabilities, names or [str(i) for i in range(n)], file)
+        yield Prediction(probabilities, names or [str(i) for i in range(n)], file, image)
 
 
 def _text(value: object) -> str:
     return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def picture_of(image: Image) -> str:
+    """Returns an image as HTML; empty if its file cannot be read anymore."""
+    try:
+        pixels = image if isinstance(image, torch.Tensor) else Decoding().decode(image, 3)
+    except DataError:
+        return ""
+    return picture(pixels, 160)
 
 
 def expand_folders(images: Iterable[Image]) -> list[Image]:

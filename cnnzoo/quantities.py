@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnnzoo.errors import InputError
 from cnnzoo.registry import get_entry, get_spec, list_models
 from cnnzoo.spec import Spec
-from cnnzoo.stored_counts import figure_name, key_of, stored_figure
+from cnnzoo.stored_counts import figure_name, key_of, stored_figures
 
 if TYPE_CHECKING:
     from cnnzoo.network import CNN
@@ -27,8 +27,14 @@ def get_quantity(spec: Spec, quantity: str, patterns: Sequence[str] = ()) -> int
             ``"min_image_size"``.
         patterns: Labels (with wildcards) of the blocks; empty for the whole network.
     """
-    stored = stored_figure(spec, figure_name(quantity, patterns))
+    stored = stored_figures(spec).get(figure_name(quantity, patterns))
     return Quantities.of(spec).total(quantity, patterns) if stored is None else stored
+
+
+def get_quantities(spec: Spec, *quantities: str) -> list[int]:
+    """Returns several quantities of a whole network, see ``get_quantity``."""
+    stored = stored_figures(spec)
+    return [stored[quantity] if quantity in stored else Quantities.of(spec).total(quantity) for quantity in quantities]
 
 
 def compute_figures() -> dict[str, dict[str, int]]:

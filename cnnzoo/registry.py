@@ -39,6 +39,11 @@ class Entry:
     twin: Twin | None = None
     cache: dict[str, Spec] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def text(self) -> str:
+        """What the model is: the first line of the function's docstring, without a period."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0].removesuffix(".")
+
     def spec(self, **arguments: Any) -> Spec:
         """Returns the Spec for some arguments of the function; the default Spec is cached.
 

@@ -14,9 +14,12 @@ from typing import Any
 from cnnzoo.blocks import BLOCKS, Block, Flatten
 from cnnzoo.errors import SpecError
 from cnnzoo.fields import require_field
+from cnnzoo.html_parts import details, heading, notebook_html
 from cnnzoo.limits import MAX_BLOCKS, MAX_DEPTH, MAX_DESCRIPTION_BYTES, MAX_LABEL_LENGTH, MAX_PATHS, MAX_VALUE
+from cnnzoo.measure.tables import Table
 from cnnzoo.text import is_printable, parse_json
 
+MAX_ROWS = 40  # blocks that a notebook shows; more are unfolded
 KIND_KEY = "block"  # the JSON key of the kind of block
 
 
@@ -60,6 +63,16 @@ class Spec:
         object.__setattr__(self, "input", shape)
         object.__setattr__(self, "features", features)
         object.__setattr__(self, "classifier", classifier)
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, str]] = []
+        for label, block in self.blocks():
+            branches = len(block.branches())
+            merge = f", {merge}" if (merge := getattr(block, "merge", "")) else ""
+            rows.append((label, f"{type(block).__name__} of {branches} branches{merge}" if branches else str(block)))
+        blocks = Table("", ("block", "what it is"), rows).html()
+        size = f"{'x'.join(map(str, self.input))} to {self.num_classes or '?'} classes, {len(rows)} blocks"
+        return notebook_html(heading(self.name, size), details("blocks", blocks) if len(rows) > MAX_ROWS else blocks)
 
     def blocks(self) -> Iterator[tuple[str, Block]]:
         """Yields (full label, block) of every block, also inside a Parallel (``"inception3a/conv2"``)."""

@@ -37,10 +37,9 @@ def figure_name(quantity: str, patterns: Sequence[str] = ()) -> str:
     return f"{quantity} of {', '.join(patterns)}" if patterns else quantity
 
 
-def stored_figure(spec: Spec, figure: str) -> int | None:
-    """Returns a figure of a network, see ``figure_name``; None if it is not stored."""
-    figures: dict[str, int] = _figures().get(key_of(spec), {})
-    return figures.get(figure)
+def stored_figures(spec: Spec) -> Mapping[str, int]:
+    """Returns the stored figures of a network by name, see ``figure_name``; none if it is not stored."""
+    return _figures().get(key_of(spec), {})
 
 
 def stored_report(spec: Spec) -> CountReport | None:

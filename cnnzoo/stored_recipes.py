@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,14 +23,16 @@ class StoredRecipes:
     Attributes:
         help: Field -> what it means.
         values: Name of a recipe -> field -> value.
+        purposes: Name of a recipe -> what it is for.
     """
 
     help: Mapping[str, str]
     values: Mapping[str, Mapping[str, Any]]
+    purposes: Mapping[str, str]
 
     def write(self) -> None:
         """Writes the file."""
-        STORED_FILE.write_text(json.dumps({"help": self.help, "values": self.values}, indent=1) + "\n")
+        STORED_FILE.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
 @lru_cache(maxsize=1)

@@ -69,6 +69,7 @@ class Audit(Printable):
                 title=f"{model}: figures in {source}",
                 headers=("figure", "printed", "exact", "verdict", "note"),
                 rows=[(f.published.what, f.published.printed, f.exact, f.verdict, f.published.note) for f in findings],
+                colors={"verdict": [_color(f) for f in findings]},
             )
             for (model, source), findings in figures.items()
         ]
@@ -106,6 +107,15 @@ class Audit(Printable):
         ]
         deviations = [{"model": model, **dataclasses.asdict(deviation)} for model, deviation in self.deviations]
         return json.dumps({"published": figures, "deviations": deviations}, indent=2)
+
+
+def _color(finding: Finding) -> str:
+    """Returns the color of a verdict: a contradiction is red unless a note gives its reason."""
+    if finding.verdict == AGREES:
+        return "green"
+    if finding.verdict == CONTRADICTS:
+        return "yellow" if finding.published.note else "red"
+    return ""
 
 
 def verify(name: str | None = None) -> Audit:

@@ -14,6 +14,7 @@ from cnnzoo import measure, stored_counts, stored_recipes
 from cnnzoo.quantities import compute_figures
 from cnnzoo.stored_counts import key_of, write_counts
 from cnnzoo.stored_recipes import StoredRecipes
+from cnnzoo.train.recipes import PURPOSES
 
 
 def main() -> None:
@@ -35,6 +36,7 @@ def current_recipes() -> StoredRecipes:
     return StoredRecipes(
         {name: cnnzoo.TrainConfig.describe(name) for name in cnnzoo.TrainConfig().to_dict()},
         {name: cnnzoo.recipe(name).to_dict() for name in cnnzoo.list_recipes()},
+        PURPOSES,
     )
 
 

@@ -43,7 +43,7 @@ def read_runs(paths: Sequence[Path]) -> list[Numbers]:
         for path in paths:
             file = path if path.suffix == ".json" else Path(folder) / "run.json"
             if file is not path:
-                record([path], file)
+                record([path], file, overwrite=True)
             content = json.loads(file.read_text())
             first, metrics = content["runs"][0], [run["metrics"] for run in content["runs"]]
             session = content["sessions"][0]

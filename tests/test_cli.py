@@ -47,7 +47,7 @@ FAST = ("--set", "epochs=1", "--set", "batch_size=500", "--set", "checkpoint_eve
 
 def test_list(run) -> None:
     assert run("list", "alex*").stdout.splitlines()[0] == "alexnet"
-    assert json.loads(run("list", "--json").stdout) == cnnzoo.list_models()
+    assert [model["name"] for model in json.loads(run("list", "--json").stdout)] == cnnzoo.list_models()
 
 
 def test_summary(run) -> None:
@@ -119,7 +119,7 @@ def test_train_evaluate_and_resume(run) -> None:
     values = json.loads(found.stdout)
     assert values["n"] == 1000 == sum(map(sum, values["confusion"])) and len(values["f1"]) == 10
     lines = run("evaluate", "r").stdout.splitlines()
-    assert lines[0].startswith("top-1 0.") and max(map(len, lines)) <= 80
+    assert lines[0].startswith("top-1 0.") and max(map(len, lines)) <= 100
     assert "Most frequent confusions" in lines
     assert "it is finished" in run("train", "--resume", "r").stderr
     metrics = json.loads(run("train", "lenet", *FAST, "--out", "r", "--overwrite", "--json").stdout)
@@ -129,13 +129,14 @@ def test_train_evaluate_and_resume(run) -> None:
 def test_train_prints_its_setup_and_what_to_type_next(run) -> None:
     done = run("train", "lenet(activation=relu)", *FAST)
     lines = done.stderr.splitlines()
+    precision = cnnzoo.Trainer(cnnzoo.create("lenet"), load_data("fashion_mnist_sample")).precision
     assert lines[:8] == [
         "data     fashion_mnist_sample: 6,000 training, 1,000 test images, 10 classes",
         "images   1x28x28, normalized by mean 0.286, std 0.354",
         "network  lenet, 61,706 parameters; weights: new",
         "recipe   quick/rectifying: 4 activations (ReLU), 5 layers with weights",
         "training 1 epoch of 12 steps, batch_size 500, adamw, lr 0.003, cosine",
-        f"device   cpu, {cnnzoo.Trainer(cnnzoo.create('lenet'), load_data('fashion_mnist_sample')).precision}",
+        f"device   cpu, {precision}, steps not compiled",
         "writes   runs/lenet-activation-relu/",
         "",
     ]
@@ -204,8 +205,11 @@ def test_train_finds_a_rate(run, tmp_path: Path) -> None:
 
 def test_evaluate_with_crops(run) -> None:
     run("train", "lenet", *FAST, "--out", "r")
-    assert run("evaluate", "r", "--views", "ten_crop").stdout.splitlines()[1] == "on 1,000 images, views ten_crop"
-    assert "unknown views 'ten_crops'. Did you mean 'ten_crop'" in run("evaluate", "r", "--views", "ten_crops").stderr
+    assert (
+        run("evaluate", "r", "--views", "ten_crop").stdout.splitlines()[0].endswith("on 1,000 images, views ten_crop")
+    )
+    done = run("evaluate", "r", "--views", "ten_crops")
+    assert done.exit_code == 2 and "'ten_crops' is not one of 'single', 'flip', " in done.stderr
 
 
 def test_recipes(run) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 import cnnzoo
 from cnnzoo.data import ImageData
 from cnnzoo.errors import InputError
-from cnnzoo.train import compilation
+from cnnzoo.train import compilation, describe_setup
 
 COMPILED = cnnzoo.TrainConfig(epochs=2, batch_size=16, lr=0.1, device="cpu", precision="fp32", compile=True)
 
@@ -87,8 +87,9 @@ def test_auto_compiles_long_runs(tiny_data: ImageData, monkeypatch: pytest.Monke
 
     def is_compiled(name: str, epochs: int) -> bool:
         config = cnnzoo.TrainConfig(epochs=epochs, compile="auto", device="cpu")
-        setup = cnnzoo.Trainer(cnnzoo.create(name), data, config, show=False)._setup
-        return compilation.should_compile(setup)
+        trainer = cnnzoo.Trainer(cnnzoo.create(name), data, config, show=False)
+        assert trainer.is_compiled == (", compiled steps\n" in describe_setup(trainer))
+        return trainer.is_compiled
 
     assert [is_compiled("lenet", epochs) for epochs in (1, 10, 100_000)] == [False, False, True]
     assert is_compiled("alexnet", 10)

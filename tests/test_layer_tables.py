@@ -1,10 +1,8 @@
-"""Tables of counts and of everything else that is printed: depth, folding, columns, and every width."""
+"""Tables of the layers of a count: depth, folding, columns."""
 
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -16,9 +14,6 @@ from cnnzoo.measure import CountReport
 from cnnzoo.measure.layer_table import COLUMNS, MAX_FLAT_ROWS, MAX_ROWS
 from cnnzoo.measure.tables import Table
 from cnnzoo.measure.text_layout import text_width
-from cnnzoo.train import Evaluation
-
-WIDTHS = (60, 80, 100, 160)
 
 
 class Stages(nn.Module):
@@ -133,66 +128,6 @@ def test_what_tables_refuse() -> None:
     for depth in (0, True, "1"):
         with pytest.raises(InputError, match="depth must be a number from 1 on, None for all layers, or 'auto', not"):
             report.table(depth)  # type: ignore[arg-type]
-
-
-# --- every report at every width ---
-
-
-def long_names() -> CountReport:
-    """Returns the count of a network with long names, and names in wide characters."""
-    net = nn.Sequential()
-    net.add_module("畳み込み層の名前がとても長い場合の例", nn.Conv2d(3, 8, 3))
-    net.add_module("a_name_without_any_place_to_break_it_" + "x" * 60, nn.ReLU())
-    net.add_module("é" * 30, nn.Flatten())
-    return cnnzoo.count(nn.Sequential(net, nn.Linear(8 * 36, 10**5)), (1, 3, 8, 8), name="網" * 30)
-
-
-def tables_of(kind: str) -> Sequence[Table]:
-    if kind == "counts":
-        reports = [cnnzoo.count(name) for name in ("alexnet", "resnet50", "densenet121")]
-        return [cnnzoo.count("resnet50").table(), *(report.table("auto") for report in [*reports, long_names()])]
-    if kind == "columns":
-        report = cnnzoo.count("resnet18")
-        return [report.table(columns="all"), report.table(2, columns=["block", "output", "trainable", "neurons"])]
-    if kind == "comparisons":
-        many = cnnzoo.compare("alexnet", "lenet(activation=relu,pooling=max)", "vgg16", "resnet152", long_names())
-        result = {"recipe": "quick/saturating", "epochs": 5, "test_acc": 0.8123, "examples_per_sec": 12345678.9}
-        trained = cnnzoo.Comparison(many.reports, 1, many.notes, [result] * 5, "fashion_mnist_sample")
-        return [*cnnzoo.compare("alexnet", "lenet").tables(), *trained.tables()]
-    if kind == "audits":
-        return cnnzoo.verify().tables()
-    if kind == "timeline":
-        return cnnzoo.timeline().tables()
-    if kind == "differences":
-        return cnnzoo.diff("alexnet", "alexnet_2012").tables()
-    confusion = torch.full((10, 10), 123_456).long()
-    names = [f"a class with a long name {i}" for i in range(10)]
-    return Evaluation(0.5, 0.9, 1.25, confusion, int(confusion.sum()), label_names=names).tables()
-
-
-@pytest.mark.parametrize(
-    "kind", ["counts", "columns", "comparisons", "audits", "timeline", "differences", "evaluations"]
-)
-def test_nothing_is_cut_off(kind: str) -> None:
-    """At every width: each value of each column that is shown is in the text, whole if it is a number."""
-    for table, width in itertools.product(tables_of(kind), WIDTHS):
-        text = table.text(width)
-        note = re.search(rf"left out, to fit {width} columns: (.*)", " ".join(text.split()), re.DOTALL)
-        left_out = note[1].split("; ") if note else []
-        assert set(left_out) <= set(table.headers)
-        for i, header in enumerate(table.headers):
-            words = re.split(r" |(?<=,)|(?=\()", header)
-            assert header in left_out or all(word in text for word in words), (width, header)
-            for row in [*table.rows, *([table.total] if table.total else [])] if header not in left_out else []:
-                value = row[i]
-                if isinstance(value, int):
-                    assert re.search(rf"(?<![\d,.]){value:,}(?![\d,])", text), (width, header, value)
-                elif isinstance(value, tuple):
-                    assert "x".join(map(str, value)) in text
-                elif isinstance(value, str) and re.fullmatch(r"[\d.,]+x?", value):
-                    assert value in text
-        for line in text.splitlines():  # only a name or a number that has no smaller form may stick out
-            assert text_width(line) <= width or width < 80 or "  " not in line.strip(), (kind, width, line)
 
 
 def test_wide_characters_are_aligned() -> None:

@@ -32,7 +32,7 @@ from cnnzoo.html_report.groups import group_runs
 from cnnzoo.html_report.run_reader import RunReader
 from cnnzoo.html_report.sections.filters import GAP, TILE, draw_tiles
 from cnnzoo.html_report.sections.mistakes import build_mistakes
-from cnnzoo.html_report.svg_chart import Line, line_chart, ticks
+from cnnzoo.measure.svg_chart import Line, line_chart, ticks
 from cnnzoo.serialization import load_tensors, weights_sha256
 
 CONFIG = cnnzoo.TrainConfig(epochs=3, batch_size=20, lr=0.05, momentum=0.9, views="ten_crop")

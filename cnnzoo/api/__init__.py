@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cnnzoo.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cnnzoo.api.catalog import catalog
     from cnnzoo.api.comparing import compare
     from cnnzoo.api.counting import bench, count, diff, draw, summary, write_page
     from cnnzoo.api.explaining import explain, mistakes, top_patches
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
+        "cnnzoo.api.catalog": ("catalog",),
         "cnnzoo.api.comparing": ("compare",),
         "cnnzoo.api.counting": ("bench", "count", "diff", "draw", "summary", "write_page"),
         "cnnzoo.api.explaining": ("explain", "mistakes", "top_patches"),
@@ -34,6 +36,7 @@ __getattr__ = lazy_names(
 __all__ = [
     "Trainer",
     "bench",
+    "catalog",
     "compare",
     "count",
     "create",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnnzoo import measure
 from cnnzoo.api.specs import Source, resolve
 from cnnzoo.errors import InputError
-from cnnzoo.files import atomic_write
+from cnnzoo.files import atomic_write, require_new
 from cnnzoo.measure import Comparison, CountReport
 from cnnzoo.spec import Spec
 from cnnzoo.stored_counts import stored_report
@@ -159,21 +159,32 @@ def _spec_of(side: Source | nn.Module, knobs: Mapping[str, Any]) -> Spec:
 
 
 def write_page(
-    report: CountReport | Comparison, path: str | PathLike[str], memory: TrainingMemory | None = None
-) -> None:
+    report: CountReport | Comparison,
+    path: str | PathLike[str],
+    memory: TrainingMemory | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
     """Writes a count or a comparison as one self-contained HTML page.
 
     Args:
         report: The count or comparison.
         path: The file.
         memory: The memory of a training step, for the page of a count.
+        overwrite: Whether an existing file may be replaced.
+
+    Returns:
+        The file.
 
     Raises:
-        FileError: If it cannot be written.
+        FileError: If it exists, or cannot be written.
     """
-    with atomic_write(Path(path)) as file:
+    target = Path(path)
+    require_new(target, overwrite)
+    with atomic_write(target) as file:
         page = report.to_page(memory) if isinstance(report, CountReport) else report.to_page()
         file.write(page.encode())
+    return target
 
 
 def bench(

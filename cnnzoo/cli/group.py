@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
+import re
 import shlex
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -12,7 +15,8 @@ from typing import Any
 
 import click
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.errors import CnnzooError, is_out_of_memory
+from cnnzoo.files import os_reason
 from cnnzoo.streams import display_stream, result_stream
 
 _WORDS = "cnnzoo.words"  # key of the command line in the context
@@ -46,8 +50,19 @@ class Commands(click.Group):
         ctx.meta[_WORDS] = list(args)
         return super().parse_args(ctx, args)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the command line; help that cannot be written is an error too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if (message := _message(error)) is None:
+                raise
+            print_error(message)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command."""
+        """Runs the command, in colors on a terminal unless ``NO_COLOR`` is set (no-color.org)."""
+        ctx.color = False if os.environ.get("NO_COLOR") else None
         with redirect_stdout(result_stream()), redirect_stderr(display_stream()):
             return self._invoke(ctx)
 
@@ -60,13 +75,10 @@ class Commands(click.Group):
             if (line := _line_for_option(error, ctx.meta[_WORDS])) is None:
                 raise
             raise click.UsageError(f"No such option '{error.option_name}': write {line}", error.ctx) from None
-        except CnnzooError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader closed the pipe
+        except (CnnzooError, OSError, MemoryError, RuntimeError, ImportError) as error:
+            if (message := _message(error)) is None:
                 raise
-            click.echo(f"error: {error}", err=True)
+            print_error(message)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -112,5 +124,23 @@ def _line_for_option(error: click.NoSuchOption, words: Sequence[str]) -> str | N
     return None
 
 
+def _message(error: Exception) -> str | None:
+    """Returns what went wrong; None for a closed pipe, which click handles, and for a fault of the program."""
+    if isinstance(error, CnnzooError):
+        return str(error)
+    if is_out_of_memory(error):
+        reason = re.sub(r"^\[enforce fail at .*?\] (err == 0\. )?", "", str(error)).partition("\n")[0] or "none is left"
+        return f"out of memory: {reason}. A smaller batch, smaller images or a smaller network need less."
+    if isinstance(error, OSError) and error.errno != errno.EPIPE:  # EPIPE: the reader closed the pipe
+        what = "the output cannot be written" if error.filename is None else error.filename
+        return f"{what}: {os_reason(error)}"
+    return None
+
+
+def print_error(error: object) -> None:
+    """Prints an error as one line on standard error."""
+    click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"warning: {message}", err=True)
+    click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
-from cnnzoo.cli.options import (
-    add_data_options,
-    json_option,
-    setting_type,
-)
+from cnnzoo.cli.completion import CROP_MODES, FILE, MODEL, OPTION, PRECISIONS, VIEWS, examples
+from cnnzoo.cli.group import print_error
+from cnnzoo.cli.options import add_data_options, json_option, replace_option
 from cnnzoo.errors import DataError
-
-if TYPE_CHECKING:
-    pass
+from cnnzoo.files import require_new
 
 
-@click.command()
-@click.argument("model")
+@click.command(
+    epilog=examples(
+        "cnnzoo evaluate lenet",
+        "cnnzoo evaluate runs/photos --data folder:photos",
+        "cnnzoo evaluate runs/lenet --data fashion_mnist --views ten_crop --json",
+    )
+)
+@click.argument("model", type=MODEL)
 @add_data_options()
 @click.option(
-    "--views", default="single", show_default=True, help="'single', 'flip', 'center', 'five_crop', 'ten_crop'."
+    "--views", type=click.Choice(VIEWS), default="single", show_default=True, help="Views of each image to average."
 )
-@click.option("--crop-mode", help="'squash', 'center' or 'border'; default: as in training.")
-@click.option("--precision", default="fp32", show_default=True, help="'fp32', 'bf16', 'fp16' or 'auto'.")
+@click.option(
+    "--crop-mode",
+    type=click.Choice(CROP_MODES),
+    help="How images of another size are cropped; default: as in training.",
+)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Precision.")
 @json_option
 def evaluate(
     model: str,
@@ -49,9 +56,9 @@ def evaluate(
     click.echo(evaluation.to_json() if as_json else str(evaluation))
 
 
-@click.command()
-@click.argument("model")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.command(epilog=examples("cnnzoo predict lenet shoe.png", "cnnzoo predict runs/photos photos/test --json"))
+@click.argument("model", type=MODEL)
+@click.argument("images", type=FILE, nargs=-1, required=True, metavar="IMAGE...")
 @json_option
 def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
     """Classify each IMAGE with the network MODEL (as for evaluate): its five most probable classes."""
@@ -67,7 +74,7 @@ def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
         try:
             prediction = api.predict(network, file)
         except DataError as error:  # the other images are classified all the same
-            click.echo(f"error: {error}", err=True)
+            print_error(error)
             errors += 1
             continue
         results[file] = dict(prediction.top())
@@ -79,9 +86,15 @@ def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command()
-@click.argument("model")
-@click.argument("image", required=False)
+@click.command(
+    epilog=examples(
+        "cnnzoo explain lenet shoe.png -o shoe.png",
+        "cnnzoo explain runs/photos cat.jpg --method occlusion --set patch=32 -o cat.svg",
+        "cnnzoo explain lenet --method filters --layer conv1 -o filters.png",
+    )
+)
+@click.argument("model", type=MODEL)
+@click.argument("image", type=FILE, required=False)
 @click.option(
     "--method",
     default="gradcam",
@@ -93,9 +106,10 @@ def predict(model: str, images: tuple[str, ...], as_json: bool) -> None:
 )
 @click.option("--layer", metavar="NAME", help="Label of a block, such as conv5, or name of a module.")
 @click.option(
-    "--set", "settings", type=setting_type, multiple=True, help="An option of the method, such as patch=5 (repeatable)."
+    "--set", "settings", type=OPTION, multiple=True, help="An option of the method, such as patch=5 (repeatable)."
 )
-@click.option("-o", "--out", required=True, help="The picture: out.png, .svg or .pdf.")
+@click.option("-o", "--out", type=FILE, required=True, help="The picture: out.png, .svg or .pdf.")
+@replace_option
 def explain(
     model: str,
     image: str | None,
@@ -104,6 +118,7 @@ def explain(
     layer: str | None,
     settings: tuple[tuple[str, Any], ...],
     out: str,
+    overwrite: bool,
 ) -> None:
     """Explain what the network MODEL (as for evaluate) computes for an IMAGE, in a picture; filters need no IMAGE."""
     from cnnzoo import api
@@ -114,6 +129,7 @@ def explain(
             raise click.UsageError(f"{option} and --set {name}= set the same: give one of them")
         if value is not None:
             options[name] = value
+    require_new(Path(out), overwrite)
     explanation = api.explain(model, image, method, **options)
     explanation.plot(out)
-    click.echo(explanation)
+    click.echo(f"{explanation}\n{out}")

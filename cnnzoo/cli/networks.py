@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnzoo.cli.completion import DEVICE, FILE, FOLDER, MODEL, PRECISIONS, RECIPE, examples
 from cnnzoo.cli.options import (
     add_data_options,
     html_option,
     input_size_option,
     json_option,
     knobs_option,
-    overwrite_option,
+    print_written,
+    replace_option,
     settings_option,
     training_memory_options,
 )
 from cnnzoo.errors import unknown
+from cnnzoo.files import require_new
 from cnnzoo.knobs import format_name
 
 if TYPE_CHECKING:
@@ -28,13 +32,16 @@ if TYPE_CHECKING:
     from cnnzoo.verify import Finding
 
 
-@click.command("list")
-@click.argument("pattern", default="*")
+@click.command("list", epilog=examples("cnnzoo list", 'cnnzoo list "res*"', "cnnzoo list --pretrained --json"))
+@click.argument("pattern", type=MODEL, default="*")
 @click.option("--pretrained", is_flag=True, help="List only models whose weights ship with cnnzoo.")
 @click.option("--tags", is_flag=True, help="List the pretrained weights of these models, with their tags.")
 @json_option
 def list_(pattern: str, pretrained: bool, tags: bool, as_json: bool) -> None:
-    """List the models whose names match PATTERN."""
+    """List the models whose names match PATTERN, a wildcard: with year, images and cost on a terminal.
+
+    Piped into another command, only their names, a line each.
+    """
     from cnnzoo.api import list_models
 
     if tags:
@@ -49,11 +56,23 @@ def list_(pattern: str, pretrained: bool, tags: bool, as_json: bool) -> None:
     names = list_models(pattern, pretrained=pretrained)
     if not names and pattern != "*":
         raise unknown("model", pattern, list_models(pretrained=pretrained))
-    click.echo(json.dumps(names) if as_json else "\n".join(names))
+    if not as_json and not sys.stdout.isatty():
+        click.echo("\n".join(names))
+        return
+    from cnnzoo.api import catalog
+
+    models = catalog(pattern, pretrained=pretrained)
+    click.echo(models.to_json() if as_json else models.text(color=True))
 
 
-@click.command()
-@click.argument("name")
+@click.command(
+    epilog=examples(
+        "cnnzoo summary alexnet -k in_channels=3",
+        "cnnzoo summary torchvision:resnet50 --depth 2 --columns layer,output,MACs",
+        'cnnzoo summary vgg16 --train --batch-size 64 --optimizer adamw --memory "16 GB"',
+    )
+)
+@click.argument("name", type=MODEL)
 @knobs_option
 @input_size_option
 @click.option("--depth", type=click.IntRange(1), help="Modules (of zoo networks: blocks) in this depth share a line.")
@@ -62,6 +81,7 @@ def list_(pattern: str, pretrained: bool, tags: bool, as_json: bool) -> None:
 @click.option("--all", "show_all", is_flag=True, help="A line per layer: repeated blocks are not folded.")
 @training_memory_options
 @html_option
+@replace_option
 @json_option
 def summary(
     name: str,
@@ -72,6 +92,7 @@ def summary(
     sort: str | None,
     show_all: bool,
     html: str | None,
+    overwrite: bool,
     as_json: bool,
     training: dict[str, Any] | None,
     available: str | None,
@@ -92,7 +113,7 @@ def summary(
     names = columns if columns in (None, "all") else [column for column in columns.split(",") if column.strip()]
     table = report.table(depth or (None if show_all else "auto"), not show_all, names, sort)
     if html:
-        write_page(report, html, memory)
+        print_written(write_page(report, html, memory, overwrite=overwrite))
     values = report.to_dict()
     lines = [table.text()]
     if training is not None and memory is not None:
@@ -105,7 +126,8 @@ def summary(
         largest = report.max_batch_size(available, **training)
         fits = memory.total <= parse_bytes(available)
         values["training_memory"] |= {"fits": fits, "max_batch_size": largest}
-        lines.append(f"{available}: {'fits' if fits else 'does not fit'}; the largest batch size is {largest:,}")
+        verdict = click.style("fits", fg="green") if fits else click.style("does not fit", fg="red")
+        lines.append(f"{available}: {verdict}; the largest batch size is {largest:,}")
     click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
 
 
@@ -119,17 +141,27 @@ def _count(name: str, knobs: dict[str, Any], input_size: tuple[int, ...] | None,
     return count(resolve(name, **knobs), input_size)
 
 
-@click.command()
-@click.argument("names", nargs=-1, required=True)
+@click.command(
+    epilog=examples(
+        "cnnzoo compare alexnet lenet",
+        "cnnzoo compare alexnet vgg16 torchvision:resnet18 --html page.html",
+        'cnnzoo compare lenet "lenet(activation=relu,pooling=max)" --train --set epochs=5',
+    )
+)
+@click.argument("names", type=MODEL, nargs=-1, required=True)
 @knobs_option
 @input_size_option
-@click.option("--baseline", default="-1", show_default=True, help="The model that ratios refer to: index or name.")
+@click.option(
+    "--baseline", type=MODEL, default="-1", show_default=True, help="The model that ratios refer to: index or name."
+)
 @click.option("--train", is_flag=True, help="Also train them, and compare the results.")
 @add_data_options()
-@click.option("--recipe", default="quick", show_default=True, help="Name of a recipe, or a JSON file.")
+@click.option("--recipe", type=RECIPE, default="quick", show_default=True, help="Name of a recipe, or a JSON file.")
 @settings_option
-@click.option("--out", default="runs/compare", show_default=True, help="Folder for the runs and the picture.")
-@overwrite_option
+@click.option(
+    "--out", type=FOLDER, default="runs/compare", show_default=True, help="Folder for the runs and the picture."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing runs, and an existing page.")
 @html_option
 @json_option
 def compare(
@@ -191,7 +223,7 @@ def compare(
             click.echo(f"{out}/: a run per network, compare.json, compare.png")
             click.echo(f"  cnnzoo report {shlex.quote(out)}  # a page about them")
     if html:
-        api.write_page(comparison, html)
+        print_written(api.write_page(comparison, html, overwrite=overwrite))
     if as_json:
         click.echo(comparison.to_json())
     if any(result.get("interrupted") for result in comparison.results):
@@ -215,9 +247,9 @@ def _with_knobs(name: str, knobs: dict[str, Any], train: bool) -> Any:
     return api.resolve(source, **own_knobs)
 
 
-@click.command()
-@click.argument("a")
-@click.argument("b")
+@click.command(epilog=examples("cnnzoo diff alexnet alexnet_2012", 'cnnzoo diff lenet "lenet(pooling=max)" --json'))
+@click.argument("a", type=MODEL)
+@click.argument("b", type=MODEL)
 @knobs_option
 @json_option
 def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> None:
@@ -225,13 +257,15 @@ def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> N
     from cnnzoo import api
 
     difference = api.diff(a, b, **dict(knobs))
-    click.echo(difference.to_json() if as_json else str(difference))
+    click.echo(difference.to_json() if as_json else difference.text(color=True))
 
 
-@click.command()
-@click.argument("name")
+@click.command(
+    epilog=examples("cnnzoo draw alexnet -o alexnet.svg", "cnnzoo draw lenet -k activation=relu -o lenet.pdf")
+)
+@click.argument("name", type=MODEL)
 @knobs_option
-@click.option("-o", "--out", required=True, help="The file: alexnet.svg, .pdf, .png, or .tex for TikZ.")
+@click.option("-o", "--out", type=FILE, required=True, help="The file: alexnet.svg, .pdf, .png, or .tex for TikZ.")
 @click.option(
     "--detail",
     type=click.Choice(["stage", "block", "layer"]),
@@ -248,6 +282,7 @@ def diff(a: str, b: str, knobs: tuple[tuple[str, Any], ...], as_json: bool) -> N
 )
 @click.option("--legend/--no-legend", default=True, help="Whether to write the title and the legend.")
 @click.option("--dark", is_flag=True, help="Draw on a dark ground.")
+@replace_option
 def draw(
     name: str,
     knobs: tuple[tuple[str, Any], ...],
@@ -258,12 +293,15 @@ def draw(
     show: tuple[str, ...],
     legend: bool,
     dark: bool,
+    overwrite: bool,
 ) -> None:
     """Draw the architecture of the model NAME."""
     from cnnzoo import api
 
+    spec = api.resolve(name, **dict(knobs))
+    require_new(Path(out), overwrite)
     picture = api.draw(
-        api.resolve(name, **dict(knobs)),
+        spec,
         out,
         detail=detail,
         width=width,
@@ -275,22 +313,25 @@ def draw(
     click.echo(f"{out}: {picture.width:.1f} x {picture.height:.1f} in, one box per {picture.detail}")
 
 
-@click.command()
-@click.argument("pattern", default="*")
-@click.option("-o", "--out", help="Also draw a picture: timeline.svg, .png or .pdf.")
+@click.command(epilog=examples("cnnzoo timeline", 'cnnzoo timeline "vgg*"', "cnnzoo timeline -o timeline.svg"))
+@click.argument("pattern", type=MODEL, default="*")
+@click.option("-o", "--out", type=FILE, help="Also draw a picture: timeline.svg, .png or .pdf.")
+@replace_option
 @json_option
-def timeline(pattern: str, out: str | None, as_json: bool) -> None:
+def timeline(pattern: str, out: str | None, overwrite: bool, as_json: bool) -> None:
     """Show the models whose names match PATTERN by year: cost and published accuracy."""
     from cnnzoo.timeline import timeline as timeline_
 
     result = timeline_(pattern)
     if out:
+        require_new(Path(out), overwrite)
         result.plot(out)
+        print_written(out)
     click.echo(result.to_json() if as_json else str(result))
 
 
-@click.command()
-@click.argument("name", required=False)
+@click.command(epilog=examples("cnnzoo verify", "cnnzoo verify alexnet_2012", "cnnzoo verify --json"))
+@click.argument("name", type=MODEL, required=False)
 @json_option
 def verify(name: str | None, as_json: bool) -> None:
     """Recompute the published figures of the model NAME, or of all."""
@@ -303,7 +344,7 @@ def verify(name: str | None, as_json: bool) -> None:
         findings += audit.findings
         deviations += audit.deviations
         for table in () if as_json else audit.figure_tables():
-            click.echo(separator + table.text())
+            click.echo(separator + table.text(color=True))
             separator = "\n"
     whole = Audit(findings, deviations)
     if as_json:
@@ -318,12 +359,14 @@ def verify(name: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command()
-@click.argument("names", nargs=-1, required=True)
+@click.command(
+    epilog=examples("cnnzoo bench alexnet vgg16", 'cnnzoo bench lenet "lenet(width=2)" --train --batch-size 64')
+)
+@click.argument("names", type=MODEL, nargs=-1, required=True)
 @click.option("--batch-size", default=1, show_default=True, help="Batch size.")
 @click.option("--train", is_flag=True, help="Time a forward and a backward pass.")
-@click.option("--device", default="cpu", show_default=True, help="'cpu', 'cuda', 'auto'.")
-@click.option("--precision", default="fp32", show_default=True, help="'fp32' or 'bf16'.")
+@click.option("--device", type=DEVICE, default="cpu", show_default=True, help="'cpu', 'cuda', 'auto'.")
+@click.option("--precision", type=click.Choice(PRECISIONS[1:3]), default="fp32", show_default=True, help="Precision.")
 @click.option("--seconds", default=2.0, show_default=True, help="Approximate seconds per measurement.")
 @json_option
 def bench(

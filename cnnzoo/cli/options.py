@@ -9,30 +9,17 @@ from typing import Any
 
 import click
 
-from cnnzoo.knobs import parse_value
+from cnnzoo.cli.completion import DATA, FILE, KNOB, OPTIMIZER, PRECISIONS, SETTING
 
 SAMPLE = "fashion_mnist_sample"
 PRETRAINED_HELP = "Start from trained weights: those that ship, TAG such as 'torchvision', or a file."
 
 
-class _Setting(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.2 on
-    """An argument NAME=VALUE; the value is JSON if it parses as JSON, else a string."""
-
-    name = "NAME=VALUE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        key, equals, text = str(value).partition("=")
-        if not (key and equals):
-            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
-        return key, parse_value(text)
-
-
-setting_type = _Setting()
 knobs_option = click.option(
     "--knob",
     "-k",
     "knobs",
-    type=setting_type,
+    type=KNOB,
     multiple=True,
     help="A knob of the network, such as in_channels=3 (repeatable).",
 )
@@ -51,18 +38,26 @@ class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 input_size_option = click.option(
-    "--input-size", type=_Shape(), help="Shape of the input, 1x3x224x224; default: one image of the network's size."
+    "--input-size",
+    type=_Shape(),
+    metavar="NxCxHxW",
+    help="Shape of the input, 1x3x224x224; default: one image of the network's size.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-html_option = click.option("--html", metavar="FILE", help="Also write an HTML page with tables and figures.")
+html_option = click.option("--html", type=FILE, metavar="FILE", help="Also write an HTML page with tables and figures.")
 settings_option = click.option(
     "--set",
     "settings",
-    type=setting_type,
+    type=SETTING,
     multiple=True,
     help="A field of the recipe, such as lr=0.05 (repeatable); `cnnzoo recipes quick` lists them.",
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing run.")
+replace_option = click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+
+
+def print_written(path: object) -> None:
+    """Prints the path of a file beside the results, which are on standard output."""
+    click.echo(f"wrote {path}", err=True)
 
 
 def add_data_options(default: str | None = SAMPLE, more_help: str = "") -> Callable[[Any], Any]:
@@ -84,7 +79,9 @@ def add_data_options(default: str | None = SAMPLE, more_help: str = "") -> Calla
         for option in reversed(options):
             with_options = option(with_options)
         help = f"Name of a data set, folder:PATH, csv:PATH or hf:NAME{more_help}."
-        return click.option("--data", default=default, show_default=default is not None, help=help)(with_options)
+        return click.option("--data", type=DATA, default=default, show_default=default is not None, help=help)(
+            with_options
+        )
 
     return add
 
@@ -97,8 +94,10 @@ def training_memory_options(command: Any) -> Any:
     options = (
         click.option("--train", is_flag=True, help="Also compute the memory of a training step."),
         click.option("--batch-size", type=click.IntRange(1), help="Batch size of the step; default: as counted."),
-        click.option("--optimizer", help="'sgd' (default), 'momentum', 'adam', 'adamw', or values per parameter."),
-        click.option("--precision", help="'fp32' (default), 'bf16' or 'fp16'."),
+        click.option(
+            "--optimizer", type=OPTIMIZER, help="'sgd' (default), 'momentum', 'adam', 'adamw', or values per parameter."
+        ),
+        click.option("--precision", type=click.Choice(PRECISIONS[1:]), help="Precision of the step; default: fp32."),
         click.option("--freeze", "frozen", multiple=True, help="Pattern of layers to freeze, 'conv*' (repeatable)."),
         click.option("--memory", "available", help="Memory of the device, '8 GB': does the step fit, and which would?"),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from cnnzoo.cli.options import add_data_options, hub_option, knobs_option
+from cnnzoo.cli.completion import FILE, MODEL, examples
+from cnnzoo.cli.options import add_data_options, hub_option, knobs_option, replace_option
 
 _FORMATS = {  # option of export -> the suffixes of its file
     "--onnx": (".onnx",),
@@ -19,18 +21,27 @@ _FORMATS = {  # option of export -> the suffixes of its file
 }
 
 
-@click.command()
-@click.argument("model")
-@click.option("--onnx", metavar="FILE", help="Write ONNX for any batch size: lenet.onnx.")
-@click.option("--torch-export", metavar="FILE", help="Write a torch.export program: lenet.pt2.")
-@click.option("--executorch", metavar="FILE", help="Write an ExecuTorch program for one image at a time: lenet.pte.")
-@click.option("--source", metavar="FILE", help="Write the network as plain PyTorch, without weights: lenet.py.")
-@click.option("--torchvision", metavar="FILE", help="Write the state dict of torchvision's network: vgg11.pth.")
-@click.option("--timm", metavar="FILE", help="Write the state dict of timm's network: vgg11.safetensors.")
-@click.option("--int8", metavar="FILE", help="Write ONNX in int8, calibrated and evaluated on --data: lenet8.onnx.")
+def _file_option(name: str, help: str) -> Callable[[Any], Any]:
+    return click.option(name, type=FILE, metavar="FILE", help=help)
+
+
+@click.command(
+    epilog=examples(
+        "cnnzoo export runs/photos --onnx photos.onnx --source photos.py",
+        "cnnzoo export runs/photos --int8 photos8.onnx --data folder:photos",
+    )
+)
+@click.argument("model", type=MODEL)
+@_file_option("--onnx", "Write ONNX for any batch size: lenet.onnx.")
+@_file_option("--torch-export", "Write a torch.export program: lenet.pt2.")
+@_file_option("--executorch", "Write an ExecuTorch program for one image at a time: lenet.pte.")
+@_file_option("--source", "Write the network as plain PyTorch, without weights: lenet.py.")
+@_file_option("--torchvision", "Write the state dict of torchvision's network: vgg11.pth.")
+@_file_option("--timm", "Write the state dict of timm's network: vgg11.safetensors.")
+@_file_option("--int8", "Write ONNX in int8, calibrated and evaluated on --data: lenet8.onnx.")
 @click.option("--opset", type=int, help="Version of the operators of ONNX; default: the exporter's.")
 @add_data_options(default=None, more_help=", for --int8")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@replace_option
 def export(
     model: str, opset: int | None, data: str | None, data_options: dict[str, Any], overwrite: bool, **files: str | None
 ) -> None:
@@ -61,10 +72,20 @@ def export(
         click.echo(api.export(model, path, library=library, opset=version, overwrite=overwrite))
 
 
-@click.command("import")
-@click.argument("file")
-@click.option("--as", "name", metavar="NAME", required=True, help="The network of the weights: alexnet_owt.")
-@click.option("--out", "-o", metavar="PATH", required=True, help="Where to save: a file *.safetensors, or a folder.")
+@click.command(
+    "import",
+    epilog=examples(
+        "cnnzoo import alexnet-owt-7be5be79.pth --as alexnet_owt -o alexnet.safetensors",
+        "cnnzoo import model.safetensors --as resnet18 -k num_classes=5 -o pets",
+    ),
+)
+@click.argument("file", type=FILE)
+@click.option(
+    "--as", "name", type=MODEL, metavar="NAME", required=True, help="The network of the weights: alexnet_owt."
+)
+@click.option(
+    "--out", "-o", type=FILE, metavar="PATH", required=True, help="Where to save: a file *.safetensors, or a folder."
+)
 @knobs_option
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def import_(file: str, name: str, out: str, knobs: tuple[tuple[str, Any], ...], overwrite: bool) -> None:
@@ -86,8 +107,10 @@ def import_(file: str, name: str, out: str, knobs: tuple[tuple[str, Any], ...], 
     )
 
 
-@click.command()
-@click.argument("model")
+@click.command(
+    epilog=examples("cnnzoo push runs/photos ann/photos --private", "cnnzoo push lenet.safetensors ann/lenet")
+)
+@click.argument("model", type=MODEL)
 @click.argument("repo")
 @click.option("--tag", help="Tag of the commit, such as v1.")
 @click.option("--revision", help="The branch to commit to, or refs/pr/3; default: main.")
@@ -107,7 +130,7 @@ def push(model: str, repo: str, replace_card: bool, **options: Any) -> None:
     click.echo(f"commit {commit}\ncnnzoo.create({f'hf://{repo}@{commit}'!r})")
 
 
-@click.command()
+@click.command(epilog=examples("cnnzoo pull ann/photos", "cnnzoo pull ann/photos --revision v1"))
 @click.argument("repo")
 @click.option("--revision", help="A branch, tag or commit; default: main.")
 @click.option("--cache-dir", metavar="FOLDER", help="Folder for downloaded files; default: the Hub's cache.")

@@ -6,50 +6,63 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnzoo.cli.completion import DATA, FILE, FOLDER, MODEL, RECIPE, examples
 from cnnzoo.cli.options import (
     PRETRAINED_HELP,
     SAMPLE,
     add_data_options,
     json_option,
     knobs_option,
-    overwrite_option,
+    print_written,
+    replace_option,
     settings_option,
 )
-from cnnzoo.files import CURVES_FILE, HISTORY_FILE, METRICS_FILE, TRAIN_FILE, WEIGHTS_FILE
+from cnnzoo.files import (
+    CURVES_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    TRAIN_FILE,
+    WEIGHTS_FILE,
+    exists,
+    require_new,
+)
 from cnnzoo.knobs import folder_name, format_name
 
 if TYPE_CHECKING:
     from cnnzoo.train import Run, SeedSweep
 
-_TRAIN_EXAMPLES = """\b
-Examples:
-  cnnzoo train lenet --data folder:photos --image-size 28
-  cnnzoo train runs/lenet --data folder:photos --freeze "conv*"
-  cnnzoo train resnet18 --pretrained torchvision --data folder:photos \\
-    --image-size 224 --set 'lr_multipliers={"features.*": 0.1}'
-"""  # \b keeps the lines
 _RUN_FILES = (WEIGHTS_FILE, METRICS_FILE, HISTORY_FILE, CURVES_FILE, TRAIN_FILE)
 
 
-@click.command(epilog=_TRAIN_EXAMPLES)
-@click.argument("name", required=False)
+@click.command(
+    epilog=examples(
+        "cnnzoo train lenet --data folder:photos --image-size 28",
+        'cnnzoo train runs/lenet --data folder:photos --freeze "conv*"',
+        "cnnzoo train resnet18 --pretrained torchvision --data folder:photos \\",
+        "  --image-size 224 --set 'lr_multipliers={\"features.*\": 0.1}'",
+    )
+)
+@click.argument("name", type=MODEL, required=False)
 @knobs_option
 @add_data_options(None, f"; default: {SAMPLE}, or that of the resumed run")
 @click.option("--pretrained", is_flag=False, flag_value="shipped", metavar="[TAG]", help=PRETRAINED_HELP)
 @click.option("--freeze", multiple=True, metavar="PATTERN", help="Freeze blocks or parameters: 'conv*' (repeatable).")
-@click.option("--recipe", help="Name of a recipe, or a JSON file; default: quick, for the kind of the network.")
+@click.option(
+    "--recipe", type=RECIPE, help="Name of a recipe, or a JSON file; default: quick, for the kind of the network."
+)
 @settings_option
-@click.option("--out", help="The run folder; default: runs/NAME; runs/NAME-finetuned for trained weights.")
-@click.option("--resume", metavar="RUN", help="Continue the run in this folder.")
+@click.option("--out", type=FOLDER, help="The run folder; default: runs/NAME; runs/NAME-finetuned for trained weights.")
+@click.option("--resume", type=FOLDER, metavar="RUN", help="Continue the run in this folder.")
 @click.option("--seeds", type=click.IntRange(1), help="Number of seeds; prints mean and 95 % confidence interval.")
 @click.option("--find-lr", is_flag=True, help="Only search for a learning rate.")
-@click.option("--record", metavar="FILE", help="Write a record of the runs: FILE.json, FILE.png.")
-@overwrite_option
+@click.option("--record", type=FILE, metavar="FILE", help="Write a record of the runs: FILE.json, FILE.png.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing run, and an existing record.")
 @json_option
 def train(
     name: str | None,
@@ -94,7 +107,9 @@ def train(
         from cnnzoo.data import load_data
 
         images = None if data is None else load_data(data, **data_options)
-        _print_run(api.Trainer.resume(resume, data=images).fit(), as_json, record)
+        trainer = api.Trainer.resume(resume, data=images)
+        _require_new_record(record, overwrite)
+        _print_run(trainer.fit(), as_json, record, overwrite)
         return
     assert name is not None
     changes = dict(settings)
@@ -133,6 +148,8 @@ def train(
         resume="auto",
         callbacks=[RecipeRecord(choice)],
     )
+    if not trainer.is_finished:
+        _require_new_record(record, overwrite)
     if not as_json and not _is_silent_rank():
         click.echo(describe_setup(trainer, choice, runs=seeds or 1) + "\n", err=True)
         if trainer.is_finished:
@@ -140,7 +157,7 @@ def train(
         elif trainer.step:
             click.echo(f"continues after step {trainer.step:,} of {trainer.total_steps:,}", err=True)
     if not seeds:
-        _print_run(trainer.fit(), as_json, record)
+        _print_run(trainer.fit(), as_json, record, overwrite)
         return
     del trainer
     sweep = api.seed_sweep(
@@ -155,7 +172,7 @@ def train(
         pretrained=tag,
         **all_knobs,
     )
-    _print_sweep(sweep, folder, as_json, record)
+    _print_sweep(sweep, folder, as_json, record, overwrite)
 
 
 def _default_folder(source: Any, knobs: dict[str, Any], pretrained: str | None) -> str:
@@ -197,46 +214,79 @@ def _resume_hint(run: Run) -> str:
     return f"interrupted; continue with: cnnzoo train --resume {shlex.quote(str(run.path))}"
 
 
-def _print_run(run: Run, as_json: bool, record: str | None) -> None:
+def _require_new_record(record: str | None, overwrite: bool) -> None:
+    """Raises FileError before training if a file of the record exists, and may not be replaced."""
+    from cnnzoo.train import record_files
+
+    for file in () if record is None else record_files(Path(record)):
+        require_new(file, overwrite)
+
+
+def _write_record(runs: Sequence[Run], record: str, overwrite: bool) -> None:
+    """Writes the record of runs; one that is there is kept if they were finished already."""
+    from cnnzoo.train import record as record_
+    from cnnzoo.train import record_files
+
+    existing = [str(file) for file in record_files(Path(record)) if exists(file)]
+    if existing and not overwrite:
+        click.echo(f"kept {' and '.join(existing)}, which existed already; remove them to write them again", err=True)
+        return
+    for file in record_([run.path for run in runs if run.path is not None], Path(record), overwrite=overwrite):
+        print_written(file)
+
+
+def _print_run(run: Run, as_json: bool, record: str | None, overwrite: bool) -> None:
     if _is_silent_rank():
         return
     click.echo(json.dumps({**run.metrics, "history": list(run.history)}, indent=2) if as_json else str(run))
     if run.interrupted:
         click.echo(_resume_hint(run), err=True)
         sys.exit(130)
-    if not as_json and run.path is not None:
+    if as_json:
+        print_written(f"{run.path}/")
+    elif run.path is not None:
         click.echo(f"\n{_next_commands(run.path)}")
-    if record is not None and run.path is not None:
-        from cnnzoo.train import record as record_
-
-        record_([run.path], Path(record))
+    if record is not None:
+        _write_record([run], record, overwrite)
 
 
-def _print_sweep(sweep: SeedSweep, folder: str, as_json: bool, record: str | None) -> None:
+def _print_sweep(sweep: SeedSweep, folder: str, as_json: bool, record: str | None, overwrite: bool) -> None:
     if _is_silent_rank():
         return
     click.echo(sweep.to_json() if as_json else str(sweep))
     if any(run.interrupted for run in sweep.runs):
         click.echo("interrupted; the same command again completes the seeds", err=True)
         sys.exit(130)
-    if not as_json:
+    if as_json:
+        print_written(f"{folder}/")
+    else:
         click.echo(f"{folder}/: a run per seed, sweep.json\n  cnnzoo report {shlex.quote(folder)}  # a page about them")
     if record is not None:
-        from cnnzoo.train import record as record_
-
-        record_([run.path for run in sweep.runs if run.path is not None], Path(record))
+        _write_record(sweep.runs, record, overwrite)
 
 
-@click.command()
-@click.argument("name", required=False)
+@click.command(
+    epilog=examples("cnnzoo recipes", "cnnzoo recipes d2l/alexnet", "cnnzoo recipes quick --json > mine.json")
+)
+@click.argument("name", type=RECIPE, required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the training recipes, or show the fields of the recipe NAME (or of a JSON file) with their meaning."""
+    """List the training recipes and what each is for, or show the settings of the recipe NAME (or of a JSON file).
+
+    Piped into another command, the list has only their names, a line each.
+    """
+    from cnnzoo.measure.tables import Table
     from cnnzoo.stored_recipes import stored_recipes
 
     stored = stored_recipes()
     if name is None:
-        click.echo(json.dumps(list(stored.values)) if as_json else "\n".join(stored.values))
+        if as_json:
+            recipes = {name: {"purpose": stored.purposes[name], **values} for name, values in stored.values.items()}
+            click.echo(json.dumps(recipes, indent=2))
+        elif sys.stdout.isatty():
+            click.echo(Table("", ("recipe", "what it is for"), list(stored.purposes.items())).text())
+        else:
+            click.echo("\n".join(stored.values))
         return
     values = stored.values.get(name)
     if values is None:
@@ -246,15 +296,19 @@ def recipes(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(values, indent=2))
         return
-    for field, value in values.items():
-        click.echo(f"{field + '=' + json.dumps(value):32} {stored.help[field]}")
+    rows = [(field, json.dumps(value), stored.help[field]) for field, value in values.items()]
+    click.echo(Table(f"recipe {name}", ("setting", "value", "meaning"), rows, foldable=("value",)).text())
 
 
-@click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--out", metavar="FILE", help="The page; default: RUN/report.html, or report.html here for several.")
-@click.option("--data", metavar="NAME", help="Also show the test images of this data set that are misclassified.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.command(epilog=examples("cnnzoo report runs/lenet", "cnnzoo report runs/compare --out page.html"))
+@click.argument("runs", type=FOLDER, nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--out", type=FILE, metavar="FILE", help="The page; default: RUN/report.html, or report.html here for several."
+)
+@click.option(
+    "--data", type=DATA, metavar="NAME", help="Also show the test images of this data set that are misclassified."
+)
+@replace_option
 def report(runs: tuple[str, ...], out: str | None, data: str | None, overwrite: bool) -> None:
     """Write one HTML page about the runs in the folders RUN: results, curves, confusion, filters, counts, settings."""
     from cnnzoo import api

@@ -12,6 +12,7 @@ from typing import Any, overload
 import torch
 from torch.utils.data import Dataset
 
+from cnnzoo.data.data_html import data_html
 from cnnzoo.data.decoding import Decoding
 from cnnzoo.data.image_files import ImageFiles
 from cnnzoo.data.parallel import parallel_map
@@ -107,6 +108,9 @@ class ImageData:
                     f"{self.name}: train and {split_name} images must have the same shape, not "
                     f"{tuple(self.train.images.shape[1:])} and {tuple(split.images.shape[1:])}"
                 )
+
+    def _repr_html_(self) -> str:
+        return data_html(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -261,6 +265,9 @@ class StreamData:
                 for image, _ in map_images(self.train.__getitem__, indices[first : first + _CHUNK]):
                     yield image.unsqueeze(0)
                     advance(1)
+
+    def _repr_html_(self) -> str:
+        return data_html(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:

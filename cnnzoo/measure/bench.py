@@ -116,6 +116,8 @@ class Bench(Printable):
                 f"peak: a matrix product in {self.precision} on this machine, {first.ceiling / 1e9:.4g} "
                 "GFLOP/s, measured in the same run",
             ],
+            foldable=("model",),
+            optional=("memory", "FLOP/B", "GFLOP", "spread", "of peak"),
         )
 
     def tables(self) -> Sequence[Table]:

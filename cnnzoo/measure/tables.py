@@ -6,9 +6,10 @@ import csv
 import html
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from cnnzoo.html_parts import notebook_html, paragraph
 from cnnzoo.measure.text_layout import layout_text, terminal_width
 from cnnzoo.text import printable
 
@@ -89,6 +90,7 @@ class Table:
         foldable: Headers of columns of names whose words may be broken, so that the table keeps its width.
         optional: Headers of columns that are left out of a text that is too narrow for them, the first one first.
         wraps_first: Whether the words of foldable columns are broken before other columns are left out.
+        colors: Header of a column -> color of its cells on a terminal, row by row: red, green, yellow, or empty.
     """
 
     title: str
@@ -99,21 +101,27 @@ class Table:
     foldable: Sequence[str] = ()
     optional: Sequence[str] = ()
     wraps_first: bool = False
+    colors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
     def _is_numeric(self, column: int) -> bool:
-        """Returns whether a column holds numbers, ratios (``758x``) or changes (``-12``), not names."""
+        """Returns whether a column holds numbers, also ``758x``, ``-12`` and ``46.8 M``, and not names."""
         if self.headers[column] in self.foldable:
             return False
         values = [row[column] for row in self.rows]
         return any(
-            isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[+-]?[\d.,]+x?", v)) for v in values
+            isinstance(v, (int, float)) or (isinstance(v, str) and re.fullmatch(r"[+-]?[\d.,]+(x| [KMGT])?", v))
+            for v in values
         )
 
-    def text(self, width: int | None = None) -> str:
-        """Returns the table as plain text that fits a width: that of the terminal by default, or ``COLUMNS``.
+    def text(self, width: int | None = None, color: bool = False) -> str:
+        """Returns the table as plain text that fits a width.
 
         Nothing is cut off: when the table is too wide, texts wrap at spaces; then the columns of ``optional`` are left
         out, in their order, and a line names them; then the first column gets a line of its own.
+
+        Args:
+            width: Characters; by default ``COLUMNS``, or else those of the terminal.
+            color: Whether ``colors`` are applied, as ANSI sequences.
         """
         return layout_text(
             title=self.title,
@@ -124,6 +132,7 @@ class Table:
             numeric=[self._is_numeric(i) for i in range(len(self.headers))],
             foldable=[header in self.foldable for header in self.headers],
             optional=self.optional,
+            colors=self.colors if color else {},
             wraps_first=self.wraps_first,
             width=terminal_width() if width is None else width,
         )
@@ -132,7 +141,7 @@ class Table:
         return self.text()
 
     def _repr_html_(self) -> str:
-        return self.html()
+        return notebook_html(self.html())
 
     def markdown(self) -> str:
         """Returns the table in GitHub's Markdown."""
@@ -190,9 +199,10 @@ class Table:
 
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
         foot = f"<tfoot><tr>{cells('th', self.total)}</tr></tfoot>" if self.total else ""
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        notes = "".join(map(paragraph, self.notes))
+        caption = f'<caption style="caption-side:top;text-align:left">{html.escape(self.title)}</caption>'
         return (
-            f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{cells('th', self.headers)}</tr></thead>"
+            f"<table>{caption if self.title else ''}<thead><tr>{cells('th', self.headers)}</tr></thead>"
             f"<tbody>{body}</tbody>{foot}</table>{notes}"
         )
 
@@ -204,11 +214,15 @@ class Printable:
         """Returns the tables, in order; subclasses define it."""
         raise NotImplementedError
 
+    def text(self, width: int | None = None, color: bool = False) -> str:
+        """Returns the tables as plain text, see ``Table.text``."""
+        return "\n\n".join(table.text(width, color) for table in self.tables())
+
     def __str__(self) -> str:
-        return "\n\n".join(table.text() for table in self.tables())
+        return self.text()
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        return notebook_html(self.to_html())
 
     def to_markdown(self) -> str:
         """Returns the tables in GitHub's Markdown."""

@@ -6,19 +6,38 @@ import re
 import shutil
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import zip_longest
 
 DEFAULT_WIDTH = 100  # where the output is not a terminal
 MIN_WIDTH = 20
 _SHORT = 12  # characters; texts up to this length stay on one line
 _MARGIN = 2  # characters before the first column
+_COLORS = {"red": 31, "green": 32, "yellow": 33}  # ANSI
 
 
 def terminal_width() -> int:
     """Returns ``COLUMNS``, or else the width of the terminal; 100 if the output is not a terminal."""
     return max(MIN_WIDTH, shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns)
+
+
+def wrap_line(line: str, width: int, indent: int = 0) -> list[str]:
+    """Returns a line of text as lines of at most ``width`` characters; only a longer word sticks out.
+
+    Args:
+        line: The line.
+        width: Characters.
+        indent: Spaces before all lines but the first.
+    """
+    return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def wrap_text(text: str, width: int | None = None, indent: int = 0) -> str:
+    """Returns a text with its lines wrapped to a width: that of the terminal by default."""
+    width = terminal_width() if width is None else width
+    return "\n".join("\n".join(wrap_line(line, width, indent)) for line in text.split("\n"))
 
 
 class Breaks(Enum):
@@ -38,23 +57,31 @@ class _Column:
         cells: Its cells, that of the total last if there is one.
         is_numeric: Whether it is aligned at the right, and no cell is broken.
         is_foldable: Whether words may be broken.
-        breaks: Where they are broken now: nowhere, between their parts, or anywhere.
+        colors: The color of each cell; empty for none.
+        breaks: Where words are broken now: nowhere, between their parts, or anywhere.
+        header_width: The width in which the name fits, on one line or several.
         width: Characters, once they are known.
-        breaks_header: Whether the name has a line per word.
     """
 
     header: str
     cells: list[str]
     is_numeric: bool
     is_foldable: bool
+    colors: Sequence[str] = ()
     breaks: Breaks = Breaks.NOWHERE
+    header_width: int = 0
     width: int = 0
-    breaks_header: bool = False
+
+    def break_header(self, height: int) -> None:
+        """Sets ``header_width`` to the least in which the name has at most this number of lines."""
+        widths = range(max(map(text_width, _header_pieces(self.header))), text_width(self.header))
+        fitting = (width for width in widths if len(_fill(_header_pieces(self.header), width)) <= height)
+        self.header_width = next(fitting, text_width(self.header))
 
     @property
     def header_lines(self) -> list[str]:
-        """The name, a line per word if it is broken; also per knob of a name with knobs."""
-        return re.sub(r"(?<!/) |(?<=,)|(?=\()", "\n", self.header).split("\n") if self.breaks_header else [self.header]
+        """The name, broken between words if it is wider than the column; also between knobs."""
+        return _fill(_header_pieces(self.header), self.width)
 
     @property
     def wraps(self) -> bool:
@@ -72,34 +99,36 @@ class _Column:
             return words
         if self.breaks is Breaks.ANYWHERE:
             return [c for c in re.split(r"(?<=.)(?=.)", cell) if c]
-        return [part for word in words for part in re.split(r"(?<=[^\W_][._/\-])(?=.)|(?<=[a-z])(?=[A-Z])", word)]
+        return [
+            part
+            for word in words
+            for part in re.split(r"(?<=[^\W_][._/\-])(?=.)|(?<=[a-z])(?=[A-Z])|(?<=,)(?=\S)|(?=\()", word)
+        ]
 
     def full_width(self) -> int:
         """Returns the width in which no cell wraps."""
-        return max(map(text_width, (*self.header_lines, *self.cells)))
+        return max(self.header_width, *map(text_width, self.cells), 0)
 
     def least_width(self) -> int:
         """Returns the width below which a piece would be broken."""
         if not self.wraps:
             return self.full_width()
         pieces = [piece.rstrip() for cell in self.cells for piece in self.pieces(cell)]
-        return max(map(text_width, (*self.header_lines, *pieces, "x" * min(_SHORT, self.full_width()))))
+        return max(self.header_width, *map(text_width, pieces), min(_SHORT, self.full_width()))
 
     def wrap(self, cell: str) -> list[str]:
         """Returns the lines of a cell."""
-        if text_width(cell) <= self.width:
-            return [cell]
-        lines = [""]
-        for piece in self.pieces(cell):
-            if lines[-1] and text_width(lines[-1] + piece.rstrip()) > self.width:
-                lines.append("")
-            lines[-1] += piece
-        return [line.rstrip() for line in lines]
+        return [cell] if text_width(cell) <= self.width else _fill(self.pieces(cell), self.width)
 
-    def align(self, text: str) -> str:
+    def align(self, text: str, color: str = "") -> str:
         """Returns a line of a cell with the spaces around it."""
         spaces = " " * (self.width - text_width(text))
+        text = _paint(text, color)
         return spaces + text if self.is_numeric else text + spaces
+
+    def color(self, number: int) -> str:
+        """Returns the color of a cell; that of the total has none."""
+        return self.colors[number] if number < len(self.colors) else ""
 
 
 def layout_text(
@@ -112,6 +141,7 @@ def layout_text(
     numeric: Sequence[bool],
     foldable: Sequence[bool],
     optional: Sequence[str],
+    colors: Mapping[str, Sequence[str]],
     wraps_first: bool,
     width: int,
 ) -> str:
@@ -126,12 +156,16 @@ def layout_text(
         numeric: Whether each column holds numbers.
         foldable: Whether words of each column may be broken.
         optional: Headers of columns that may be left out, the first one first.
+        colors: Header of a column -> color of its cells, row by row.
         wraps_first: Whether words are broken before columns are left out.
         width: Characters of a line. A table is wider if a number or a name would not fit otherwise.
     """
     cells = [*rows, total] if total else list(rows)
     columns, gap, left_out = _choose_columns(
-        [_Column(header, [row[i] for row in cells], numeric[i], foldable[i]) for i, header in enumerate(headers)],
+        [
+            _Column(header, [row[i] for row in cells], numeric[i], foldable[i], colors.get(header, ()))
+            for i, header in enumerate(headers)
+        ],
         [header for header in optional if header in headers],
         wraps_first,
         width,
@@ -143,7 +177,7 @@ def layout_text(
         gap = _fit(columns, width)
     gap = gap or 2
 
-    lines = textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False) if title else []
+    lines = wrap_line(title, width) if title else []
     lines += ["", *_header_lines(columns, heading, gap)]
     rule = " " + "─" * (1 + sum(column.width for column in columns) + gap * (len(columns) - 1))
     lines.append(rule)
@@ -151,16 +185,13 @@ def layout_text(
         if total and number == len(cells) - 1:
             lines.append(rule)
         if heading is not None:
-            lines.append(" " * _MARGIN + heading.cells[number])
+            lines.append(" " * _MARGIN + _paint(heading.cells[number], heading.color(number)))
         lines += _row_lines(columns, number, gap)
-    lines.append("")
     if left_out:
         notes = [*notes, f"left out, to fit {width} columns: {'; '.join(left_out)}"]
+    lines += [""] if notes else []
     for note in notes:
-        indent = " " * (len(note) - len(note.lstrip()) + 2)
-        lines += textwrap.wrap(
-            note, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        ) or [""]
+        lines += wrap_line(note, width, indent=len(note) - len(note.lstrip()) + 2) or [""]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -193,9 +224,9 @@ def _fit(columns: Sequence[_Column], width: int) -> int | None:
     """
     for gap in (3, 2):
         room = width - _MARGIN - gap * (len(columns) - 1)
-        for breaks_headers in (False, True):
+        for height in range(1, 1 + max(len(_header_pieces(column.header)) for column in columns)):
             for column in columns:
-                column.breaks_header = breaks_headers
+                column.break_header(height)
                 column.width = column.full_width()
             if sum(column.width for column in columns) <= room:
                 return gap
@@ -219,22 +250,43 @@ def _distribute(columns: Sequence[_Column], room: int) -> None:
 
 
 def _header_lines(columns: Sequence[_Column], heading: _Column | None, gap: int) -> list[str]:
-    height = max(len(column.header_lines) for column in columns)
     lines = [] if heading is None or not heading.header else [" " * _MARGIN + heading.header]
-    for number in range(height):
-        parts = [column.header_lines[number] if number < len(column.header_lines) else "" for column in columns]
-        lines.append(_join(columns, parts, gap))
+    for parts in zip_longest(*(column.header_lines for column in columns), fillvalue=""):
+        aligned = [column.align(part) for column, part in zip(columns, parts, strict=True)]
+        lines.append(_join(aligned, gap))
     return lines
 
 
 def _row_lines(columns: Sequence[_Column], number: int, gap: int) -> list[str]:
-    cells = [column.wrap(column.cells[number]) for column in columns]
-    height = max(map(len, cells))
-    return [_join(columns, [cell[i] if i < len(cell) else "" for cell in cells], gap) for i in range(height)]
+    lines = zip_longest(*(column.wrap(column.cells[number]) for column in columns), fillvalue="")
+    return [
+        _join([column.align(part, column.color(number)) for column, part in zip(columns, parts, strict=True)], gap)
+        for parts in lines
+    ]
 
 
-def _join(columns: Sequence[_Column], parts: Sequence[str], gap: int) -> str:
-    return " " * _MARGIN + (" " * gap).join(column.align(part) for column, part in zip(columns, parts, strict=True))
+def _join(cells: Sequence[str], gap: int) -> str:
+    return " " * _MARGIN + (" " * gap).join(cells)
+
+
+def _header_pieces(header: str) -> list[str]:
+    """Returns the parts between which the name of a column may be broken: ``parameters / vgg16`` before the slash."""
+    return re.split(r"(?<=[^/] )|(?<=,)(?=\S)|(?=\()", header)
+
+
+def _fill(pieces: Sequence[str], width: int) -> list[str]:
+    """Returns lines of as many pieces as fit the width, at least one."""
+    lines = [""]
+    for piece in pieces:
+        if lines[-1] and text_width(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+def _paint(text: str, color: str) -> str:
+    """Returns a text in a color of the terminal."""
+    return f"\x1b[{_COLORS[color]}m{text}\x1b[0m" if color and text else text
 
 
 def text_width(text: str) -> int:

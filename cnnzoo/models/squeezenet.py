@@ -61,7 +61,7 @@ def _classifier(num_classes: int) -> tuple[Block, ...]:
     deviations=(Deviation("input", "maps of 111x111 after conv1", "109x109", "as in torchvision"),),
 )
 def squeezenet1_0(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """SqueezeNet 1.0: fire modules, and no dense layer."""
+    """SqueezeNet 1.0, of fire modules, without a dense layer."""
     return Spec(
         name="squeezenet1_0",
         input=(in_channels, image_size, image_size),
@@ -89,7 +89,7 @@ def squeezenet1_0(num_classes: int = 1000, in_channels: int = 3, image_size: int
     published=torchvision_figures("1,235,496", "0.349", "58.178", "80.624", min_size="17"),
 )
 def squeezenet1_1(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """SqueezeNet 1.1: earlier pools and a smaller first layer, 2.3 times fewer operations."""
+    """SqueezeNet 1.1, 2.3 times fewer operations than 1.0: earlier pools and a smaller first layer."""
     return Spec(
         name="squeezenet1_1",
         input=(in_channels, image_size, image_size),

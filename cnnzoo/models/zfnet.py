@@ -27,7 +27,7 @@ ZEILER_2013 = "Zeiler, Fergus: Visualizing and Understanding Convolutional Netwo
     ),
 )
 def zfnet(num_classes: int = 1000, in_channels: int = 3, image_size: int = 224) -> Spec:
-    """ZFNet: AlexNet with one tower, and a first layer of 7x7 filters with stride 2."""
+    """ZFNet, AlexNet with a smaller first layer: one tower, 7x7 filters with stride 2."""
     small: dict[str, Any] = {"init": "normal:0.01", "bias_init": 0.0}
     return Spec(
         name="zfnet",

@@ -10,7 +10,7 @@ from cnnzoo.train.lr_finder import LRFinderResult, lr_find
 from cnnzoo.train.metrics import METRICS, interval_95, register_metric
 from cnnzoo.train.optim import OPTIMIZERS, register_optimizer
 from cnnzoo.train.recipes import RecipeChoice, RecipeRecord, choose_recipe, list_recipes, recipe
-from cnnzoo.train.records import record
+from cnnzoo.train.records import record, record_files
 from cnnzoo.train.run import Run
 from cnnzoo.train.run_dir import RunDir
 from cnnzoo.train.run_text import describe_setup
@@ -45,6 +45,7 @@ __all__ = [
     "one_hot",
     "recipe",
     "record",
+    "record_files",
     "register_callback",
     "register_loss",
     "register_metric",

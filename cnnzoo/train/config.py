@@ -26,7 +26,10 @@ from cnnzoo.fields import (
     require_field,
     str_tuple_field,
 )
+from cnnzoo.html_parts import details, heading, notebook_html
 from cnnzoo.initializers import make_initializer
+from cnnzoo.measure.tables import Table
+from cnnzoo.measure.text_layout import wrap_text
 from cnnzoo.preprocessing import CROP_MODES, VIEWS
 from cnnzoo.train.callbacks import CALLBACKS
 from cnnzoo.train.losses import find_loss
@@ -297,6 +300,17 @@ class TrainConfig:
             f"{name} was {mine[name]!r} and is {others[name]!r}" for name in mine if mine[name] != others[name]
         )
 
+    def _repr_html_(self) -> str:
+        defaults, values = type(self)().to_dict(), self.to_dict()
+        changed = {name: value for name, value in values.items() if value != defaults[name]}
+        parts = [_settings_table(settings).html() for settings in (changed, values) if settings]
+        whole = details(f"all {len(values)} settings", parts[-1])
+        text = f"{len(changed)} of {len(values)} settings differ from their defaults"
+        return notebook_html(heading("TrainConfig", text), *parts[:-1], whole)
+
+    def __str__(self) -> str:
+        return wrap_text(repr(self), indent=len("TrainConfig("))
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the config as plain values."""
         values = dataclasses.asdict(self)
@@ -313,6 +327,11 @@ class TrainConfig:
         if not isinstance(data, dict):
             raise InputError(f"the JSON of a TrainConfig must be an object of its fields, not {type(data).__name__}")
         return cls().replace(**data)
+
+
+def _settings_table(values: Mapping[str, Any]) -> Table:
+    rows = [(name, repr(value), TrainConfig.describe(name)) for name, value in values.items()]
+    return Table("", ("setting", "value", "meaning"), rows, foldable=("value",))
 
 
 def _field(name: str) -> dataclasses.Field[Any]:

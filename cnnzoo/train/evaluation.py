@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from cnnzoo.errors import InputError
+from cnnzoo.html_parts import heading, notebook_html
 from cnnzoo.measure.tables import Printable, Table, Value, escape_markdown
 from cnnzoo.text import printable
 from cnnzoo.train import class_metrics
@@ -19,7 +19,6 @@ from cnnzoo.train.confusion_html import heat_map
 
 MAX_ROWS = 20  # of printed classes
 MAX_PAIRS = 5  # of printed confusions
-_WIDTH = 80  # characters of a printed evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,20 +142,11 @@ class Evaluation(Printable):
             )
         return notes
 
-    def text(self, width: int = _WIDTH) -> str:
-        """Returns summary and tables as plain text, ``width`` characters wide; names of classes are wrapped."""
-        first, *others = self.tables()
-        lines = [self.summary] if len(self.summary) <= width else self.summary.replace(" on ", "\non ").splitlines()
-        summary = "\n".join(textwrap.fill(line, width) for line in lines)
-        # rich would wrap a title at the width of its table
-        first_text, *other_texts = (table.text(width).rstrip() for table in (replace(first, title=""), *others))
-        return "\n\n".join([f"{summary}\n{first_text}", *other_texts])
-
-    def __str__(self) -> str:
-        return self.text()
-
     def _repr_html_(self) -> str:
-        return heat_map(self.confusion, [printable(name) for name in self.label_names]) + self.to_html()
+        names = [printable(name) for name in self.label_names]
+        classes, *others = self._tables(names)
+        tables = "".join(table.html() for table in (replace(classes, title=""), *others))
+        return notebook_html(heading("Evaluation", self.summary), heat_map(self.confusion, names), tables)
 
     # --- files ---
 

@@ -15,6 +15,7 @@ from torch import nn
 from cnnzoo.data import Data
 from cnnzoo.errors import InputError, TrainingError
 from cnnzoo.measure.figures import new_figure, save_figure
+from cnnzoo.measure.text_layout import wrap_text
 from cnnzoo.modules import unwrap
 from cnnzoo.progress_bar import progress_bar
 from cnnzoo.train.callbacks import Callback
@@ -39,7 +40,7 @@ class LRFinderResult:
 
     def __str__(self) -> str:
         lowest = self.rates[self.losses.index(min(self.losses))]
-        return f"the loss falls fastest at lr={self.suggestion:.2g}; it was lowest at {lowest:.2g}"
+        return wrap_text(f"the loss falls fastest at lr={self.suggestion:.2g}; it was lowest at {lowest:.2g}")
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws the loss against the learning rate.

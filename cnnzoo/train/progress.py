@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cnnzoo.fields import is_number
-from cnnzoo.measure.learning_curves import history_figure
+from cnnzoo.html_parts import notebook_html, paragraph
 from cnnzoo.progress_bar import start_bar
 from cnnzoo.streams import display_stream
 from cnnzoo.train.callbacks import Callback
@@ -50,7 +50,7 @@ class ProgressDisplay(Callback):
     def __init__(self) -> None:
         self._stream = display_stream()
         self._bar: Any = None
-        self._output: Any = None  # the figure in the notebook cell
+        self._output: Any = None  # the curves in the notebook cell
 
     def on_start(self, trainer: Trainer) -> None:
         """Opens the bar, on a terminal."""
@@ -66,22 +66,25 @@ class ProgressDisplay(Callback):
     def on_epoch(self, trainer: Trainer, entry: Mapping[str, Any]) -> None:
         """Prints the epoch's line, above the bar if there is one; draws the curves again, in a notebook."""
         line = epoch_line(trainer.name, trainer.config.epochs, entry)
+        if _in_notebook():
+            with suppress(Exception):  # of IPython
+                self._show_curves(trainer, line)
+                return
         if self._bar is not None:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
             print(line, file=self._stream, flush=True)
-        if _in_notebook():
-            with suppress(Exception):  # of matplotlib or IPython
-                self._show_curves(trainer)
 
-    def _show_curves(self, trainer: Trainer) -> None:
-        from IPython.display import display
+    def _show_curves(self, trainer: Trainer, line: str) -> None:
+        from IPython.display import HTML, display
 
-        figure = history_figure(trainer.history, title=trainer.name)
+        from cnnzoo.measure.history_html import history_html
+
+        content = HTML(notebook_html(paragraph(line), history_html(trainer.history)))
         if self._output is None:
-            self._output = display(figure, display_id=True)
+            self._output = display(content, display_id=True)
         else:
-            self._output.update(figure)
+            self._output.update(content)
 
     def on_end(self, trainer: Trainer, run: Run | None) -> None:
         """Closes the bar."""

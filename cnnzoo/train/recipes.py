@@ -70,6 +70,18 @@ _RECIPES = {
         epochs=20, batch_size=64, optimizer="adamw", lr=0.01, schedule="cosine", warmup=1.0, init="xavier_uniform:4"
     ),
 }  # fmt: skip
+PURPOSES = {
+    "d2l/alexnet": "AlexNet as trained in Dive into Deep Learning",
+    "d2l/lenet": "LeNet as trained in Dive into Deep Learning",
+    "fast/alexnet": "AlexNet on all of Fashion-MNIST, better than the book in as many epochs",
+    "fast/lenet": "LeNet on all of Fashion-MNIST, better than the book in as many epochs",
+    "fast/lenet-relu": "LeNet with activation=relu,pooling=max on all of Fashion-MNIST",
+    "krizhevsky2012": "any network as AlexNet was trained in 2012: crops, flips, PCA lighting, 90 epochs",
+    "quick": "any network on a small data set, minutes on a CPU; where one of the following fits, it is taken instead",
+    "quick/deep": "networks of more than six layers with weights, without normalization",
+    "quick/rectifying": "networks of up to six layers with weights, with ReLU, without normalization",
+    "quick/saturating": "networks with sigmoid or tanh",
+}  # what each recipe is for
 
 
 def list_recipes() -> list[str]:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from cnnzoo.errors import FileError
-from cnnzoo.files import CONFIG_FILE, METRICS_FILE, exists, read_json, strip_local_paths, write_json
+from cnnzoo.files import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    exists,
+    read_json,
+    require_new,
+    strip_local_paths,
+    write_json,
+)
 from cnnzoo.limits import MAX_METRICS_BYTES
 from cnnzoo.measure.figures import save_figure
 from cnnzoo.measure.learning_curves import history_figure
@@ -18,17 +26,23 @@ from cnnzoo.train.results import read_history
 from cnnzoo.train.run_dir import RunDir
 
 
-def record(folders: Sequence[Path], path: Path) -> None:
+def record(folders: Sequence[Path], path: Path, *, overwrite: bool = False) -> tuple[Path, Path]:
     """Writes a record of finished runs: config, data, commands, machines and results as JSON, and the curves.
 
     Args:
         folders: The run folders: one, or several that differ in their seed only.
         path: ``NAME`` or ``NAME.json``; the curves are written to ``NAME.png`` beside it.
+        overwrite: Whether existing files may be replaced.
+
+    Returns:
+        The two files.
 
     Raises:
-        FileError: If a folder holds no finished run, or a file cannot be written.
+        FileError: If a folder holds no finished run, or a file exists or cannot be written.
     """
-    path = path.with_name(path.name.removesuffix(".json"))
+    files = record_files(path)
+    for file in files:
+        require_new(file, overwrite)
     runs = [_read_finished(folder) for folder in folders]
     content: dict[str, Any] = {
         key: runs[0][key] for key in ("architecture", "parameters", "config", "data", "sessions")
@@ -43,8 +57,15 @@ def record(folders: Sequence[Path], path: Path) -> None:
     content["test_acc"] = statistics.fmean(accuracies)
     if len(runs) > 1:
         content["test_acc_95"] = list(interval_95(accuracies))
-    write_json(path.with_name(f"{path.name}.json"), content)
-    draw_record(content, path)
+    write_json(files[0], content)
+    draw_record(content, path.with_name(path.name.removesuffix(".json")))
+    return files
+
+
+def record_files(path: Path) -> tuple[Path, Path]:
+    """Returns the files of the record ``NAME`` or ``NAME.json``: ``NAME.json`` and ``NAME.png``."""
+    name = path.name.removesuffix(".json")
+    return path.with_name(f"{name}.json"), path.with_name(f"{name}.png")
 
 
 def draw_record(record: Mapping[str, Any], path: Path) -> None:

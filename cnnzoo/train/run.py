@@ -10,8 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from cnnzoo.html_parts import heading, notebook_html, paragraph
 from cnnzoo.measure.figures import save_figure
 from cnnzoo.measure.learning_curves import history_figure
+from cnnzoo.measure.text_layout import wrap_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +46,19 @@ class Run:
         accuracy = f"test acc {metrics['test_acc']:.3f}" if metrics.get("test_acc") is not None else "not tested yet"
         prefix = "test_acc_"
         others = [f", {key.removeprefix(prefix)} {metrics[key]:.3f}" for key in metrics if key.startswith(prefix)]
-        return (
+        return wrap_text(
             f"loss {metrics['loss']:.3f}, train acc {metrics['train_acc']:.3f}, {accuracy}{''.join(others)}\n"
             f"{metrics['examples_per_sec']:.1f} examples/sec on {metrics['device']}, "
             f"{metrics['wall_examples_per_sec']:.1f} wall clock, "
             f"{100 * metrics['data_share']:.0f} % of it waiting for data"
         )
+
+    def _repr_html_(self) -> str:
+        from cnnzoo.measure.history_html import history_html
+
+        name = "Run" if self.path is None else str(self.path)
+        state = ", interrupted" if self.interrupted else ""
+        return notebook_html(heading(name, state), paragraph(str(self)), history_html(self.history))
 
     def plot(self, path: str | PathLike[str]) -> None:
         """Draws loss and accuracy per epoch.

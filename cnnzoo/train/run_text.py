@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from torch import nn
 
 from cnnzoo.data import Data
 from cnnzoo.device import device_name
+from cnnzoo.measure.text_layout import wrap_text
 from cnnzoo.metadata import get_metadata
 from cnnzoo.train.optim import frozen_parameters
 from cnnzoo.train.recipes import RecipeChoice
@@ -35,11 +34,12 @@ def describe_setup(trainer: Trainer, choice: RecipeChoice | None = None, *, runs
         "recipe": None if choice is None else str(choice),
         "training": f"{steps}, batch_size {config.batch_size}, {config.optimizer}, lr {config.lr:g}, {config.schedule}"
         + (f", {runs} seeds" if runs > 1 else ""),
-        "device": f"{device_name(trainer.device)}, {trainer.precision}"
+        "device": f"{device_name(trainer.device)}, {trainer.precision}, "
+        + ("compiled steps" if trainer.is_compiled else "steps not compiled")
         + (f", {trainer.distributed.size} processes" if trainer.distributed.size > 1 else ""),
         "writes": "nothing" if out is None else f"{out}/",
     }
-    return "\n".join(f"{name:9}{text}" for name, text in lines.items() if text is not None)
+    return wrap_text("\n".join(f"{name:9}{text}" for name, text in lines.items() if text is not None), indent=9)
 
 
 def _data_line(data: Data) -> str:
@@ -81,12 +81,5 @@ def _network_line(trainer: Trainer) -> str:
     fixed = sum(p.numel() for name, p in trainer.model.named_parameters() if name in frozen or not p.requires_grad)
     frozen_text = f" ({fixed:,} frozen)" if fixed else ""
     init = trainer.config.init
-    weights = f"new, {init}" if init is not None else "; ".join(_origins(trainer.model)) or "new"
+    weights = f"new, {init}" if init is not None else "; ".join(get_metadata(trainer.model).origin_texts()) or "new"
     return f"{trainer.name}, {total:,} parameters{frozen_text}; weights: {weights}"
-
-
-def _origins(model: nn.Module) -> Iterator[str]:
-    """Yields where the weights of a network come from, the latest first."""
-    for origin in get_metadata(model).origins():
-        kind, data = origin.get("kind"), origin.get("data")
-        yield f"trained on {data}" if kind == "trained" else "new" if kind == "random" else str(kind)

@@ -16,6 +16,7 @@ from cnnzoo.data import Data
 from cnnzoo.errors import FileError, InputError
 from cnnzoo.fields import is_number
 from cnnzoo.files import exists, write_json
+from cnnzoo.html_parts import notebook_html
 from cnnzoo.measure.tables import Printable, Table
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.metrics import interval_95, is_result
@@ -62,7 +63,13 @@ class SeedSweep(Printable):
             rows.append(("mean", *(f"{self.mean(key):.4f}" for key in keys)))
             halves = (self.interval(key)[1] - self.mean(key) for key in keys)
             rows.append(("95 %", *(f"+-{half:.4f}" for half in halves)))
-        return [Table(title=f"{self.name}, {len(self.runs)} seeds", headers=("seed", *keys), rows=rows)]
+        title, optional = f"{self.name}, {len(self.runs)} seeds", [key for key in reversed(keys) if key != "test_acc"]
+        return [Table(title, ("seed", *keys), rows, optional=optional)]
+
+    def _repr_html_(self) -> str:
+        from cnnzoo.measure.history_html import history_html
+
+        return notebook_html(self.to_html(), history_html(*(run.history for run in self.runs)))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the metrics of every run, mean and interval of the test accuracy, as plain values."""

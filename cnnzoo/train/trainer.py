@@ -25,6 +25,7 @@ from cnnzoo.train.batches import PreparedBatch, TrainBatches
 from cnnzoo.train.best import BestWeights
 from cnnzoo.train.callbacks import end_callbacks, make_callbacks, run_callbacks
 from cnnzoo.train.checkpoint import TrainState
+from cnnzoo.train.compilation import should_compile
 from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.evaluator import Evaluator
 from cnnzoo.train.functions import require_functions, resolve_arguments
@@ -233,6 +234,11 @@ class Trainer:
     def lr_at(self, step: int) -> float:
         """Returns the learning rate of a step, counted from 0."""
         return self._setup.lr_at(step, self.history)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether forward, loss and backward are compiled; for ``compile="auto"``, whether the run is long enough."""
+        return should_compile(self._setup)
 
     def stop(self) -> None:
         """Ends the run after the current epoch, as if it were the last."""

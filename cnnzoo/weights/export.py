@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import FileError, InputError, WeightsError
-from cnnzoo.files import exists, os_reason
+from cnnzoo.files import os_reason, require_new
 from cnnzoo.module_copy import in_eval_mode
 from cnnzoo.modules import require_weights, unwrap
 from cnnzoo.network import CNN
@@ -95,8 +95,7 @@ def export(
         raise InputError(f"export expects a cnnzoo network, not {type(model).__name__}; load one with cnnzoo.load")
     target = Path(path)
     arguments = _arguments(target, library, opset)
-    if exists(target) and not overwrite:
-        raise FileError(f"{target} exists already; choose another name, or pass overwrite=True (--overwrite)")
+    require_new(target, overwrite)
     require_weights(model, model.spec.name)
     kind = _FORMATS[target.suffix]
     require_packages(kind.name, kind.needs, kind.extra)

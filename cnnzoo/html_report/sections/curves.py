@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from cnnzoo.html_report.groups import RunGroup
 from cnnzoo.html_report.run_reader import RunReader
-from cnnzoo.html_report.svg_chart import Line, line_chart
 from cnnzoo.html_report.text import format_value
 from cnnzoo.measure.learning_curves import SERIES, values_by_epoch
+from cnnzoo.measure.svg_chart import Line, line_chart
 from cnnzoo.measure.tables import Table
 
 DASHES = {"solid": "", "dashed": "6 4", "dotted": "1 3"}

@@ -1,4 +1,4 @@
-"""Line charts as SVG elements that take their colors from the page's stylesheet."""
+"""Line charts as SVG elements: in the colors of the page, which its style sheet may change."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ def line_chart(title: str, lines: Sequence[Line], *, x_label: str = "epoch") -> 
     ends = "; ".join(f"{line.name} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for line, points in drawable)
     content = _draw_axes(axes, x_ticks, y_ticks, x_label)
     content += Markup("").join(_draw_line(axes, line, points, x_label) for line, points in drawable)
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, f"{title} by {x_label}: {ends}", content
-    )
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" fill="currentColor" '
+        'font-family="system-ui, sans-serif" font-size="11">{}</svg>'
+    ).format(WIDTH, HEIGHT, f"{title} by {x_label}: {ends}", content)
 
 
 def ticks(low: float, high: float, max_steps: int, min_step: float = 0.0) -> list[float]:
@@ -98,7 +99,9 @@ def _draw_axes(axes: _Axes, x_ticks: Sequence[float], y_ticks: Sequence[float], 
     for tick in y_ticks:
         x, y = axes.pixel(left, tick)
         text = human(tick) if abs(tick) >= 1e6 else f"{tick:,g}"
-        elements.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(x, y, WIDTH - RIGHT))
+        elements.append(
+            Markup('<path class="grid" d="M{} {}H{}" stroke="#8888" stroke-width=".7"/>').format(x, y, WIDTH - RIGHT)
+        )
         elements.append(Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(x - 7, y + 4, text))
     for tick in x_ticks:
         if left <= tick <= right:
@@ -114,12 +117,20 @@ def _draw_line(axes: _Axes, line: Line, points: Sequence[Point], x_label: str) -
     elements = []
     if line.band:
         outline = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
-        elements.append(Markup('<polygon points="{}"/>').format(axes.path(outline)))
+        elements.append(Markup('<polygon points="{}" opacity=".16"/>').format(axes.path(outline)))
     dash = line.dash or "none"
-    elements.append(Markup('<polyline points="{}" stroke-dasharray="{}"/>').format(axes.path(points), dash))
+    elements.append(
+        Markup(
+            '<polyline points="{}" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round" '
+            'stroke-dasharray="{}"/>'
+        ).format(axes.path(points), dash)
+    )
     for x, y in points if len(points) <= MAX_MARKERS else points[-1:]:
         tooltip = f"{line.name}, {x_label} {x:g}: {y:.6g}"
         elements.append(
             Markup('<circle cx="{}" cy="{}" r="2.6"><title>{}</title></circle>').format(*axes.pixel(x, y), tooltip)
         )
-    return Markup('<g class="series" style="--color:{}">{}</g>').format(line.color, Markup("").join(elements))
+    content = Markup("").join(elements)
+    return Markup('<g class="series" fill="currentColor" color="{}" style="--color:{}">{}</g>').format(
+        line.color, line.color, content
+    )
