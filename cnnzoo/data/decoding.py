@@ -88,9 +88,10 @@ class Decoding:
         if image.getexif().get(_ORIENTATION, 1) != 1:  # exif_transpose copies other images
             image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
-            image = image.convert("RGBA")
-            background = Image.new("RGBA", image.size, (self.background,) * 3 + (255,))
-            image = Image.alpha_composite(background, image).convert("RGB")
+            if image.mode != "RGBA":  # convert() would copy it
+                image = image.convert("RGBA")
+            background = (self.background,) * 3 + (255,)
+            image = Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
         if image.mode != _MODES[channels]:
             image = image.convert(_MODES[channels])
         return _pixels(image) if self.image_size is None else _central_square(image, self.image_size, self.scaled)

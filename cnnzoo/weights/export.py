@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from os import PathLike
@@ -110,19 +109,17 @@ def _write_torch(model: CNN, path: Path) -> Runner | None:
 
 
 def _write_onnx(model: CNN, path: Path) -> Runner | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own internals
-        torch.onnx.export(
-            model,
-            (_make_images(model, 2),),
-            str(path),
-            dynamo=True,
-            dynamic_shapes=_any_batch_size(),
-            input_names=["images"],
-            output_names=["scores"],
-            external_data=False,
-            verbose=False,
-        )
+    torch.onnx.export(
+        model,
+        (_make_images(model, 2),),
+        str(path),
+        dynamo=True,
+        dynamic_shapes=_any_batch_size(),
+        input_names=["images"],
+        output_names=["scores"],
+        external_data=False,
+        verbose=False,
+    )
     if find_spec("onnxruntime") is None:
         return None
     from onnxruntime import InferenceSession
