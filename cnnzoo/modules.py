@@ -62,7 +62,7 @@ def require_weights(model: nn.Module, name: str) -> None:
         name: Name of the module in the error.
     """
     if any(map(is_lazy, model.parameters())):
-        raise InputError(f"{name} has lazy modules without weights; call it on a first input, which decides their sizes")
+        raise InputError(f"{name} has lazy modules without weights; call it on an input first")
     if any(parameter.is_meta for parameter in model.parameters()):
         raise InputError(f"{name} is on the meta device and has no weights; create it on another device")
 

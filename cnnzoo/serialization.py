@@ -89,8 +89,8 @@ def require_storable(state: Mapping[str, Any]) -> None:
 def _dtype_name(name: str, tensor: Any) -> str:
     if not isinstance(tensor, torch.Tensor):
         raise WeightsError(
-            f"{name!r} in the state dict is a {type(tensor).__name__}, and cnnzoo stores tensors; keep what changes in a "
-            "buffer (register_buffer) instead of get_extra_state"
+            f"{name!r} in the state dict is a {type(tensor).__name__}, and cnnzoo stores tensors; keep what changes in "
+            "a buffer (register_buffer) instead of get_extra_state"
         )
     if tensor.layout != torch.strided:
         raise WeightsError(f"tensor {name!r} is sparse, which cnnzoo does not store; convert it with tensor.to_dense()")

@@ -82,7 +82,7 @@ def count(
                 counter.register_input(tensor)
             out = run_forward(copy, args, kwargs, counter)
             counter.count_uncalled_params()
-            return counter, counter.has_other_hooks or has_custom_backward(out)
+            return counter, counter.has_other_hooks or counter.stops_gradients or has_custom_backward(out)
 
     try:
         counter, needs_backward = run(OperatorCounter)

@@ -128,7 +128,7 @@ class TrainLoss:
                 "reduction='none'"
             )
         if not losses.is_floating_point():
-            raise InputError(f"the loss returns values of {losses.dtype}, which have no gradient; it must return floats")
+            raise InputError(f"the loss returns values of {losses.dtype}, without a gradient; it must return floats")
         if weights is not None:
             losses = losses * (targets @ weights if targets.is_floating_point() else weights[targets])
         return losses.mean()

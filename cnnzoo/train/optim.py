@@ -33,6 +33,7 @@ class SGD(torch.optim.SGD):
     """Torch's SGD, also for weights that do not get a gradient in each step."""
 
     def step(self, closure: Any = None) -> Any:
+        """Updates the weights that have a gradient."""
         for group in self.param_groups:
             if group["fused"] and group["momentum"]:
                 self._complete_momentum([p for p in group["params"] if p.grad is not None])

@@ -63,8 +63,8 @@ class TrainStep:
                 logits, loss = self._compute_loss(batch)
                 if not loss.requires_grad:
                     raise TrainingError(
-                        f"{self._setup.name}: the loss does not depend on a parameter that requires a gradient; neither "
-                        "the model nor the loss may detach() it, and a callback must leave requires_grad as it is"
+                        f"{self._setup.name}: the loss does not depend on a parameter that requires a gradient; "
+                        "neither the model nor the loss may detach() it, and callbacks must leave requires_grad alone"
                     )
                 state.scaler.scale(loss if batch.weight == 1 else loss * batch.weight).backward()  # type: ignore[no-untyped-call]
             if batch.weight:
