@@ -742,6 +742,13 @@ def test_what_cannot_be_saved_is_known_before_the_first_step(
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
+def test_names_of_classes_that_cannot_be_stored(tmp_path: Path, tiny_data: ImageData) -> None:
+    for name in ("a\nb", "a\u202eb", "a" * 1001, "\ud800"):
+        data = dataclasses.replace(tiny_data, classes=(name, "b", "c"))
+        with pytest.raises(InputError, match="label_names must be a list of printable strings of at most 1000"):
+            cnnzoo.Trainer(plain_model(), data, QUICK, show=False)
+
+
 class Figures:
     def __init__(self, value: object) -> None:
         self.value = value

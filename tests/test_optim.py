@@ -382,7 +382,8 @@ def test_a_loss_that_does_not_fit(tmp_path: Path, tiny_data: ImageData) -> None:
     assert not (tmp_path / "run").exists()
     run = cnnzoo.Trainer(plain_model(), tiny_data, QUICK, loss=nn.CrossEntropyLoss(), show=False).fit()
     same = cnnzoo.Trainer(plain_model(), tiny_data, QUICK, show=False).fit()
-    assert weights_sha256(run.model.state_dict()) == weights_sha256(same.model.state_dict())
+    # on a busy machine, MKL may run a product with fewer threads, which changes the last digits
+    torch.testing.assert_close(run.model.state_dict(), same.model.state_dict())
 
 
 def test_losses_without_a_gradient(tiny_data: ImageData) -> None:

@@ -126,6 +126,8 @@ def open_image(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
         if not isinstance(file, bytes) and not stat.S_ISREG(os.stat(name).st_mode):  # reading a pipe would wait forever
             raise ValueError("it is not a regular file")
         with Image.open(BytesIO(file) if isinstance(file, bytes) else name) as image:
+            if image.format == "EPS":
+                raise ValueError("it is PostScript, a program that Ghostscript would run")
             pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
             if limit is not None and pixels > limit:
                 raise Image.DecompressionBombError

@@ -66,7 +66,7 @@ def report(
         raise FileError(f"{target} exists already; name another file (--out) or pass overwrite=True (--overwrite)")
     html = render_page([RunReader(path, build) for path in paths.values()], diff, mistakes)
     with atomic_write(target) as file:
-        file.write(html.encode())
+        file.write(html.encode(errors="backslashreplace"))  # paths need not be text
     return target
 
 
