@@ -418,7 +418,6 @@ def test_weights_that_are_used_in_some_steps(tiny_data: ImageData, monkeypatch: 
 
     fused = train()
     monkeypatch.setattr("cnnzoo.train.optim._is_fused", lambda groups: False)
-    monkeypatch.setattr("cnnzoo.train.optim.SGD", torch.optim.SGD)
     assert fused == train()
 
 

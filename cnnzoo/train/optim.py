@@ -29,27 +29,22 @@ def _is_fused(groups: Groups) -> bool | None:
     return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters) or None
 
 
-class SGD(torch.optim.SGD):
-    """Torch's SGD, also for weights that do not get a gradient in each step."""
-
-    def step(self, closure: Any = None) -> Any:
-        """Updates the weights that have a gradient."""
-        for group in self.param_groups:
-            if group["fused"] and group["momentum"]:
-                self._complete_momentum([p for p in group["params"] if p.grad is not None])
-        return super().step(closure)
-
-    def _complete_momentum(self, parameters: list[torch.Tensor]) -> None:
-        """Adds the momentum of weights that get their first gradient, since fused kernels need that of all or none."""
-        missing = [p for p in parameters if self.state[p].get("momentum_buffer") is None]
+def _complete_momentum(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    """Adds the momentum of weights that get their first gradient, since fused kernels need that of all or none."""
+    for group in optimizer.param_groups:
+        parameters = [p for p in group["params"] if p.grad is not None]
+        missing = [p for p in parameters if optimizer.state[p].get("momentum_buffer") is None]
         if 0 < len(missing) < len(parameters):
             for p in missing:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
 def _sgd(groups: Groups, config: TrainConfig) -> torch.optim.Optimizer:
     fused = _is_fused(groups)
-    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    if fused and config.momentum:
+        optimizer.register_step_pre_hook(_complete_momentum)
+    return optimizer
 
 
 def _adam(
