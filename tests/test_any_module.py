@@ -572,6 +572,7 @@ def test_spawned_workers(tmp_path: Path, tiny_data: ImageData, spawn: None) -> N
     assert torch.equal(state(several.model), state(whole.model))
 
 
+@pytest.mark.filterwarnings("ignore:Got pickle error")
 def test_what_spawned_workers_cannot_get(tiny_data: ImageData, spawn: None) -> None:
     class Local(torch.utils.data.Dataset):
         def __len__(self) -> int:
