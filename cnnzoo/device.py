@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from cnnzoo.errors import InputError
+from cnnzoo.random_state import seed_python_and_numpy, states_of_cpu
 from cnnzoo.version import __version__
 
 
@@ -36,11 +37,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def seed(device: torch.device, value: int) -> None:
-    """Seeds the random generators of the CPU and of a device.
+    """Seeds the random generators of torch, of the CPU and of a device, and those of Python and NumPy.
 
     Cheaper than ``torch.manual_seed``, which records a stack trace if CUDA is not initialized yet.
     """
     torch.default_generator.manual_seed(value)
+    seed_python_and_numpy(value)
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(value)
@@ -50,12 +52,15 @@ def seed(device: torch.device, value: int) -> None:
 
 @contextmanager
 def forked_rng(device: torch.device) -> Iterator[None]:
-    """Restores the random state of the CPU and of a device at the end."""
+    """Restores the random states that ``seed`` changes at the end."""
+    states = states_of_cpu()
     mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
+        for (_, restore), state in states.items():
+            restore(state)
         if mps_state is not None:
             torch.mps.set_rng_state(mps_state)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from cnnzoo.errors import InputError, is_out_of_memory
@@ -54,12 +55,14 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def require_weights(model: nn.Module, name: str) -> None:
-    """Raises InputError if a module is on the meta device, which holds no weights.
+    """Raises InputError if a module has no weights yet: lazy ones, or on the meta device.
 
     Args:
         model: Any module.
         name: Name of the module in the error.
     """
+    if any(map(is_lazy, model.parameters())):
+        raise InputError(f"{name} has lazy modules without weights; call it on an input first")
     if any(parameter.is_meta for parameter in model.parameters()):
         raise InputError(f"{name} is on the meta device and has no weights; create it on another device")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -126,4 +127,4 @@ def expand_folders(images: Iterable[Image]) -> list[Image]:
 
 def is_folder(image: Image) -> bool:
     """Returns whether an image is the path of a folder."""
-    return isinstance(image, (str, PathLike)) and Path(image).is_dir()
+    return isinstance(image, (str, PathLike)) and os.path.isdir(image)

@@ -93,7 +93,7 @@ def restored_random_state() -> Iterator[None]:
     One thread at a time, since another one that enters meanwhile would restore what the first has set.
     """
     with _lock:
-        states = _states_of_cpu()
+        states = states_of_cpu()
         try:
             yield
         finally:
@@ -107,7 +107,7 @@ def preserved_random_state() -> Iterator[None]:
 
     What those drew meanwhile must not be drawn again.
     """
-    states = _states_of_cpu()
+    states = states_of_cpu()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states[torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all] = torch.cuda.get_rng_state_all()
     try:
@@ -119,7 +119,14 @@ def preserved_random_state() -> Iterator[None]:
                     restore(state)
 
 
-def _states_of_cpu() -> dict[tuple[Any, Any], Any]:
+def seed_python_and_numpy(seed: int) -> None:
+    """Seeds the global random states of Python and NumPy."""
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)
+
+
+def states_of_cpu() -> dict[tuple[Any, Any], Any]:
     """Returns (function that returns a state, function that restores it) -> state."""
     access: list[tuple[Any, Any]] = [
         (torch.default_generator.get_state, torch.default_generator.set_state),

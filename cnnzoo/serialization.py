@@ -80,7 +80,20 @@ def _byte_view(tensor: torch.Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
-def _dtype_name(name: str, tensor: torch.Tensor) -> str:
+def require_storable(state: Mapping[str, Any]) -> None:
+    """Raises WeightsError if a state dict holds what a file cannot."""
+    for name, value in state.items():
+        _dtype_name(name, value)
+
+
+def _dtype_name(name: str, tensor: Any) -> str:
+    if not isinstance(tensor, torch.Tensor):
+        raise WeightsError(
+            f"{name!r} in the state dict is a {type(tensor).__name__}, and cnnzoo stores tensors; keep what changes in "
+            "a buffer (register_buffer) instead of get_extra_state"
+        )
+    if tensor.layout != torch.strided:
+        raise WeightsError(f"tensor {name!r} is sparse, which cnnzoo does not store; convert it with tensor.to_dense()")
     if tensor.dtype not in DTYPES:
         raise WeightsError(
             f"tensor {name!r} has the dtype {tensor.dtype}, which cnnzoo does not store; convert it, such as with "

@@ -45,6 +45,7 @@ import cnnzoo
 from cnnzoo.blocks import LRN, RBF, Conv, Dense, Flatten, Logits, MaxPool, Norm, Parallel, Subsample, TableConv
 from cnnzoo.data import ImageData, Split
 from cnnzoo.data.idx import IDX_FILES, read_idx_folder
+from cnnzoo.files import read_json
 from cnnzoo.serialization import load_tensors, read_header, weights_sha256
 from cnnzoo.text import is_printable
 from cnnzoo.weights.description import build_from_description
@@ -530,7 +531,7 @@ class Descriptions(Kind):
 
     def read(self, folder: Path, files: Files) -> None:
         with torch.device("meta"):
-            model = build_from_description(json.loads(files["d.json"]))
+            model = build_from_description(read_json(folder / "d.json"))
         assert cnnzoo.Spec.from_dict(model.spec.to_dict()) == model.spec
 
 

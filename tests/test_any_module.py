@@ -572,6 +572,7 @@ def test_spawned_workers(tmp_path: Path, tiny_data: ImageData, spawn: None) -> N
     assert torch.equal(state(several.model), state(whole.model))
 
 
+@pytest.mark.filterwarnings("ignore:Got pickle error")
 def test_what_spawned_workers_cannot_get(tiny_data: ImageData, spawn: None) -> None:
     class Local(torch.utils.data.Dataset):
         def __len__(self) -> int:
@@ -660,3 +661,105 @@ def test_bench_refuses_a_module_without_weights() -> None:
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     with pytest.raises(InputError, match="Sequential is on the meta device and has no weights"):
         cnnzoo.bench(model, preprocessing=cnnzoo.Preprocessing(8, mean=[0.5], std=[0.5]), seconds=0.1)
+
+
+# --- state and random numbers of one's own ---
+
+
+class Restless(nn.Module):
+    """Has a buffer that no state dict holds and that each step changes, and draws from Python and NumPy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = plain_model()
+        self.register_buffer("steps", torch.zeros(()), persistent=False)
+        self.register_buffer("table", torch.ones(3, dtype=torch.complex64), persistent=False)  # no file holds it
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.steps += 1
+            x = x * random.uniform(0.5, 1.5) + np.random.rand()
+        return self.model(x) / (1 + self.steps)
+
+
+class Centered(nn.Module):
+    """A loss that remembers the mean of the scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            self.mean = 0.9 * self.mean + scores.detach().mean(0)
+        return nn.functional.cross_entropy(scores - self.mean, targets, reduction="none")
+
+
+def test_a_run_with_state_of_its_own_resumes_exactly(tmp_path: Path, tiny_data: ImageData) -> None:
+    """And leaves the random states of Python and NumPy as they were."""
+    states = random.getstate(), repr(np.random.get_state())
+    expected = trained(Restless(), tiny_data, loss=Centered()).model.state_dict()
+    for step in (2, 5, 6):
+        out = tmp_path / str(step)
+        trained(Restless(), tiny_data, loss=Centered(), out=out, callbacks=[StopAt(step)])
+        run = trained(Restless(), tiny_data, loss=Centered(), out=out, resume="auto")
+        assert all(torch.equal(expected[name], tensor) for name, tensor in run.model.state_dict().items())
+    assert (random.getstate(), repr(np.random.get_state())) == states
+
+
+class ExtraState(nn.Linear):
+    def get_extra_state(self) -> Any:
+        return {"steps": 3}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+def with_buffer(tensor: torch.Tensor) -> nn.Module:
+    model = plain_model()
+    model.register_buffer("b", tensor)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)),
+            "has lazy modules without weights; call it on an input",
+        ),
+        (lambda: torch.jit.script(plain_model()), "Sequential is a TorchScript module; train the module that"),
+        (lambda: nn.Sequential(nn.Flatten(), ExtraState(64, 3)), "'1._extra_state' in the state dict is a dict, and"),
+        (lambda: with_buffer(torch.eye(2).to_sparse()), "tensor 'b' is sparse, which cnnzoo does not store"),
+        (lambda: with_buffer(torch.zeros(2, dtype=torch.uint16)), "tensor 'b' has the dtype torch.uint16, which"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
+def test_what_cannot_be_saved_is_known_before_the_first_step(
+    make: Callable[[], nn.Module], says: str, tmp_path: Path, tiny_data: ImageData
+) -> None:
+    with pytest.raises((InputError, WeightsError), match=says):
+        trained(make(), tiny_data, out=tmp_path / "run")
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_names_of_classes_that_cannot_be_stored(tmp_path: Path, tiny_data: ImageData) -> None:
+    for name in ("a\nb", "a\u202eb", "a" * 1001, "\ud800"):
+        data = dataclasses.replace(tiny_data, classes=(name, "b", "c"))
+        with pytest.raises(InputError, match="label_names must be a list of printable strings of at most 1000"):
+            cnnzoo.Trainer(plain_model(), data, QUICK, show=False)
+
+
+class Figures:
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def on_epoch(self, trainer: cnnzoo.Trainer, entry: dict[str, Any]) -> None:
+        entry["mine"] = self.value
+
+
+def test_figures_of_callbacks_are_plain(tmp_path: Path, tiny_data: ImageData) -> None:
+    run = trained(plain_model(), tiny_data, out=tmp_path / "run", callbacks=[Figures(torch.tensor(1.5))])
+    assert run.history[0]["mine"] == 1.5
+    with pytest.raises(InputError, match="a callback set 'mine' in the history to a set; a figure is a number"):
+        trained(plain_model(), tiny_data, out=tmp_path / "other", callbacks=[Figures({1})])

@@ -65,6 +65,18 @@ CASES = {
     "transposed": (nn.ConvTranspose2d(3, 4, 3, stride=2), (1, 3, 5, 5), 112, 27 * 4 * 25, 27 * 4 * 25, 4 * 121),
     "conv1d": (nn.Conv1d(3, 4, 3), (2, 3, 10), 40, 2 * 9 * 4 * 8, 2 * 9 * 4 * 8, 2 * 4 * 8),
     "conv3d": (nn.Conv3d(3, 4, 3), (1, 3, 5, 5, 5), 328, 81 * 4 * 27, 81 * 4 * 27, 4 * 27),
+    # gradients that the forward stops
+    "detach": (
+        Calls(lambda s, x: s.b(s.a(x).detach()), a=nn.Linear(6, 6, bias=False), b=nn.Linear(6, 5, bias=False)),
+        (2, 6), 66, 72 + 60, 60, 0,
+    ),
+    "detached beside": (
+        Calls(
+            lambda s, x: s.b((y := s.a(x)) + y.round().detach()),
+            a=nn.Linear(6, 6, bias=False), b=nn.Linear(6, 5, bias=False),
+        ),
+        (2, 6), 66, 72 + 60, 72 + 120, 0,
+    ),
     # functional calls
     "F.linear": (
         Calls(lambda s, x: functional.linear(x, s.layer.weight), layer=nn.Linear(4, 3)), (2, 4), 15, 24, 24, 0,

@@ -349,6 +349,21 @@ def test_a_lock_that_cannot_be_written_is_not_held(tmp_path: Path, tiny_data: Im
     assert trainer(tiny_data, tmp_path).fit().metrics["epochs"] == 2  # in the same process
 
 
+@pytest.mark.parametrize("name", [".lock", "train.json", "checkpoint.safetensors", "model.safetensors"])
+def test_links_out_of_a_run_folder_are_not_followed(tmp_path: Path, tiny_data: ImageData, name: str) -> None:
+    out, other = tmp_path / "run", tmp_path / "other"
+    trainer(tiny_data, out, At(2, interrupt)).fit()
+    file = out / name
+    other.write_bytes(file.read_bytes() if file.exists() else b"x")
+    file.unlink(missing_ok=True)
+    file.symlink_to(other)
+    before = other.read_bytes()
+    for again in (trainer(tiny_data, out), cnnzoo.Trainer(model(), tiny_data, CONFIG, out=out, overwrite=True)):
+        with pytest.raises(FileError, match=r"is a link to .*other, out of the folder of the run; remove the link"):
+            again.fit()
+    assert other.read_bytes() == before
+
+
 # --- signals and callbacks ---
 
 

@@ -140,7 +140,9 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     ("name", "message"),
     [
         (b"caf\xe9", r"the name of the class 'caf\\udce9' is not valid UTF-8; rename it"),
-        (b"a\x1b[2Jb", r"the name of the class 'a\\x1b\[2Jb' is empty or has control characters"),
+        (b"a\x1b[2Jb", r"the name of the class 'a\\x1b\[2Jb' is blank, long or has control characters"),
+        ("a\u202eb".encode(), r"the name of the class 'a\\u202eb' is blank, long or has control characters"),
+        (b"  ", "the name of the class '  ' is blank, long or has control characters"),
     ],
 )
 def test_class_names_that_are_refused(tmp_path: Path, name: bytes, message: str) -> None:
@@ -168,6 +170,16 @@ def as_nobody(tmp_path: Path) -> Iterator[None]:
         os.seteuid(0)
     else:
         yield
+
+
+def test_postscript_is_not_run(tmp_path: Path) -> None:
+    """Pillow gives it to Ghostscript, whatever the name of the file is."""
+    write_images(tmp_path)
+    (tmp_path / "cat" / "x.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(DataError, match=r"'cat/x.png' \(it is PostScript, a program that Ghostscript would run\)"):
+        load(tmp_path)
 
 
 def test_unreadable_files_and_folders(tmp_path: Path, as_nobody: None) -> None:

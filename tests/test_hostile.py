@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from fuzz import Peak, png_of
 from hostile import ANSI, CONV, DENSE, FLATTEN, LOGITS, MAX_BYTES, MAX_SECONDS, block, corpus, generate, spec_of
 
 import cnnzoo
 from cnnzoo.blocks import RBF, Conv, Flatten
+from cnnzoo.cli import main
 from cnnzoo.data.idx import read_idx
 from cnnzoo.errors import CnnzooError, DataError, FileError, InputError, SpecError, WeightsError
 from cnnzoo.files import read_json
@@ -260,6 +262,28 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         read_idx(tmp_path / "config.json", dims=1)
     with pytest.raises(DataError, match="it is not a regular file"):
         cnnzoo.Preprocessing(8, [0.5], [0.25])(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "loop/x", "a\0b", "\ud800"], ids=["long", "loop", "null", "surrogate"])
+def test_paths_that_cannot_exist(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    model = cnnzoo.create("lenet", pretrained=True)
+    calls = (
+        lambda: cnnzoo.predict(model, path),
+        lambda: cnnzoo.load_data("mnist", root=path, download=False),
+        lambda: cnnzoo.load_data("cifar10", root=path, download=False),
+        lambda: cnnzoo.load_data(f"folder:{path}"),
+        lambda: cnnzoo.load(path),
+        lambda: cnnzoo.save(model, path),
+        lambda: cnnzoo.report(path),
+        lambda: cnnzoo.Trainer.resume(path),
+    )
+    for call in calls:
+        with pytest.raises(CnnzooError):
+            call()
+    result = CliRunner().invoke(main, ["train", path])
+    assert result.exit_code == 1 and "error: " in result.output
 
 
 # --- text for other programs ---

@@ -22,7 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "module_copy": set(),
     "random_state": set(),
     "progress_bar": {"random_state", "streams"},
-    "device": set(),
+    "device": {"random_state"},
     "plugins": set(),
     "fields": set(),
     "html_parts": set(),

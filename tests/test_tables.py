@@ -66,7 +66,7 @@ def test_a_table_with_columns_of_other_names_and_splits(table) -> None:
         ("file,label,split\nimages/00.png,a,dev\n", "'split' has 'dev'; its values are train .training., val"),
         ("file,label,split\nimages/00.png,a,test\n", "has test images, but no training images"),
         ("file,label,split\nimages/00.png,a,train\nimages/01.png,A,test\n", "classes that train does not have: A"),
-        ('file,label\nimages/00.png,"a\x1b"\n', "the name of the class 'a.x1b' is empty or has control characters"),
+        ('file,label\nimages/00.png,"a\x1b"\n', "the name of the class .a.x1b. is blank, long or has control char"),
         ("file,label\nimages/00.png,a\nimages/01.png,b\n", "too few images of a, b to split off test images"),
     ],
 )  # fmt: skip

@@ -108,7 +108,11 @@ def load_test_data(name: str, network: nn.Module, **options: Any) -> Data:
     Raises:
         DataError: If the data cannot be loaded.
     """
-    whole = load_data(name, **{**options, "split": False})
+
+    def load(**other: Any) -> Data:
+        return load_data(name, **{**options, **other})  # a warning of the same line is shown once
+
+    whole = load(split=False)
     metadata = get_metadata(unwrap(network))
     checksums = {origin.get("data_sha256") for origin in metadata.origins()}
     if whole.train is not whole.test or metadata.preprocessing is None or checksums <= {None}:
@@ -116,8 +120,7 @@ def load_test_data(name: str, network: nn.Module, **options: Any) -> Data:
     if (image_size := metadata.preprocessing.decoding.image_size) is not None:
         options["image_size"] = image_size  # the checksum is that of decoded images
     try:
-        with warnings.catch_warnings(action="ignore"):  # as when it was loaded whole
-            divided = load_data(name, **options)
+        divided = load()
     except DataError:  # too few images to divide
         return whole
     return divided if divided.sha256 in checksums else whole

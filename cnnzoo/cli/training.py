@@ -121,8 +121,8 @@ def train(
 
     source, own_knobs = api.split_knobs(name, dict(knobs))
     folder = out or _default_folder(source, own_knobs, pretrained)
-    origin = Path(str(source)).resolve()
-    if api.is_saved(source) and Path(folder).resolve() in (origin, origin.parent):
+    origin = os.path.realpath(str(source))
+    if api.is_saved(source) and os.path.realpath(folder) in (origin, os.path.dirname(origin)):
         raise click.UsageError(f"--out {folder} is the run that the weights are read from: name another folder")
     api.resolve(source, **own_knobs)  # an unknown name or knob is reported before images are read
     from cnnzoo.data import load_data

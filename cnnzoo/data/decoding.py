@@ -88,9 +88,10 @@ class Decoding:
         if image.getexif().get(_ORIENTATION, 1) != 1:  # exif_transpose copies other images
             image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
-            image = image.convert("RGBA")
-            background = Image.new("RGBA", image.size, (self.background,) * 3 + (255,))
-            image = Image.alpha_composite(background, image).convert("RGB")
+            if image.mode != "RGBA":  # convert() would copy it
+                image = image.convert("RGBA")
+            background = (self.background,) * 3 + (255,)
+            image = Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
         if image.mode != _MODES[channels]:
             image = image.convert(_MODES[channels])
         return _pixels(image) if self.image_size is None else _central_square(image, self.image_size, self.scaled)
@@ -125,6 +126,8 @@ def open_image(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
         if not isinstance(file, bytes) and not stat.S_ISREG(os.stat(name).st_mode):  # reading a pipe would wait forever
             raise ValueError("it is not a regular file")
         with Image.open(BytesIO(file) if isinstance(file, bytes) else name) as image:
+            if image.format == "EPS":
+                raise ValueError("it is PostScript, a program that Ghostscript would run")
             pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
             if limit is not None and pixels > limit:
                 raise Image.DecompressionBombError

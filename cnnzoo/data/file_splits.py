@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnzoo.errors import DataError
+from cnnzoo.limits import MAX_NAME_LENGTH
+from cnnzoo.text import is_printable
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -84,11 +86,11 @@ def _split_every_fifth(where: str, class_files: ClassFiles) -> dict[str, ClassFi
 
 
 def _check_class_names(where: str, names: Iterable[str]) -> None:
-    """Raises DataError if a name of a class is empty, is not valid Unicode, or has control characters."""
+    """Raises DataError if a name of a class is blank or long, is not valid Unicode, or has control characters."""
     for name in sorted(names):
-        kinds = {unicodedata.category(character) for character in name}
-        if not name or kinds & {"Cc", "Cs", "Zl", "Zp"}:
-            reason = "is not valid UTF-8" if "Cs" in kinds else "is empty or has control characters"
+        if not name.strip() or len(name) > MAX_NAME_LENGTH or not is_printable(name):
+            is_text = not any(unicodedata.category(character) == "Cs" for character in name)
+            reason = "is blank, long or has control characters" if is_text else "is not valid UTF-8"
             raise DataError(f"{where}: the name of the class {name[:200]!r} {reason}; rename it")
 
 

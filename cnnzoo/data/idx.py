@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -23,7 +24,7 @@ _CHUNK_BYTES = 2**20
 
 def find_idx_file(folder: Path, name: str) -> Path | None:
     """Returns the path of an IDX file in a folder, gzipped (``name.gz``) or plain; None if there is none."""
-    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+    return next((path for path in (folder / f"{name}.gz", folder / name) if os.path.isfile(path)), None)
 
 
 def read_idx_folder(name: str, folder: Path, classes: tuple[str, ...]) -> ImageData:

@@ -9,7 +9,6 @@ import pickle
 import signal
 import threading
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any, Protocol
@@ -184,9 +183,7 @@ class _BatchPlan:
 def _start_workers(loader: Any) -> Iterator[Any]:
     """Returns the iterator over the batches of a DataLoader, which starts its workers unless they are alive."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Got pickle error")  # the error below says it
-            return iter(loader)
+        return iter(loader)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise DataError(
             f"the data set cannot be sent to worker processes ({error}); define its class and functions at the top "

@@ -114,7 +114,7 @@ def load_cifar10(*, root: str | None = None, download: bool = True) -> ImageData
     from torchvision.datasets import CIFAR10
 
     candidates = _data_folders(root)
-    existing = [folder for folder in candidates if (folder / CIFAR10.base_folder).is_dir()]
+    existing = [folder for folder in candidates if os.path.isdir(folder / CIFAR10.base_folder)]
     folder = (existing or candidates)[0]
     if not existing:
         failure = _download("CIFAR10", folder) if download else "downloads are disabled (download=False)"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
 
-from cnnzoo.random_state import restored_random_state
+from cnnzoo.random_state import restored_random_state, seed_python_and_numpy
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -27,12 +25,6 @@ def seeded(seed: int) -> Iterator[None]:
     """
     is_worker = torch.utils.data.get_worker_info() is not None
     with nullcontext() if is_worker else restored_random_state():
-        _seed_all(seed)
+        torch.default_generator.manual_seed(seed)
+        seed_python_and_numpy(seed)
         yield
-
-
-def _seed_all(seed: int) -> None:
-    random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed(seed % 2**32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -59,13 +60,13 @@ def report(
         raise InputError("report needs at least one run folder, such as runs/lenet")
     target = out or (folders[0] / REPORT_FILE if len(folders) == 1 else Path(REPORT_FILE))
     paths = {path.resolve(): path for folder in folders for path in find_runs(folder)}
-    if target.is_dir():
+    if os.path.isdir(target):
         raise FileError(f"{target} is a folder; name a file, such as {target / REPORT_FILE}")
     if exists(target) and not overwrite:
         raise FileError(f"{target} exists already; name another file (--out) or pass overwrite=True (--overwrite)")
     html = render_page([RunReader(path, build) for path in paths.values()], diff, mistakes)
     with atomic_write(target) as file:
-        file.write(html.encode())
+        file.write(html.encode(errors="backslashreplace"))  # paths need not be text
     return target
 
 

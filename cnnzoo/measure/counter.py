@@ -6,7 +6,6 @@ A MAC is one multiply-add of a convolution or of any matrix product, biases not 
 from __future__ import annotations
 
 import operator
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -83,15 +82,14 @@ def count(
                 counter.register_input(tensor)
             out = run_forward(copy, args, kwargs, counter)
             counter.count_uncalled_params()
-            return counter, counter.has_other_hooks or has_custom_backward(out)
+            return counter, counter.has_other_hooks or counter.stops_gradients or has_custom_backward(out)
 
     try:
         counter, needs_backward = run(OperatorCounter)
         unknown_ops = counter.unknown_ops
         if needs_backward:
             try:
-                with warnings.catch_warnings(action="ignore"):  # the first forward gave them
-                    backward_counter, _ = run(BackwardCounter)
+                backward_counter, _ = run(BackwardCounter)
                 is_same = merge_backward(counter.records, backward_counter.records)
                 reason = "" if is_same else "the second forward differs from the first"
             except Exception as error:

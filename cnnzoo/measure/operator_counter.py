@@ -147,6 +147,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.kinds: dict[Any, str] = {}  # of operators
         self.unknown_ops: dict[str, dict[str, int]] = {}  # name -> name of the module -> number of calls
         self.has_other_hooks = False  # whether a product ran where other hooks save tensors: in a checkpoint
+        self.stops_gradients = False  # whether the forward detaches what has a gradient
         self.save_hook = self.save_for_backward  # one object, since each access makes another bound method
         self.counted_params: set[int] = set()  # ids, so that a shared parameter counts once
         self.saved_storages: set[int] = set()
@@ -333,6 +334,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         index = self._open_record()
         record = self.records[index]
         inputs, outputs = _tensors((*args, *kwargs.values())), _tensors((out,))
+        if op is torch.ops.aten.detach and inputs[0].requires_grad and torch.is_grad_enabled():
+            self.stops_gradients = True
         infos = [info for x in inputs if (info := self._info(x)) is not None and info.from_input]
         if infos and not record.in_shape:
             record.in_shape = next(tuple(x.shape) for x in inputs if (i := self._info(x)) is not None and i.from_input)

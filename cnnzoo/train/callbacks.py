@@ -27,7 +27,10 @@ class Callback:
         """Called when training starts or continues, before its first step."""
 
     def on_batch(self, trainer: Trainer) -> None:
-        """Called before each step; ``trainer.batch`` has its micro-batches, ``trainer.optimizer`` the optimizer."""
+        """Called before each step; ``trainer.batch`` has its micro-batches, ``trainer.optimizer`` the optimizer.
+
+        The learning rate is set after this call: pass a ``schedule`` to change it.
+        """
 
     def on_backward(self, trainer: Trainer) -> None:
         """Called after the backward passes of a step, when the gradients are complete, before they are clipped."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cnnzoo.errors import TrainingError
+from cnnzoo.train.buffers import UnsavedBuffers
 from cnnzoo.train.ema import ModelEMA
 from cnnzoo.train.metrics import EpochMetrics
 from cnnzoo.train.plain import join_tensors, split_tensors
@@ -30,6 +31,7 @@ class TrainState:
         scaler: The gradient scaler, enabled for fp16.
         ema: The moving average of the weights, if there is one.
         metrics: Sums and times of the epoch.
+        buffers: Buffers that the state dict of the model lacks.
     """
 
     model: nn.Module
@@ -37,17 +39,19 @@ class TrainState:
     scaler: torch.amp.GradScaler
     ema: ModelEMA | None
     metrics: EpochMetrics
+    buffers: UnsavedBuffers
 
     @classmethod
     def of(cls, setup: RunSetup) -> TrainState:
         """Returns the state before the first step."""
-        model, decay = setup.model, setup.config.ema
+        model, decay, loss = setup.model, setup.config.ema, setup.functions.get("loss")
         return cls(
             model,
             setup.make_optimizer(),
             torch.amp.GradScaler(setup.device.type, enabled=setup.precision == "fp16"),
             ModelEMA(model, decay) if decay else None,
             EpochMetrics(setup.device, setup.distributed),
+            UnsavedBuffers(model, {"loss": loss} if isinstance(loss, nn.Module) else {}),
         )
 
     def collect(self, sums: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -57,14 +61,15 @@ class TrainState:
             sums: The sums of ``metrics`` of each process.
 
         Returns:
-            The tensors, named ``model.NAME``, ``sums.NAME``, ``ema.NAME`` and ``optimizer.state.INDEX.NAME``; and the
-            rest as plain values.
+            The tensors, named ``model.NAME``, ``sums.NAME``, ``ema.NAME``, ``buffers.model.NAME`` and
+            ``optimizer.state.INDEX.NAME``; and the rest as plain values.
 
         Raises:
             TrainingError: If the state of the optimizer has values of other types.
         """
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"sums.{name}": tensor for name, tensor in sums.items()}
+        tensors |= {f"buffers.{name}": tensor for name, tensor in self.buffers.changed().items()}
         if self.ema is not None:
             tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.values.items()}
         optimizer_tensors, optimizer = split_tensors(self.optimizer.state_dict(), "optimizer")
@@ -96,11 +101,14 @@ class TrainState:
             ) from error
 
     def _restore(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
-        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "sums": {}, "ema": {}, "optimizer": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {
+            "model": {}, "sums": {}, "ema": {}, "buffers": {}, "optimizer": {}
+        }  # fmt: skip
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         self.model.load_state_dict(parts["model"])
+        self.buffers.load(parts["buffers"])
         self.metrics.seconds, self.metrics.samples_seen = tuple(values["seconds"]), values["samples_seen"]
         self.metrics.load_sums(parts["sums"])
         if self.ema is not None:

@@ -48,7 +48,7 @@ def unwrap_trainable(model: nn.Module, config: TrainConfig) -> nn.Module:
     """Returns the module to train: the one inside wrappers, which the Trainer replaces by its own; warns what is lost.
 
     Raises:
-        InputError: If the module is sharded, has no weights, or has no parameter left to train.
+        InputError: If the module is sharded or scripted, has no weights, or has no parameter left to train.
         UnknownNameError: If a pattern of ``config.freeze`` matches no parameter.
     """
     for outer in wrappers(model):
@@ -79,6 +79,10 @@ def _require_trainable(model: nn.Module, config: TrainConfig) -> None:
         raise InputError(
             f"the model is sharded over processes ({', '.join(sharded)}), and each process of the Trainer has all "
             "weights; pass the module as it was before fully_shard or FullyShardedDataParallel"
+        )
+    if scripted := next((m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)), None):
+        raise InputError(
+            f"{scripted.original_name} is a TorchScript module; train the module that it was scripted or traced from"
         )
     require_weights(model, "the model")
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -284,4 +288,19 @@ def explain_batch_norm_error(name: str, batch_size: int) -> Iterator[None]:
         raise TrainingError(
             f"{name}: batch norm needs more than one value per channel, and a batch has {batch_size} image; leave it "
             "out, such as with drop_last=True of its DataLoader"
+        ) from None
+
+
+@contextmanager
+def explain_sparse_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Turns the error of an optimizer that does not take sparse gradients, or takes no others, into a TrainingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        sparse = [key for key, p in model.named_parameters() if p.grad is not None and p.grad.layout != torch.strided]
+        if not sparse and "dense gradients" not in str(error):
+            raise
+        raise TrainingError(
+            f"{type(optimizer).__name__} does not take the gradients of the model ({error}); sparse ones have: "
+            f"{', '.join(sparse) or 'none'}. Build embeddings with sparse=False, or choose another optimizer"
         ) from None

@@ -79,7 +79,8 @@ def _lock(path: Path, folder: Path) -> IO[bytes] | None:
     Raises:
         FileError: If another process holds the lock.
     """
-    file = path.open("ab+", buffering=0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)  # a link could name any file
+    file = os.fdopen(os.open(path, flags, 0o666), "ab+", buffering=0)
     try:
         _lock_file(file)
     except _BUSY:

@@ -127,6 +127,8 @@ class TrainLoss:
                 f"the loss returns {shape} for {n} images; it must return one loss per image, ({n},), as with "
                 "reduction='none'"
             )
+        if not losses.is_floating_point():
+            raise InputError(f"the loss returns values of {losses.dtype}, without a gradient; it must return floats")
         if weights is not None:
             losses = losses * (targets @ weights if targets.is_floating_point() else weights[targets])
         return losses.mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
@@ -78,7 +79,7 @@ def compute_metrics(
     values: dict[str, float | list[float | None] | None] = {}
     for metric, function in functions.items():
         value = function(evaluation)
-        values[f"{name}_{metric}"] = plain = _plain(value)
+        values[f"{name}_{metric}"] = plain = plain_value(value)
         if not all(number is None or is_number(number) for number in (plain if isinstance(plain, list) else [plain])):
             raise InputError(
                 f"metric {metric!r} must return a finite number, a list of them, or None where it is undefined, not "
@@ -87,10 +88,27 @@ def compute_metrics(
     return values
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Returns numbers of tensors and arrays as Python's, and sequences as lists."""
     value = value.tolist() if hasattr(value, "tolist") else value
     return list(value) if isinstance(value, tuple) else value
+
+
+def make_plain(entry: dict[str, Any]) -> None:
+    """Replaces the tensors and arrays in an entry of a history, as callbacks add them, by plain values.
+
+    Raises:
+        InputError: If a value is none that JSON can hold.
+    """
+    for key, value in entry.items():
+        entry[key] = plain_value(value)
+        try:
+            json.dumps(entry[key])
+        except (TypeError, ValueError):
+            raise InputError(
+                f"a callback set {key!r} in the history to a {type(value).__name__}; a figure is a number, a list of "
+                "numbers, or None"
+            ) from None
 
 
 def is_result(key: str) -> bool:

@@ -25,12 +25,26 @@ Function = TypeVar("Function", bound=OptimizerFunction)
 
 def _is_fused(groups: Groups) -> bool | None:
     """Returns whether one pass over weights, gradients and state is possible: five times faster on a CPU."""
-    return all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"]) or None
+    parameters = [p for group in groups for p in group["params"]]
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters) or None
+
+
+def _complete_momentum(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    """Adds the momentum of weights that get their first gradient, since fused kernels need that of all or none."""
+    for group in optimizer.param_groups:
+        parameters = [p for p in group["params"] if p.grad is not None]
+        missing = [p for p in parameters if optimizer.state[p].get("momentum_buffer") is None]
+        if 0 < len(missing) < len(parameters):
+            for p in missing:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
 def _sgd(groups: Groups, config: TrainConfig) -> torch.optim.Optimizer:
     fused = _is_fused(groups)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    if fused and config.momentum:
+        optimizer.register_step_pre_hook(_complete_momentum)
+    return optimizer
 
 
 def _adam(
@@ -194,6 +208,9 @@ def make_optimizer(
         raise InputError(f"optimizer {name} cannot be built: {error}") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(f"optimizer {name} must return a torch.optim.Optimizer, not {type(optimizer).__name__}")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise InputError(f"optimizer {name} needs a closure that computes the loss again, and a run computes it once")
     updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if updated != set(map(id, trainable)) or not all("lr_multiplier" in group for group in optimizer.param_groups):
         raise InputError(

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from cnnzoo.metadata import Metadata, describe, set_metadata
+from cnnzoo.serialization import require_storable
 from cnnzoo.train import checks, provenance
 from cnnzoo.train.checkpoint import TrainState
 from cnnzoo.train.evaluation import Evaluation
@@ -51,9 +52,13 @@ class RunRecorder:
             step: Number of steps done.
             history: The epochs so far.
             resumed: Whether the run continues from a checkpoint.
+
+        Raises:
+            WeightsError: If the state dict of the model holds what a checkpoint cannot.
         """
         if (run_dir := self._writable) is None:
             return
+        require_storable(self._model.state_dict())
         if resumed:
             run_dir.add_session(step, self._config)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -120,8 +121,11 @@ class RunDir:
         """Keeps other processes from writing into the folder, within a ``with`` statement.
 
         Raises:
-            FileError: If another process writes into it, or has done so since this object was built.
+            FileError: If another process writes into it, or has done so since this object was built; or if a file of it
+                is a link that leads out of it.
         """
+        for name in (LOCK_FILE, *RUN_DIR_FILES):
+            self._require_inside(name)
         with FolderLock(self.path, _command()) as self._lock:
             if self._read_train_file() != self._train_file:
                 raise FileError(f"another process has trained in {self.path} meanwhile; run the command again")
@@ -131,6 +135,12 @@ class RunDir:
                 yield
             finally:
                 self._lock = None
+
+    def _require_inside(self, name: str) -> None:
+        """Raises FileError if a file is a link that leads out of the folder, where a run must not write."""
+        file = self.path / name
+        if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(self.path)):
+            raise FileError(f"{file} is a link to {os.readlink(file)}, out of the folder of the run; remove the link")
 
     def _writable(self, name: str = "") -> Path:
         """Returns the path of a file that is to be written or removed.

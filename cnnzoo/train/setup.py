@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnnzoo.data import Data
-from cnnzoo.metadata import describe
+from cnnzoo.metadata import Metadata, describe
 from cnnzoo.preprocessing import Preprocessing
 from cnnzoo.train import checks
 from cnnzoo.train.batches import TrainBatches, count_steps, make_preprocessing, order_labels, select_data
@@ -89,6 +89,7 @@ class RunSetup:
         _, height, width = description.get("pretrained_cfg", {}).get("input_size") or data.shape
         size = int(height), int(width)
         label_names, label_map = order_labels(model, config, data)
+        Metadata(label_names)  # raises InputError if they cannot be stored, before a step is lost
         test_data, train_data = select_data(data, config)
         counted = data if config.overfit_batches else train_data
         checks.require_supported(test_data, config, name=name, size=size, processes=distributed.size)

@@ -11,6 +11,7 @@ from torch import nn
 
 from cnnzoo.data import derive_seed
 from cnnzoo.device import seed
+from cnnzoo.errors import TrainingError
 from cnnzoo.train import checks
 from cnnzoo.train.batches import PreparedBatch
 from cnnzoo.train.checkpoint import TrainState
@@ -60,6 +61,11 @@ class TrainStep:
             is_local = i < len(micro_batches) and distributed.size > 1
             with self._network.no_sync() if is_local else nullcontext():
                 logits, loss = self._compute_loss(batch)
+                if not loss.requires_grad:
+                    raise TrainingError(
+                        f"{self._setup.name}: the loss does not depend on a parameter that requires a gradient; "
+                        "neither the model nor the loss may detach() it, and callbacks must leave requires_grad alone"
+                    )
                 state.scaler.scale(loss if batch.weight == 1 else loss * batch.weight).backward()  # type: ignore[no-untyped-call]
             if batch.weight:
                 self.last_loss = loss.detach()
@@ -81,7 +87,8 @@ class TrainStep:
         if clip_norm:
             state.scaler.unscale_(state.optimizer)
             nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
-        state.scaler.step(state.optimizer)
+        with checks.explain_sparse_gradients(state.model, state.optimizer):
+            state.scaler.step(state.optimizer)
         state.scaler.update()
         if state.ema is not None:
             state.ema.update(step)

@@ -30,7 +30,7 @@ from cnnzoo.train.config import TrainConfig
 from cnnzoo.train.evaluator import Evaluator
 from cnnzoo.train.functions import require_functions, resolve_arguments
 from cnnzoo.train.losses import LossFunction
-from cnnzoo.train.metrics import MetricFunction, summarize_history
+from cnnzoo.train.metrics import MetricFunction, make_plain, summarize_history
 from cnnzoo.train.optim import OptimizerFunction
 from cnnzoo.train.preparation import initialize_weights, prepare_model, try_model
 from cnnzoo.train.progress import ProgressDisplay
@@ -375,6 +375,7 @@ class Trainer:
         metrics.reset()
         self.history.append(entry)
         self._call("on_epoch", entry)
+        make_plain(entry)
         self._recorder.write_history(self.history)
 
     def _finish(self, interrupted: bool) -> Run:
