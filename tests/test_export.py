@@ -378,7 +378,7 @@ def test_an_export_with_other_scores_is_deleted(tmp_path: Path, monkeypatch: pyt
 
 def test_exports_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.pt2").write_text("")
-    with pytest.raises(FileError, match=r"net.pt2 exists already; choose another name, or pass overwrite=True"):
+    with pytest.raises(FileError, match=r"net.pt2 exists already; name another file, or pass overwrite=True"):
         cnnzoo.export("lenet", tmp_path / "net.pt2")
     with pytest.raises(
         InputError, match=r"net.pt: name the file \*.onnx for ONNX, \*.pt2 for torch.export, \*.pte for"
