@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cnnzoo.api.explaining import explain, mistakes, top_patches
     from cnnzoo.api.exporting import export, quantize
     from cnnzoo.api.inference import evaluate, load_test_data, predict, transforms
+    from cnnzoo.api.page import LivePage, live
     from cnnzoo.api.sources import create, load_network
     from cnnzoo.api.specs import is_saved, list_models, resolve, split_knobs
     from cnnzoo.api.training import Trainer, recipe, report, seed_sweep
@@ -27,6 +28,7 @@ __getattr__ = lazy_names(
         "cnnzoo.api.explaining": ("explain", "mistakes", "top_patches"),
         "cnnzoo.api.exporting": ("export", "quantize"),
         "cnnzoo.api.inference": ("evaluate", "load_test_data", "predict", "transforms"),
+        "cnnzoo.api.page": ("LivePage", "live"),
         "cnnzoo.api.sources": ("create", "load_network"),
         "cnnzoo.api.specs": ("is_saved", "list_models", "resolve", "split_knobs"),
         "cnnzoo.api.training": ("Trainer", "recipe", "report", "seed_sweep"),
@@ -34,6 +36,7 @@ __getattr__ = lazy_names(
 )
 
 __all__ = [
+    "LivePage",
     "Trainer",
     "bench",
     "catalog",
@@ -47,6 +50,7 @@ __all__ = [
     "export",
     "is_saved",
     "list_models",
+    "live",
     "load_network",
     "load_test_data",
     "mistakes",

@@ -1,0 +1,97 @@
+// Elements, numbers as text, and colors of values.
+"use strict";
+
+/** Returns an element; attributes that are functions are listeners, and children may be text. */
+function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+const count = (n) => n.toLocaleString("en");
+const percent = (p) => `${(100 * p).toFixed(p >= 0.9995 || p < 0.0005 ? 0 : 1)} %`;
+
+/** Returns a value with three significant digits, with a real minus sign. */
+function number(value, digits = 3) {
+  if (!Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  const text = size !== 0 && (size < 0.001 || size >= 1e5) ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
+  return text.replace("-", "\u2212");
+}
+
+/** Returns a value with two digits after the point, for tables of numbers. */
+const short = (value) => (Math.abs(value) >= 99.5 ? value.toFixed(0) : value.toFixed(Math.abs(value) >= 9.95 ? 1 : 2)).replace("-", "\u2212");
+
+const shapeText = (shape) =>
+  shape.length === 3 ? `${count(shape[0])} map${shape[0] > 1 ? "s" : ""} of ${shape[1]} \u00d7 ${shape[2]}` : `${count(shape[0])} numbers`;
+
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+
+/** The colors of values: nothing, strong, and strong negative ones; red, green, blue. */
+function palette() {
+  return darkScheme.matches
+    ? { zero: [27, 29, 38], positive: [164, 214, 255], negative: [255, 158, 110] }
+    : { zero: [238, 240, 245], positive: [19, 66, 110], negative: [190, 74, 30] };
+}
+
+/** Returns the color of a value from -1 to 1. */
+function colorOf(value, { zero, positive, negative } = palette()) {
+  const end = value < 0 ? negative : positive;
+  const share = Number.isFinite(value) ? Math.min(Math.abs(value), 1) : 1;
+  return zero.map((v, i) => Math.round(v + (end[i] - v) * share));
+}
+
+/** Returns the scale of values for colorOf: negative values have their own color, others start at the smallest. */
+function scaleOf(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  if (low < 0) {
+    const size = Math.max(-low, high) || 1;
+    return { low, high, of: (v) => v / size };
+  }
+  const start = low > 0.2 * high ? low : 0; // of maps far from zero, the differences are shown
+  const span = high - start || 1;
+  return { low, high, of: (v) => (v - start) / span };
+}
+
+/** Draws values (height, width) as an image of one pixel each. */
+function rasterize(values, offset, height, width, color) {
+  const raster = new OffscreenCanvas(width, height);
+  const pixels = new ImageData(width, height);
+  for (let i = 0; i < height * width; i++) {
+    const [red, green, blue] = color(values, offset + i);
+    pixels.data.set([red, green, blue, 255], 4 * i);
+  }
+  raster.getContext("2d").putImageData(pixels, 0, 0);
+  return raster;
+}
+
+/** Prepares a canvas for drawing in px of the page, sharp on every screen. */
+function prepareCanvas(canvas, width, height) {
+  const ratio = Math.max(window.devicePixelRatio || 1, 1);
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  context.imageSmoothingEnabled = false;
+  return context;
+}
+
+/** Draws a picture, gray or RGB, as it is. */
+function drawPicture(canvas, { channels, height, width, data }) {
+  canvas.width = width;
+  canvas.height = height;
+  const area = height * width;
+  const pixel = (values, i) => (channels === 3 ? [values[i], values[area + i], values[2 * area + i]] : [values[i], values[i], values[i]]);
+  canvas.getContext("2d").drawImage(rasterize(data, 0, height, width, pixel), 0, 0);
+}
