@@ -17,7 +17,7 @@ function drawBars(answer, list) {
     list.replaceChildren();
     return;
   }
-  if (!result) return;
+  if (!result) return answer.replaceChildren(app.picture ? "Computing \u2026" : "");
   const order = result.probabilities.map((_, i) => i);
   if (order.length > MAX_BARS) order.sort((a, b) => result.probabilities[b] - result.probabilities[a]);
   const best = result.logits.indexOf(Math.max(...result.logits));

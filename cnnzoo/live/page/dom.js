@@ -14,21 +14,27 @@ function h(tag, attributes = {}, ...children) {
 }
 
 const count = (n) => n.toLocaleString("en");
-const percent = (p) => `${(100 * p).toFixed(p >= 0.9995 || p < 0.0005 ? 0 : 1)} %`;
+const percent = (p) => (p > 0 && p < 0.0005 ? "< 0.1 %" : p > 0.9995 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(p % 1 ? 1 : 0)} %`);
 
 /** Returns a value with three significant digits, with a real minus sign. */
 function number(value, digits = 3) {
   if (!Number.isFinite(value)) return String(value);
   const size = Math.abs(value);
-  const text = size !== 0 && (size < 0.001 || size >= 1e5) ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
-  return text.replace("-", "\u2212");
+  if (size === 0 || (size >= 0.001 && size < 1e5)) return String(Number(value.toPrecision(digits))).replace("-", "\u2212");
+  const [factor, power] = value.toExponential(1).split("e");
+  const raised = String(Number(power)).replace(/[-\d]/g, (c) => "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"["-0123456789".indexOf(c)]);
+  return `${factor.replace("-", "\u2212")} \u00d7 10${raised}`;
 }
 
-/** Returns a value with two digits after the point, for tables of numbers. */
-const short = (value) => (Math.abs(value) >= 99.5 ? value.toFixed(0) : value.toFixed(Math.abs(value) >= 9.95 ? 1 : 2)).replace("-", "\u2212");
+/** Returns a value in four characters and a sign, for tables of numbers. */
+function short(value) {
+  const size = Math.abs(value);
+  const text = value.toFixed(size >= 99.95 ? 0 : size >= 0.995 ? 1 : 2);
+  return (Number(text) === 0 ? "0" : text).replace("-", "\u2212");
+}
 
 const shapeText = (shape) =>
-  shape.length === 3 ? `${count(shape[0])} map${shape[0] > 1 ? "s" : ""} of ${shape[1]} \u00d7 ${shape[2]}` : `${count(shape[0])} numbers`;
+  shape.length === 3 ? `${count(shape[0])} map${shape[0] > 1 ? "s" : ""} of\u00a0${shape[1]}\u00a0\u00d7\u00a0${shape[2]}` : `${count(shape[0])} numbers`;
 
 const darkScheme = matchMedia("(prefers-color-scheme: dark)");
 

@@ -48,7 +48,8 @@ function buildFileInput() {
     document.body.classList.remove("dropping");
     for (const file of [...event.dataTransfer.files]) await openFile(file);
   });
-  const text = "Drop a picture anywhere on this page, or a .safetensors file that cnnzoo saved. Nothing leaves your computer.";
+  const what = hasWeights() ? "a picture anywhere on this page, or a .safetensors file" : "a .safetensors file anywhere on this page";
+  const text = `Drop ${what}${hasWeights() ? " that cnnzoo saved" : " that cnnzoo saved, and its network runs here"}. Nothing leaves your computer.`;
   return h("section", { class: "files" }, h("h2", {}, h("label", { for: "file" }, "Your own file")), h("p", {}, text), input);
 }
 

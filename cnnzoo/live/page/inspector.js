@@ -8,16 +8,19 @@ function buildInspector() {
   const drawUnit = () => {
     const block = app.selected && active().network.find(app.selected);
     const isHere = block && app.unit?.label === app.selected;
-    unit.replaceChildren(...(isHere ? [...explainUnit(block, app.unit), mapSwitch(block)] : [hint(block)]));
+    const buttons = () => !hasWeights() ? "" : h("div", { class: "row" }, block.outShape.length === 3 ? slideButton(block) : null, mapSwitch(block));
+    unit.replaceChildren(...(isHere ? [...explainUnit(block, app.unit), buttons()] : [hint(block)]));
   };
   const draw = () => {
     const block = app.selected && active().network.find(app.selected);
     panel.classList.toggle("open", Boolean(block));
-    if (!block) return panel.replaceChildren(h("p", { class: "hint" }, welcome()));
+    if (!block) return panel.replaceChildren(...welcome());
     drawUnit();
     const texts = explain(block).map((text) => h("p", {}, text));
     const heading = h("h2", {}, block.label, h("small", {}, mainOperation(block).kind));
-    panel.replaceChildren(close, heading, ...texts, unit, ...kernelsOf(block), formulaTable(block), h("h3", {}, "As a line of code"), h("pre", { tabindex: 0 }, block.code));
+    const code = [h("h3", {}, "As a line of code"), h("pre", { tabindex: 0 }, block.code)];
+    const about = h("div", {}, ...texts, ...kernelsOf(block), formulaTable(block), ...code);
+    panel.replaceChildren(close, heading, unit, about);
   };
   on("selection networks", draw);
   on("unit result", () => app.selected && drawUnit());
@@ -27,15 +30,44 @@ function buildInspector() {
 
 const hasWeights = () => Boolean(active().network.tensors);
 
+/** Returns what the inspector shows before a block is chosen. */
 function welcome() {
-  return hasWeights()
-    ? "Point at any square of a map to see where its number comes from. Click to keep it. Click the name of a block to read what it does."
-    : "Click the name of a block to read what it does, and what it costs.";
+  const steps = hasWeights()
+    ? ["Draw on the pad, or choose a test image. All maps change at once.",
+       "A map is a picture of numbers: where in the image a block has found its pattern.",
+       "Point at a square of a map. Frames show which part of each earlier map, and of the image, it depends on.",
+       "Click to keep the square, and see its number computed step by step."]
+    : ["Each row is a block. Its maps have the sizes that are drawn.",
+       "Point at a square of a map. Frames show which part of each earlier map, and of the image, it depends on."];
+  return [h("h2", {}, "How to read this page"), h("ol", {}, [...steps, "Click the name of a block to read what it does, and what it costs."].map((text) => h("li", {}, text)))];
 }
 
 function hint(block) {
   if (!hasWeights() || !block) return "";
   return h("p", { class: "hint" }, `Point at a square in the maps of ${block.label} to see its number computed. A click keeps it.`);
+}
+
+/** Returns the button that moves the unit over its whole map, as the window slides over the maps before. */
+function slideButton(block) {
+  const step = () => {
+    const { label, c, y, x } = app.unit ?? {};
+    if (label !== block.label) return stopSliding();
+    const [, height, width] = block.outShape;
+    const next = (y * width + x + 1) % (height * width);
+    setUnit({ label, c, y: Math.floor(next / width), x: next % width }, true);
+    app.sliding = setTimeout(step, 120);
+  };
+  const click = () => {
+    if (app.sliding) stopSliding();
+    else step();
+  };
+  return h("button", { type: "button", class: "slide", click }, app.sliding ? "Stop" : "Slide the window");
+}
+
+function stopSliding() {
+  clearTimeout(app.sliding);
+  app.sliding = 0;
+  notify("unit");
 }
 
 /** Returns the button that switches the map of the chosen unit off. */

@@ -1,24 +1,24 @@
 // The architecture: one row per block, with its real maps; a unit under the pointer frames what it depends on.
 "use strict";
 
-const MAX_MAPS = 64; // that a row shows before it is opened
+const MAX_LINES = 3; // of maps that a row shows before it is opened
 const GAP = 4;
 
 /** Where the maps of a block are drawn: `{size: [height, width] of a map, columns, count, scale}`. */
 function layoutOf(shape, width, isOpen) {
   const total = shape[0];
-  const shown = isOpen ? total : Math.min(total, shape.length === 3 ? MAX_MAPS : 512);
   if (shape.length === 1) {
+    const shown = isOpen ? total : Math.min(total, 512);
     const side = shown > 200 ? 7 : shown > 40 ? 11 : 20;
     const columns = Math.max(1, Math.min(shown, Math.floor((width + 1) / (side + 1))));
     return { size: [side, side], gap: 1, columns, count: shown, rows: Math.ceil(shown / columns) };
   }
   const ratio = shape[1] / shape[2];
-  const perRow = shown <= 8 ? shown : shown <= 16 ? Math.ceil(width < 500 ? shown / 2 : shown) : Math.ceil(shown / Math.max(2, Math.ceil(shown / 24)));
-  let side = Math.floor((width + GAP) / perRow) - GAP;
-  side = Math.min(Math.max(side, 16), shown <= 3 ? 132 : shown <= 8 ? 84 : 64);
+  const perLine = total <= 8 ? total : total <= 16 ? total / 2 : Math.floor((width + GAP) / (30 + GAP));
+  let side = Math.min(Math.max(Math.floor((width + GAP) / perLine) - GAP, 16), total <= 3 ? 132 : 84, total > 8 ? 56 : 84 + 48);
   if (side > shape[2]) side = Math.max(shape[2] * Math.floor(side / shape[2]), 16); // whole px per value
-  const columns = Math.max(1, Math.min(shown, Math.floor((width + GAP) / (side + GAP))));
+  const columns = Math.max(1, Math.min(total, Math.floor((width + GAP) / (side + GAP))));
+  const shown = isOpen ? total : Math.min(total, (hasWeights() ? MAX_LINES : 1) * columns);
   return { size: [Math.max(Math.round(side * ratio), 1), side], gap: GAP, columns, count: shown, rows: Math.ceil(shown / columns) };
 }
 
@@ -40,7 +40,7 @@ class MapRow {
     }, this.canvas, this.overlay);
     this.more = h("button", { type: "button", class: "more", hidden: true, click: () => this.open() });
     this.head = label ? this.buildHead() : h("div", { class: "head" }, h("b", {}, "input"), h("small", {}, shapeText(active().network.input)));
-    this.element = h("div", { class: "block", "data-label": label }, this.head, h("div", {}, this.stage, this.more));
+    this.element = h("div", { class: "block", "data-label": label }, this.head, h("div", {}, this.stage, this.more, label && !hasWeights() ? this.costs() : null));
   }
 
   get shape() {
@@ -58,6 +58,14 @@ class MapRow {
     const text = [h("b", {}, name), h("span", {}, subtitle(block)), h("small", {}, shapeText(block.outShape))];
     const attributes = { type: "button", class: "head", "aria-pressed": "false", "aria-controls": "inspector" };
     return h("button", { ...attributes, click: () => select(app.selected === this.label && !app.unit ? null : this.label) }, text);
+  }
+
+  /** Returns the block's shares of the costs, as bars. */
+  costs() {
+    const { network } = active();
+    const block = network.find(this.label);
+    const bar = (name, share) => h("div", {}, h("span", {}, name), h("span", { class: "track" }, h("span", { class: "bar", style: `width:${100 * share}%` })), h("span", {}, percent(share)));
+    return block.params || block.macs ? h("div", { class: "costs" }, bar("parameters", block.params / network.params), bar("multiply-adds", block.macs / network.macs)) : "";
   }
 
   open() {
@@ -78,7 +86,18 @@ class MapRow {
     this.more.hidden = total <= layout.count && !this.isOpen;
     this.more.textContent = this.isOpen ? "Show fewer" : `Show all ${count(total)}`;
     if (this.values) this.paint(context);
+    else this.outline(context);
     this.frame();
+  }
+
+  /** Draws empty maps: their sizes, before there are values. */
+  outline(context) {
+    const { size, count: shown } = this.layout;
+    context.fillStyle = `rgb(${palette().zero})`;
+    for (let c = 0; c < shown; c++) {
+      const [top, left] = this.corner(c);
+      context.fillRect(left, top, size[1], size[0]);
+    }
   }
 
   /** Returns the corner of a map in px. */

@@ -17,23 +17,23 @@ function buildPad() {
   });
   pad.frame = h("canvas", { class: "overlay", "aria-hidden": "true" });
   const tool = (text, label, action) => h("button", { type: "button", title: label, "aria-label": label, click: action }, text);
-  const tools = h(
-    "div",
-    { class: "tools" },
+  const tools = [
     tool("Clear", "Clear the pad", clearPad),
     tool("Invert", "Swap light and dark", () => edit((picture) => mapPixels(picture, (v) => 255 - v))),
     tool("Noise", "Add random noise", addNoise),
+  ];
+  const moves = [
     tool("\u2190", "Shift left", () => shift(0, -1)),
     tool("\u2192", "Shift right", () => shift(0, 1)),
     tool("\u2191", "Shift up", () => shift(-1, 0)),
     tool("\u2193", "Shift down", () => shift(1, 0)),
     tool("\u21ba", "Rotate left", () => rotate(-15)),
     tool("\u21bb", "Rotate right", () => rotate(15)),
-  );
+  ];
   const eraser = h("label", {}, h("input", { type: "checkbox", change: (e) => (pad.brush = e.target.checked ? 0 : 255) }), " eraser");
   pad.picker = h("label", { hidden: true }, h("input", { type: "color", value: pad.color, input: (e) => (pad.color = e.target.value) }), " color");
   on("picture", drawPad);
-  return [h("div", { class: "pad" }, pad.canvas, pad.frame), tools, h("div", { class: "row" }, eraser, pad.picker)];
+  return [h("div", { class: "pad" }, pad.canvas, pad.frame), h("div", { class: "tools" }, tools), h("div", { class: "tools" }, moves), h("div", { class: "row" }, eraser, pad.picker)];
 }
 
 function drawPad() {

@@ -26,10 +26,16 @@ function notify(event) {
 
 const active = () => app.entries[app.active];
 
-/** Adds a network; the first one is active. */
-function addNetwork(network, file) {
+/**
+ * Adds a network; the first one is active.
+ * @param {ArrayBuffer | null} file its weights file
+ * @param {{name: string, file: ArrayBuffer}[]} checkpoints the network at earlier points of its training, in order
+ */
+function addNetwork(network, file, checkpoints = []) {
   const number = app.entries.length;
-  app.entries.push({ number, network, file, preprocessing: new Preprocessing(network.description), random: 0, off: new Map() });
+  const versions = [...checkpoints, { name: "trained", file }];
+  const preprocessing = new Preprocessing(network.description);
+  app.entries.push({ number, network, file, versions, preprocessing, random: 0, off: new Map() });
   return number;
 }
 
@@ -121,12 +127,17 @@ function backgroundRun(entry, job) {
 
 // --- switches ---
 
-/** Replaces the weights by random ones (a seed), or brings the trained ones back (0). */
+/** Replaces the weights by random ones (a seed), or brings those of the file back (0). */
 function setRandom(entry, seed) {
   entry.random = seed;
-  entry.trained ??= entry.network;
-  entry.network = seed ? randomized(entry.trained, seed) : entry.trained;
+  entry.network = seed ? randomized(entry.network, seed) : Network.read(entry.file);
   runEntry(entry);
+}
+
+/** Shows the network at another point of its training. */
+function setVersion(entry, index) {
+  entry.file = entry.versions[index].file;
+  setRandom(entry, 0);
 }
 
 /** Switches a map of a block off or on. */

@@ -7,7 +7,11 @@ const MAX_TERMS = 6; // of a sum over many inputs that are written out
 function explainUnit(block, { c, y, x }) {
   const network = active().network;
   const { result } = active();
-  if (!result) return [];
+  const place = block.outShape.length === 3 ? `Map ${c}, row ${y}, column ${x}` : `Unit ${c}`;
+  const field = app.regions.get("");
+  const [rows, columns] = [field.y, field.x].map(([first, last]) => last - first + 1);
+  const sees = h("p", {}, `It depends on ${rows} \u00d7 ${columns} px of the picture, as the frames show.`);
+  if (!result) return [h("h3", {}, place), sees];
   const before = network.lineage(block.label).at(-2);
   const input = before ? result.outputs.get(before.label) : result.input;
   const values = block.trace(input);
@@ -21,8 +25,7 @@ function explainUnit(block, { c, y, x }) {
     else if (operation.kind === "activation") steps.push(step(`${operation.name}(${number(at(i - 1))})`, at(i), ACTIVATION_WORDS[operation.name]));
     else steps.push(step(`${operation.name} norm of ${number(at(i - 1))}`, at(i)));
   });
-  const place = block.outShape.length === 3 ? `Map ${c}, row ${y}, column ${x}` : `Unit ${c}`;
-  return [h("h3", {}, `${place}: `, h("b", {}, number(at(block.operations.length - 1)))), ...steps];
+  return [h("h3", {}, `${place}: `, h("b", {}, number(at(block.operations.length - 1)))), sees, ...steps];
 }
 
 function step(text, value, title) {
@@ -78,6 +81,7 @@ function convolutionStep(operation, input, { c, y, x }, value) {
       numberTable("window", chosen.patch, kernel[1]),
       h("span", { class: "sign" }, "\u00d7"),
       numberTable("kernel", chosen.weights, kernel[1]),
+      h("span", { class: "break" }),
       h("span", { class: "sign" }, "="),
       numberTable("products", products, kernel[1])),
     step(parts.length > 1 ? `sum of the products of map ${chosen.map}` : "sum of the products", chosen.sum),

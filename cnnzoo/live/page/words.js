@@ -53,7 +53,7 @@ function explain(block) {
 /** Returns a block in a few words, for its row. */
 function subtitle(block) {
   const operation = mainOperation(block);
-  const window = operation.settings?.kernel ? ` ${operation.settings.kernel.join(" \u00d7 ")}` : "";
+  const window = operation.settings?.kernel ? ` ${operation.settings.kernel.join("\u00a0\u00d7\u00a0")}` : "";
   const words = operation.kind === "activation" ? operation.name : operation.kind;
   const activations = block.operations.slice(1).map((one) => (one.kind === "activation" ? one.name : one.kind));
   return [words + window, ...activations].join(", ");
