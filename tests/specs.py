@@ -95,9 +95,12 @@ def random_spec(seed: int) -> cnnzoo.Spec:
     for _ in range(draw.randint(3, 10)):
         block = random_block(draw, shape[0])
         try:
-            shape = infer_shape(block, shape).shape
+            out_shape = infer_shape(block, shape).shape
         except (CnnzooError, RuntimeError, ValueError):  # it does not fit
             continue
+        if out_shape[1:] == (1, 1):  # norms need several values
+            continue
+        shape = out_shape
         features.append(block)
     activation = draw.choice(ACTIVATIONS)
     codes = tuple("".join(draw.choice("+-") for _ in range(8)) for _ in range(5))
