@@ -36,5 +36,6 @@ main.add_section(
     inference.evaluate,
     inference.predict,
     inference.explain,
+    inference.live,
 )
 main.add_section("Share them", sharing.import_, sharing.export, sharing.push, sharing.pull)

@@ -133,3 +133,5 @@ def explain(
     explanation = api.explain(model, image, method, **options)
     explanation.plot(out)
     click.echo(f"{explanation}\n{out}")
+def live(
+    click.echo(api.live(model, out, data=images, beside=beside, checkpoints=checkpoints, overwrite=overwrite))

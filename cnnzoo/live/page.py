@@ -139,15 +139,13 @@ def engine() -> str:
 
 
 def _fields() -> dict[str, dict[str, Any]]:
-    """Returns kind of block -> field -> its default, for the fields that have one: files leave them out."""
-    return {
-        kind: {
-            item.name: item.default
-            for item in dataclasses.fields(BLOCKS[kind])
-            if item.default is not dataclasses.MISSING and item.name != "label"
-        }
-        for kind in KINDS
-    }
+    """Returns the fields of each kind of block in order, and the defaults that files leave out."""
+    result = {}
+    for kind in KINDS:
+        fields = [item for item in dataclasses.fields(BLOCKS[kind]) if item.name != "label"]
+        defaults = {item.name: item.default for item in fields if item.default is not dataclasses.MISSING}
+        result[kind] = {"names": [item.name for item in fields], "defaults": defaults}
+    return result
 
 
 def _read(name: str) -> str:

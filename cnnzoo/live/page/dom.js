@@ -52,6 +52,12 @@ function colorOf(value, { zero, positive, negative } = palette()) {
   return zero.map((v, i) => Math.round(v + (end[i] - v) * share));
 }
 
+/** Returns black or white, whichever is easier to read on a color. */
+function textOn(rgb) {
+  const [red, green, blue] = rgb.map((v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
+}
+
 /** Returns the scale of values for colorOf: negative values have their own color, others start at the smallest. */
 function scaleOf(values) {
   let [low, high] = [Infinity, -Infinity];

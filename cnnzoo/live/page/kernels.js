@@ -51,13 +51,23 @@ function conv2d(x, [channels, height, width], weight, bias, s, [outChannels, out
 function convolveFour(x, start, columns, offsets, packed, biases, stride, out, o, n, outHeight, outWidth) {
   const area = outHeight * outWidth;
   const taps = offsets.length;
+  const bias0 = biases[0];
+  const bias1 = biases[1];
+  const bias2 = biases[2];
+  const bias3 = biases[3];
   for (let y = 0; y < outHeight; y++) {
     for (let left = 0; left < outWidth; left += 2) {
       const a = start + y * stride[0] * columns + left * stride[1];
       const isPair = left + 1 < outWidth;
       const b = isPair ? a + stride[1] : a;
-      let [a0, a1, a2, a3] = biases;
-      let [b0, b1, b2, b3] = biases;
+      let a0 = bias0;
+      let a1 = bias1;
+      let a2 = bias2;
+      let a3 = bias3;
+      let b0 = bias0;
+      let b1 = bias1;
+      let b2 = bias2;
+      let b3 = bias3;
       for (let t = 0, p = 0; t < taps; t++, p += 4) {
         const offset = offsets[t];
         const va = x[a + offset];

@@ -1,7 +1,6 @@
 // A network: the Spec of a file as a list of blocks that run.
 "use strict";
 
-const MAX_PARAMS = 2 ** 23; // of a network that runs in this page
 const MAX_MACS = 4e9; // about ten seconds
 const MAX_DEPTH = 16; // of nested blocks
 
@@ -39,11 +38,13 @@ class Block {
       if (value === null) return "None";
       return typeof value === "boolean" ? (value ? "True" : "False") : JSON.stringify(value);
     };
-    const shown = Object.entries(this.spec).filter(([name]) => !["block", "label", "paths"].includes(name));
-    const positional = shown.length && !(shown[0][0] in FIELDS[this.kind]) ? [text(shown.shift()[1])] : [];
-    const words = [...positional, ...shown.map(([name, value]) => `${name}=${text(value)}`)];
-    const paths = this.paths.map((path) => `(${path.map((block) => block.code).join(", ")}${path.length === 1 ? "," : ""})`);
-    return `${this.kind}(${[...(paths.length ? [`paths=(${paths.join(", ")})`] : []), ...words].join(", ")})`;
+    const tuple = (items) => `(${items.join(", ")}${items.length === 1 ? "," : ""})`;
+    const { names } = FIELDS[this.kind];
+    const words = names.filter((name) => name in this.spec).map((name) => {
+      const value = name === "paths" ? tuple(this.paths.map((path) => tuple(path.map((block) => block.code)))) : text(this.spec[name]);
+      return name === names[0] ? value : `${name}=${value}`;
+    });
+    return `${this.kind}(${words.join(", ")})`;
   }
 }
 
@@ -77,11 +78,6 @@ class Network {
   /** Reads a weights file that cnnzoo wrote. */
   static read(file) {
     const { description, tensors } = readSafetensors(file);
-    const count = [...tensors.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-    if (count > MAX_PARAMS) {
-      const limit = MAX_PARAMS.toLocaleString("en");
-      throw new PageError(`This network has ${count.toLocaleString("en")} weights; networks of up to ${limit} run in this page.`);
-    }
     const network = new Network(description, tensors);
     if (network.macs > MAX_MACS) {
       throw new PageError(`This network needs ${network.macs.toLocaleString("en")} multiply-adds for an image, too many for this page.`);
@@ -148,7 +144,10 @@ class Network {
   /** Returns the side lengths of the receptive field of a unit in the middle of a block, padding included. */
   fieldSize(block) {
     const [y, x] = [1, 2].map((i) => Math.floor((block.outShape[i] ?? 1) / 2));
-    const region = this.receptiveField(block.label, { c: [0], y: [y, y], x: [x, x] }).get("");
+    const maps = this.lineage(block.label).findLast(({ outShape }) => outShape.length === 3)?.outShape ?? this.input;
+    const isFlat = block.outShape.length === 1 && product(maps) === block.outShape[0]; // one place of flattened maps
+    const c = isFlat ? Array.from({ length: maps[0] }, (_, i) => i * maps[1] * maps[2]) : null;
+    const region = this.receptiveField(block.label, { c, y: [y, y], x: [x, x] }).get("");
     return [region.y[1] - region.y[0] + 1, region.x[1] - region.x[0] + 1];
   }
 
@@ -197,10 +196,10 @@ function buildBlocks(specs, shape, place, module, reader, depth) {
   const blocks = [];
   for (const spec of specs) {
     const label = place + (spec?.label ?? "");
-    const fields = Object.hasOwn(FIELDS, spec?.block) ? FIELDS[spec.block] : null;
-    if (!fields) throw new PageError(`Block ${label} is a ${spec?.block}, a kind that this page does not know.`);
+    const defaults = Object.hasOwn(FIELDS, spec?.block) ? FIELDS[spec.block].defaults : null;
+    if (!defaults) throw new PageError(`Block ${label} is a ${spec?.block}, a kind that this page does not know.`);
     const context = { label, reader, depth, nextModule: () => `${module}.${number++}.` };
-    const operations = BUILDERS[spec.block]({ ...fields, ...spec }, shape, context);
+    const operations = BUILDERS[spec.block]({ ...defaults, ...spec }, shape, context);
     for (const { outShape } of operations) {
       if (!outShape.every((side) => Number.isInteger(side) && side > 0)) {
         throw new PageError(`Block ${label} cannot take an input of (${shape.join(", ")}): its output would be empty.`);

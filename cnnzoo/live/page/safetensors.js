@@ -2,6 +2,7 @@
 "use strict";
 
 const MAX_HEADER_BYTES = 4 * 2 ** 20;
+const MAX_PARAMS = 2 ** 23; // of a network that runs in this page
 const CHUNK_BYTES = 8 * 2 ** 20; // of one chunk of a tensor, which is hashed on its own
 
 /** A message for the reader of the page: one sentence that says what was given and what helps. */
@@ -47,6 +48,7 @@ function readSafetensors(file) {
     throw incomplete("its header is not JSON");
   }
   const tensors = new Map();
+  let count = 0;
   for (const [name, entry] of Object.entries(header ?? {})) {
     if (name === "__metadata__") continue;
     const [begin, end] = entry?.data_offsets ?? [];
@@ -57,6 +59,11 @@ function readSafetensors(file) {
       throw incomplete(`it ends before tensor ${name} does`);
     }
     tensors.set(name, { dtype, shape, bytes: new Uint8Array(file, 8 + length + begin, size) });
+    count += size / DTYPES[dtype][0];
+  }
+  if (count > MAX_PARAMS) {
+    const [given, limit] = [count, MAX_PARAMS].map((n) => n.toLocaleString("en"));
+    throw new PageError(`This network has ${given} weights; networks of up to ${limit} run in this page.`);
   }
   const description = parseDescription(header.__metadata__);
   for (const [alias, name] of Object.entries(description.aliases ?? {})) {

@@ -122,9 +122,8 @@ function numberTable(name, values, columns, marked = null) {
   const large = columns > 7;
   const cells = Array.from(values, (value) => {
     const rgb = Number.isFinite(value) ? colorOf(scale.of(value), colors) : colors.zero;
-    const isLight = rgb[0] * 0.3 + rgb[1] * 0.59 + rgb[2] * 0.11 > 140;
     const text = large ? "" : Number.isFinite(value) ? short(value) : "";
-    const style = `background:rgb(${rgb});color:${isLight ? "#14161d" : "#fff"}`;
+    const style = `background:rgb(${rgb});color:${textOn(rgb)}`;
     return h("span", { style, title: number(value), class: marked !== null && value === marked ? "marked" : null }, text);
   });
   const grid = h("div", { class: large ? "numbers large" : "numbers", style: `--columns:${columns}` }, cells);
