@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,16 @@ CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disabl
 CHROMIUM += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 needs_browser = pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
+
+
+@contextmanager
+def open_chromium() -> Iterator[Any]:
+    """Yields Chromium as Playwright drives it; skips the test where Playwright is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def dump_dom(page: Path, profile: Path) -> str:

@@ -54,9 +54,7 @@ def random_block(draw: random.Random, channels: int, depth: int = 0) -> Block:
             groups=groups, bias=draw.random() < 0.7, norm=draw.choice(NORMS), activation=activation,
         )  # fmt: skip
     if kind == "table":
-        table = tuple(
-            tuple(draw.sample(range(channels), draw.randint(1, channels))) for _ in range(draw.randint(1, 6))
-        )
+        table = tuple(tuple(draw.sample(range(channels), draw.randint(1, channels))) for _ in range(draw.randint(1, 6)))
         return TableConv(
             table, side(1, 3), stride=side(1, 2), padding=side(0, 2), bias=draw.random() < 0.7,
             norm=draw.choice(NORMS), activation=activation,

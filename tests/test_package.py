@@ -64,6 +64,9 @@ ARROWS: dict[str, set[str]] = {
         "backbone", "data", "fields", "lazy", "measure", "metadata", "module_copy", "modules", "network", "plugins",
         "preprocessing", "progress_bar",
     },
+    "live": {
+        "blocks", "data", "measure", "metadata", "module_copy", "network", "spec", "weights",
+    },
     "weights": {
         "blocks", "device", "diff", "edits", "files", "initializers", "lazy", "measure", "metadata", "module_copy",
         "modules", "network", "plugins", "preprocessing", "progress_bar", "published", "random_state", "registry",

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from torch import nn
-
 from cnnzoo.api.inference import load_test_data
 from cnnzoo.api.sources import create, load_network
 from cnnzoo.api.specs import is_saved, list_models, resolve

@@ -98,4 +98,4 @@ def _batches(data: Data) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if bool((labels.diff() >= 0).all()):
             order = (order - torch.searchsorted(labels, labels)).argsort(stable=True)  # by the position in the class
     loader = make_loader(data.test, len(data.classes), torch.device("cpu"))
-    yield from loader.batches(order[:_MAX_TRIED].split(_BATCH), 0)
+    yield from loader.batches(torch.split(order[:_MAX_TRIED], _BATCH), 0)
