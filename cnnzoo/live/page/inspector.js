@@ -118,17 +118,19 @@ function denseWeights(block, operation) {
 }
 
 function weightCanvas(pictures, rows, columns, perLine) {
-  const side = Math.max(...pictures.map((one) => one.length)) > 40 ? 26 : pictures.length > 40 ? 18 : 30;
-  const width = 308;
-  const line = perLine && perLine * (side + 2) <= width ? perLine : Math.min(Math.floor(width / (side + 2)), pictures.length);
+  const [width, gap] = [320, 4];
+  const fit = (n) => Math.floor(width / n) - gap;
+  const perRow = perLine || Math.min(pictures.length, 8);
+  const side = Math.min(Math.max(fit(perRow), Math.max(14, columns)), 44);
   const height = Math.max(Math.round((side * rows) / columns), 2);
+  const line = Math.max(1, Math.min(perRow, Math.floor(width / (side + gap))));
   const canvas = h("canvas", { class: "kernels", role: "img", "aria-label": `${pictures.length} tables of weights as colors` });
-  const context = prepareCanvas(canvas, line * (side + 2), Math.ceil(pictures.length / line) * (height + 2));
+  const context = prepareCanvas(canvas, line * (side + gap), Math.ceil(pictures.length / line) * (height + gap));
   const colors = palette();
   const size = Math.max(...pictures.map((one) => one.reduce((most, v) => Math.max(most, Math.abs(v)), 0))) || 1;
   pictures.forEach((values, i) => {
     const raster = rasterize(values, 0, rows, columns, (v, j) => colorOf(v[j] / size, colors));
-    context.drawImage(raster, (i % line) * (side + 2), Math.floor(i / line) * (height + 2), side, height);
+    context.drawImage(raster, (i % line) * (side + gap), Math.floor(i / line) * (height + gap), side, height);
   });
   return canvas;
 }

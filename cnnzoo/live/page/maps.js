@@ -152,6 +152,9 @@ class MapRow {
     const maps = region.c ?? Array.from({ length: shown }, (_, i) => i);
     context.strokeStyle = getComputedStyle(this.stage).getPropertyValue("--frame");
     context.lineWidth = isUnit ? 2 : 1.5;
+    if (!isUnit && maps.length >= Math.min(this.shape[0], shown) && y[0] + x[0] === 0 && y[1] === height - 1 && x[1] === width - 1) {
+      return context.strokeRect(0.75, 0.75, this.layout.width - 1.5, this.layout.height - 1.5); // everything: one frame
+    }
     for (const c of maps) {
       if (c >= shown) break;
       const [top, left] = this.corner(c);

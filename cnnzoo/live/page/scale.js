@@ -3,13 +3,14 @@
 
 const MAP_SCALE = 0.62; // px of the page for one px of a map
 const DEPTH_SCALE = 0.09; // px for one map
+const GAP_BETWEEN = 8;
 const VECTOR_SCALE = 0.035; // px for one number of a vector
 
 /** Returns the boxes of all networks of a page without weights. */
 function buildScale() {
   const section = h("section", { class: "scale", "aria-label": "Networks at one scale" });
   const draw = () => section.replaceChildren(
-    h("p", {}, "All boxes have one scale: the height is the side of a map, the width the number of maps; a thin line is a row of numbers."),
+    h("p", {}, "All boxes have one scale: as high and deep as a map, as wide as there are maps. A thin line is a row of numbers. Blue blocks have weights."),
     ...app.entries.map((entry, i) => h("div", { class: "figure" }, h("h3", {}, entry.network.name), drawBoxes(entry.network, i))),
   );
   on("networks selection", draw);
@@ -24,24 +25,33 @@ function drawBoxes(network, number) {
     return element;
   };
   const input = { label: "", outShape: network.input };
-  const sizes = [input, ...network.blocks].map(({ outShape }) =>
-    outShape.length === 3
-      ? [Math.max(outShape[0] * DEPTH_SCALE, 1.5), Math.max(outShape[1] * MAP_SCALE, 1.5)]
-      : [2, Math.max(outShape[0] * VECTOR_SCALE, 2)],
-  );
-  const gap = Math.max(3, Math.min(14, (560 - sizes.reduce((sum, [width]) => sum + width, 0)) / sizes.length));
-  const height = Math.max(...sizes.map(([, side]) => side)) + 4;
+  const blocks = [{ label: "", outShape: network.input }, ...network.blocks];
+  const boxes = blocks.map(({ outShape }) => {
+    if (outShape.length === 1) return { width: 2.5, side: Math.max(outShape[0] * VECTOR_SCALE, 2.5), depth: 0 };
+    const side = Math.max(outShape[1] * MAP_SCALE, 2);
+    return { width: Math.max(outShape[0] * DEPTH_SCALE, 1.5), side, depth: 0.4 * Math.max(outShape[2] * MAP_SCALE, 2) };
+  });
+  const height = Math.max(...boxes.map(({ side, depth }) => side + depth)) + 4;
   let x = 2;
-  const boxes = [input, ...network.blocks].map((block, i) => {
-    const [width, side] = sizes[i];
+  const drawn = blocks.map((block, i) => {
+    const { width, side, depth } = boxes[i];
     const isSelected = number === app.active && block.label && block.label === app.selected;
     const kind = i === 0 ? "input" : block.params ? "weights" : "plain";
+    const top = (height - side + depth) / 2;
+    const points = (corners) => corners.map(([dx, dy]) => `${x + dx},${top + dy}`).join(" ");
+    const faces = [
+      [[0, 0], [width, 0], [width, side], [0, side]],
+      [[0, 0], [depth, -depth], [width + depth, -depth], [width, 0]],
+      [[width, 0], [width + depth, -depth], [width + depth, side - depth], [width, side]],
+    ];
     const title = svg("title", {}, `${block.label || "input"}: ${shapeText(block.outShape)}`);
-    const rect = svg("rect", { x, y: (height - side) / 2, width, height: side, rx: 1, class: `${kind}${isSelected ? " selected" : ""}` }, title);
-    if (i > 0) rect.addEventListener("click", () => (number !== app.active && activate(number), select(block.label)));
-    x += width + gap;
-    return rect;
+    const polygons = (depth ? faces : faces.slice(0, 1)).map((face) => svg("polygon", { points: points(face) }));
+    const group = svg("g", { class: `${kind}${isSelected ? " selected" : ""}` }, title, ...polygons);
+    if (i > 0) group.addEventListener("click", () => (number !== app.active && activate(number), select(block.label)));
+    x += width + 0.75 * depth + GAP_BETWEEN;
+    return group;
   });
+  x += Math.max(...boxes.map(({ depth }) => depth)) / 4;
   const text = `${network.name}: ${network.blocks.map((block) => `${block.label} ${shapeText(block.outShape)}`).join(", ")}`;
-  return svg("svg", { width: x, height, viewBox: `0 0 ${x} ${height}`, role: "img", "aria-label": text }, ...boxes);
+  return svg("svg", { width: x, height, viewBox: `0 0 ${x} ${height}`, role: "img", "aria-label": text }, ...drawn);
 }

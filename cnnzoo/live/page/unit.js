@@ -10,7 +10,10 @@ function explainUnit(block, { c, y, x }) {
   const place = block.outShape.length === 3 ? `Map ${c}, row ${y}, column ${x}` : `Unit ${c}`;
   const field = app.regions.get("");
   const [rows, columns] = [field.y, field.x].map(([first, last]) => last - first + 1);
-  const sees = h("p", {}, `It depends on ${rows} \u00d7 ${columns} px of the picture, as the frames show.`);
+  const [, height, width] = network.input;
+  const isWhole = field.y[0] <= 0 && field.x[0] <= 0 && field.y[1] >= height - 1 && field.x[1] >= width - 1;
+  const part = isWhole ? "the whole picture" : `${rows} \u00d7 ${columns} px of the picture`;
+  const sees = h("p", {}, `It depends on ${part}, as the frames show.`);
   if (!result) return [h("h3", {}, place), sees];
   const before = network.lineage(block.label).at(-2);
   const input = before ? result.outputs.get(before.label) : result.input;
