@@ -1,10 +1,10 @@
 // Networks side by side at one scale: a box per block, as high as its maps and as wide as they are many.
 "use strict";
 
-const MAP_SCALE = 0.62; // px of the page for one px of a map
-const DEPTH_SCALE = 0.09; // px for one map
+const MAP_SCALE = 0.8; // px of the page for one px of a map
+const DEPTH_SCALE = 0.14; // px for one map
 const GAP_BETWEEN = 8;
-const VECTOR_SCALE = 0.035; // px for one number of a vector
+const VECTOR_SCALE = 0.045; // px for one number of a vector
 
 /** Returns the boxes of all networks of a page without weights. */
 function buildScale() {
