@@ -58,7 +58,7 @@ def choose_images(model: CNN, data: Data, name: str) -> PageImages:
         name: Name of the network, for errors.
 
     Raises:
-        InputError: If the data holds no images of uint8, or has other channels.
+        InputError: If the data holds no test images, or none of uint8, or has other channels.
         UnknownNameError: If the network does not know a class of the data.
     """
     if data.dtype != torch.uint8:
@@ -80,6 +80,8 @@ def choose_images(model: CNN, data: Data, name: str) -> PageImages:
             number += 1
         if number >= _MAX_TRIED or (len(chosen[False]) >= N_IMAGES - N_WRONG and len(chosen[True]) >= N_WRONG):
             break
+    if not number:
+        raise InputError(f"{data.name} has no test images")
     n_wrong = min(len(chosen[True]), max(N_WRONG, N_IMAGES - len(chosen[False])))
     wrong = {number for number, _, _ in chosen[True][:n_wrong]}
     both = sorted(chosen[True][:n_wrong] + chosen[False][: N_IMAGES - n_wrong], key=lambda one: one[0])

@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cnnzoo.blocks import BLOCKS
+from cnnzoo.blocks import BLOCKS, Shape
+from cnnzoo.blocks.build import infer_shape
 from cnnzoo.errors import InputError
 from cnnzoo.live.images import PageImages
 from cnnzoo.measure import count
@@ -75,6 +76,8 @@ def page_network(network: CNN | Spec, checkpoints: Sequence[tuple[str, CNN]] = (
     require_known_blocks(spec)
     if isinstance(network, Spec):
         return PageNetwork(spec)
+    if len(shape := _output_shape(spec)) != 1:
+        raise InputError(f"{spec.name} returns {shape} for an image, and a page shows one score per class: add Flatten()")
     hint = f"cnnzoo.live({spec.name!r}) shows its blocks without weights"
     params = sum(parameter.numel() for parameter in network.parameters())
     if params > MAX_PARAMS:
@@ -84,6 +87,14 @@ def page_network(network: CNN | Spec, checkpoints: Sequence[tuple[str, CNN]] = (
     if not is_small and (macs := count(network, (1, *spec.input)).macs) > MAX_MACS:
         raise InputError(f"{spec.name} needs {macs:,} MACs for an image; a page runs up to {MAX_MACS:,}. {hint}")
     return PageNetwork(spec, _file(network), tuple((name, _file(checkpoint)) for name, checkpoint in checkpoints))
+
+
+def _output_shape(spec: Spec) -> Shape:
+    """Returns the shape of what a network returns for one image, without the batch dimension."""
+    shape: Shape = spec.input
+    for block in (*spec.features, *spec.classifier):
+        shape = infer_shape(block, shape).shape
+    return shape
 
 
 def _file(network: CNN) -> bytes:

@@ -20,8 +20,9 @@ function drawBars(answer, list) {
   if (!result) return answer.replaceChildren(app.picture ? "Computing \u2026" : "");
   const order = result.probabilities.map((_, i) => i);
   if (order.length > MAX_BARS) order.sort((a, b) => result.probabilities[b] - result.probabilities[a]);
-  const best = result.logits.indexOf(Math.max(...result.logits));
+  const best = bestClass(result);
   const truth = app.testImages[result.image]?.label;
+  if (best < 0) return answer.replaceChildren("The scores are not numbers: the weights of this network are damaged, or too large.");
   const verdict = truth === undefined ? "" : truth === network.labels[best] ? "That is right." : `It is in fact: ${truth}.`;
   answer.replaceChildren(h("strong", {}, network.labels[best]), ` ${percent(result.probabilities[best])}`, h("span", {}, verdict));
   const others = app.entries.filter((entry) => entry !== active() && entry.result && entry.network.labels.join() === network.labels.join());

@@ -21,10 +21,14 @@ function buildGallery() {
   return [section];
 }
 
-/** Shows the test image that the address names, `#image=7`. */
+/** Shows the test image that the address names, `#image=7`; returns whether it does. */
 function readAddress() {
   const match = /^#image=(\d+)$/.exec(location.hash);
-  return match !== null && showTestImage(Number(match[1]));
+  if (!match) return false;
+  const index = Number(match[1]);
+  if (index === app.image || showTestImage(index)) return true;
+  showMessage(`There is no test image ${index}: this page has ${app.testImages.length}, numbered from 0.`);
+  return false;
 }
 
 /** Returns the control for files of your own. */

@@ -39,16 +39,19 @@ function buildPad() {
 function drawPad() {
   if (!app.picture) return;
   pad.picker.hidden = app.picture.channels !== 3;
-  drawPicture(pad.canvas, app.picture);
+  drawPicture(pad.canvas, isLarge(app.picture) ? active().preprocessing.crop(app.picture) : app.picture);
 }
 
 function clearPad() {
   showPicture(active().preprocessing.blank());
 }
 
+/** Returns whether a picture, such as a photograph, is too large to be changed pixel by pixel. */
+const isLarge = ({ height, width }) => height * width > 2 ** 18;
+
 /** Shows what a function makes of the picture. */
 function edit(change) {
-  showPicture(change(app.picture));
+  showPicture(change(isLarge(app.picture) ? active().preprocessing.crop(app.picture) : app.picture));
 }
 
 function mapPixels(picture, change) {

@@ -33,7 +33,7 @@ const active = () => app.entries[app.active];
  */
 function addNetwork(network, file, checkpoints = []) {
   const number = app.entries.length;
-  const versions = [...checkpoints, { name: "trained", file }];
+  const versions = [...checkpoints, { name: "trained", file, network }];
   const preprocessing = new Preprocessing(network.description);
   app.entries.push({ number, network, file, versions, preprocessing, random: 0, off: new Map() });
   return number;
@@ -129,8 +129,10 @@ function backgroundRun(entry, job) {
 
 /** Replaces the weights by random ones (a seed), or brings those of the file back (0). */
 function setRandom(entry, seed) {
+  const version = entry.versions.find(({ file }) => file === entry.file);
+  version.network ??= Network.read(version.file);
   entry.random = seed;
-  entry.network = seed ? randomized(entry.network, seed) : Network.read(entry.file);
+  entry.network = seed ? randomized(version.network, seed) : version.network;
   runEntry(entry);
 }
 
@@ -150,6 +152,9 @@ function toggleMap(entry, label, c) {
 
 // --- for tests ---
 
+/** Returns the class with the highest score; -1 if a score is not a number. */
+const bestClass = ({ logits }) => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
+
 /** Writes the state of the active network into the element #state. */
 function publish() {
   const { result, network } = active();
@@ -163,7 +168,7 @@ function publish() {
     }
     blocks[label] = { shape: network.find(label).outShape, mean: sum / out.length, max };
   }
-  const label = network.labels[result.logits.indexOf(Math.max(...result.logits))];
+  const label = network.labels[bestClass(result)] ?? null;
   document.getElementById("state").textContent = JSON.stringify({ image: result.image, logits: result.logits, label, blocks });
 }
 

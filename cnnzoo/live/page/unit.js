@@ -15,20 +15,28 @@ function explainUnit(block, { c, y, x }) {
   const part = isWhole ? "the whole picture" : `${rows} \u00d7 ${columns} px of the picture`;
   const sees = h("p", {}, `It depends on ${part}, as the frames show.`);
   if (!result) return [h("h3", {}, place), sees];
+  const value = result.outputs.get(block.label)[indexOf(block.outShape, { c, y, x })];
+  const heading = h("h3", {}, `${place}: `, h("b", {}, number(value)));
+  if (block.kind === "Parallel") return [heading, sees, h("p", {}, "Open the paths below this block to see where it comes from.")];
   const before = network.lineage(block.label).at(-2);
   const input = before ? result.outputs.get(before.label) : result.input;
-  const values = block.trace(input);
-  const at = (i) => {
-    const [, height = 1, width = 1] = block.operations[i].outShape;
-    return values[i + 1][(c * height + y) * width + x];
-  };
+  result.traces ??= new Map(); // computed once for a picture
+  if (!result.traces.has(block)) result.traces.set(block, block.trace(input));
+  const values = result.traces.get(block);
+  const at = (i) => values[i + 1][indexOf(block.operations[i].outShape, { c, y, x })];
   const steps = [];
   block.operations.forEach((operation, i) => {
     if (i === 0) steps.push(...firstStep(operation, input, { c, y, x }, at(0)));
     else if (operation.kind === "activation") steps.push(step(`${operation.name}(${number(at(i - 1))})`, at(i), ACTIVATION_WORDS[operation.name]));
     else steps.push(step(`${operation.name} norm of ${number(at(i - 1))}`, at(i)));
   });
-  return [h("h3", {}, `${place}: `, h("b", {}, number(at(block.operations.length - 1)))), sees, ...steps];
+  if (active().off.get(block.label)?.has(c)) steps.push(step("switched off", value));
+  return [heading, sees, ...steps];
+}
+
+/** Returns the position of a unit among the values of a block. */
+function indexOf([, height = 1, width = 1], { c, y, x }) {
+  return (c * height + y) * width + x;
 }
 
 function step(text, value, title) {
@@ -39,10 +47,9 @@ function firstStep(operation, input, unit, value) {
   if (operation.kernels) return convolutionStep(operation, input, unit, value);
   if (operation instanceof Sliding || operation instanceof AdaptivePooling) return poolingStep(operation, input, unit, value);
   if (operation.weightsOf) return sumStep(operation, input, unit, value);
-  if (operation instanceof Branches) return [h("p", {}, "Open the paths below this block to see where it comes from.")];
-  const { c, y, x } = unit;
+  const { c } = unit;
   const [, height = 1, width = 1] = operation.inShape;
-  const same = input[operation instanceof Flatten ? c : (c * height + y) * width + x];
+  const same = input[operation instanceof Flatten ? c : indexOf(operation.inShape, unit)];
   if (operation.kind === "activation") return [step(`${operation.name}(${number(same)})`, value, ACTIVATION_WORDS[operation.name])];
   if (operation.kind === "flatten") {
     const [map, rest] = [Math.floor(c / (height * width)), c % (height * width)];
@@ -74,9 +81,9 @@ function convolutionStep(operation, input, { c, y, x }, value) {
   if (parts.length > 1) {
     const choose = (map) => () => ((app.inputMap = map), notify("unit"));
     const chips = parts.slice(0, 16).map(({ map, sum }) =>
-      h("button", { type: "button", class: "chip", "aria-pressed": String(map === chosen.map), click: choose(map) }, `${map}: ${number(sum, 2)}`),
+      h("button", { type: "button", class: "chip", "aria-pressed": String(map === chosen.map), click: choose(map) }, `map ${map}: ${number(sum, 2)}`),
     );
-    elements.push(h("p", {}, `It adds up windows of ${parts.length} maps, the strongest first. Map: sum`), h("div", { class: "chips" }, chips));
+    elements.push(h("p", {}, `It adds up the products of one window in each of ${parts.length} maps. Choose a map; its part of the sum stands behind it:`), h("div", { class: "chips" }, chips));
   }
   const products = chosen.patch.map((v, i) => v * chosen.weights[i]);
   elements.push(
