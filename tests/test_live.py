@@ -243,6 +243,9 @@ def test_errors(tmp_path: Path) -> None:
             cnnzoo.live(*arguments)
     with pytest.raises(cnnzoo.CnnzooError, match="alexnet has no weights, and classifies no images; leave out data="):
         cnnzoo.live("alexnet", data="fashion_mnist_sample")
+    maps = cnnzoo.create(cnnzoo.Spec("maps", (1, 8, 8), (cnnzoo.blocks.Conv(2, 3),)))
+    with pytest.raises(cnnzoo.CnnzooError, match=r"maps returns \(2, 6, 6\) for an image; a page needs one score"):
+        cnnzoo.live(maps)
     with pytest.raises(cnnzoo.CnnzooError, match="checkpoints must be the same network"):
         cnnzoo.live("lenet", checkpoints=["lenet5_1998"])
 
