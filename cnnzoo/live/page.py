@@ -77,9 +77,7 @@ def page_network(network: CNN | Spec, checkpoints: Sequence[tuple[str, CNN]] = (
     if isinstance(network, Spec):
         return PageNetwork(spec)
     if len(shape := _output_shape(spec)) != 1:
-        raise InputError(
-            f"{spec.name} returns {shape} for an image, and a page shows one score per class: add Flatten()"
-        )
+        raise InputError(f"{spec.name} returns {shape} for an image; a page needs one score per class: add Flatten()")
     hint = f"cnnzoo.live({spec.name!r}) shows its blocks without weights"
     params = sum(parameter.numel() for parameter in network.parameters())
     if params > MAX_PARAMS:
