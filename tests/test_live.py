@@ -18,7 +18,7 @@ from specs import random_network, random_spec
 import cnnzoo
 from cnnzoo.cli import main
 from cnnzoo.live import choose_images
-from cnnzoo.live.page import KINDS, MAX_PARAMS, engine
+from cnnzoo.live.page import ACTIVATION_NAMES, KINDS, MAX_MACS, MAX_PARAMS, engine
 
 pytestmark = needs_browser
 
@@ -141,6 +141,12 @@ def test_shapes_and_costs_of_every_network(scripts: Any) -> None:
             assert tuple(shape) == tuple(layer.out_shape[1:]), (spec.name, label)
             expected = layer.receptive_field
             assert field == list(expected if isinstance(expected, tuple) else (expected, expected)), (spec.name, label)
+
+
+def test_python_knows_what_the_scripts_compute(scripts: Any) -> None:
+    known = scripts.evaluate("[Object.keys(BUILDERS), Object.keys(ACTIVATIONS), MAX_PARAMS, MAX_MACS]")
+    assert set(known[0]) == set(KINDS) and set(known[1]) == set(ACTIVATION_NAMES)
+    assert known[2:] == [MAX_PARAMS, MAX_MACS]
 
 
 def test_lines_of_code(scripts: Any, tmp_path: Path) -> None:
