@@ -22,10 +22,12 @@ from cnnzoo.blocks import (
     Logits,
     MaxPool,
     Norm,
+    Pad,
     Parallel,
     Shape,
     Subsample,
     TableConv,
+    UnitBias,
 )
 from cnnzoo.blocks.build import infer_shape
 from cnnzoo.errors import CnnzooError
@@ -45,7 +47,22 @@ def random_block(draw: random.Random, channels: int, depth: int = 0) -> Block:
 
     activation = draw.choice(ACTIVATIONS)
     kind = draw.choice(
-        ("conv", "conv", "table", "max", "avg", "adaptive", "subsample", "norm", "lrn", "act", "drop", "parallel")
+        (
+            "conv",
+            "conv",
+            "table",
+            "max",
+            "avg",
+            "adaptive",
+            "subsample",
+            "norm",
+            "lrn",
+            "act",
+            "drop",
+            "parallel",
+            "pad",
+            "bias",
+        )
     )
     if kind == "conv":
         groups = draw.choice([n for n in (1, 1, 2, 3, channels) if channels % n == 0])
@@ -73,6 +90,10 @@ def random_block(draw: random.Random, channels: int, depth: int = 0) -> Block:
         return LRN(draw.randint(1, 5), alpha=draw.choice((1e-4, 0.5)), beta=0.75, k=2.0, mean=draw.random() < 0.5)
     if kind == "act":
         return Activation(activation or "relu")
+    if kind == "pad":
+        return Pad(draw.randint(1, 2), value=draw.choice((0.0, -1.0)))
+    if kind == "bias":
+        return UnitBias(activation=activation)
     if kind == "drop" or depth > 1:
         return Dropout(0.5)
     merge = draw.choice(("concat", "add"))

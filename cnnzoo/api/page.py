@@ -11,8 +11,8 @@ from cnnzoo.api.inference import load_test_data
 from cnnzoo.api.sources import create, load_network
 from cnnzoo.api.specs import is_saved, list_models, resolve
 from cnnzoo.data import Data, load_data
-from cnnzoo.errors import FileError, InputError
-from cnnzoo.files import atomic_write, exists
+from cnnzoo.errors import InputError
+from cnnzoo.files import atomic_write, require_new
 from cnnzoo.live import PageImages, choose_images, page_network, render_page
 from cnnzoo.modules import require_weights, unwrap
 from cnnzoo.network import CNN
@@ -72,8 +72,8 @@ def live(
         FileError: If the file exists or cannot be written, or a network cannot be read.
     """
     target = None if path is None else Path(path)
-    if target is not None and exists(target) and not overwrite:
-        raise FileError(f"{target} exists already; name another file, or pass overwrite=True (--overwrite)")
+    if target is not None:
+        require_new(target, overwrite)
     network = _load(model)
     others = [beside] if isinstance(beside, (CNN, Spec, Run, str, PathLike)) else list(beside)
     if isinstance(network, Spec) and not others and network.name != "lenet":

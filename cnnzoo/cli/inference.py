@@ -133,5 +133,45 @@ def explain(
     explanation = api.explain(model, image, method, **options)
     explanation.plot(out)
     click.echo(f"{explanation}\n{out}")
+
+
+@click.command(
+    epilog=examples(
+        "cnnzoo live lenet -o lenet.html",
+        "cnnzoo live runs/photos -o photos.html --data folder:photos",
+        "cnnzoo live alexnet -o alexnet.html",
+    )
+)
+@click.argument("model", type=MODEL)
+@click.option("-o", "--out", type=FILE, required=True, help="The page: lenet.html.")
+@add_data_options(None, "; default: the bundled sample, if MODEL has its classes")
+@click.option(
+    "--beside", type=MODEL, multiple=True, metavar="MODEL", help="Another network for the same picture (repeatable)."
+)
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=FILE,
+    multiple=True,
+    help="MODEL earlier in its training (repeatable, in order).",
+)
+@replace_option
 def live(
+    model: str,
+    out: str,
+    data: str | None,
+    data_options: dict[str, Any],
+    beside: tuple[str, ...],
+    checkpoints: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """Write an offline HTML page in which MODEL runs: draw, see every map, follow any unit.
+
+    MODEL is as for evaluate. Of any other registered name, the page shows the blocks without weights.
+    """
+    from cnnzoo import api
+
+    if data_options and data is None:
+        raise click.UsageError("the options of data sets need --data")
+    images = None if data is None else api.load_test_data(data, api.load_network(model), **data_options)
     click.echo(api.live(model, out, data=images, beside=beside, checkpoints=checkpoints, overwrite=overwrite))

@@ -29,7 +29,7 @@ _VIEWS = ("dom", "state", "pad", "gallery", "bars", "words", "unit", "maps", "in
 # what the scripts can compute
 KINDS = (
     "Activation", "AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "Conv", "Dense", "Dropout", "Flatten", "LRN",
-    "Logits", "MaxPool", "Norm", "Parallel", "RBF", "Subsample", "TableConv",
+    "Logits", "MaxPool", "Norm", "Pad", "Parallel", "RBF", "Subsample", "TableConv", "UnitBias",
 )  # fmt: skip
 ACTIVATION_NAMES = (
     "relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "sigmoid", "tanh", "scaled_tanh",

@@ -63,6 +63,18 @@ const BUILDERS = {
     return withNormAndActivation([pool], b, context);
   },
 
+  UnitBias(b, shape, context) {
+    const bias = context.reader.read(`${context.nextModule()}bias`, shape);
+    return withNormAndActivation([new UnitBiases("bias", shape, shape, { bias, params: product(shape) })], b, context);
+  },
+
+  Pad(b, [channels, ...sides], context) {
+    const shape = requireMaps([channels, ...sides], context);
+    context.nextModule();
+    const { size, value } = b;
+    return [new Border("border", shape, [channels, ...sides.map((side) => side + 2 * size)], { size, value })];
+  },
+
   Dense(b, shape, context) {
     if (shape.length !== 1) throw new PageError(`Block ${context.label} needs a vector, and gets maps (${shape.join(", ")}).`);
     return withNormAndActivation([denseLayer(b.out_features, shape, b, context)], b, context);

@@ -54,6 +54,25 @@ function wholeOf(shape) {
   return { c: null, y: [0, (shape[1] ?? 1) - 1], x: [0, (shape[2] ?? 1) - 1] };
 }
 
+/** Adds one bias per unit (1989). */
+class UnitBiases extends Operation {
+  run(x) {
+    return x.map((value, i) => value + this.bias[i]);
+  }
+}
+
+/** Adds a border of one value around each map. */
+class Border extends Operation {
+  run(x) {
+    return padMaps(x, this.inShape, [this.size, this.size], this.value);
+  }
+
+  source({ c, y, x }) {
+    const span = ([first, last]) => [first - this.size, last - this.size];
+    return { c, y: span(y), x: span(x) };
+  }
+}
+
 /** A window that slides over maps: the base class of convolutions and pools. */
 class Sliding extends Operation {
   source({ c, y, x }) {

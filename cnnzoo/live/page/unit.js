@@ -47,6 +47,11 @@ function firstStep(operation, input, unit, value) {
   if (operation.kernels) return convolutionStep(operation, input, unit, value);
   if (operation instanceof Sliding || operation instanceof AdaptivePooling) return poolingStep(operation, input, unit, value);
   if (operation.weightsOf) return sumStep(operation, input, unit, value);
+  if (operation.kind === "border") {
+    const [y, x] = [unit.y - operation.size, unit.x - operation.size];
+    const isInside = y >= 0 && x >= 0 && y < operation.inShape[1] && x < operation.inShape[2];
+    return [h("p", {}, isInside ? `It is row ${y}, column ${x} of the map before.` : "It is part of the border.")];
+  }
   const { c } = unit;
   const [, height = 1, width = 1] = operation.inShape;
   const same = input[operation instanceof Flatten ? c : indexOf(operation.inShape, unit)];
@@ -55,6 +60,7 @@ function firstStep(operation, input, unit, value) {
     const [map, rest] = [Math.floor(c / (height * width)), c % (height * width)];
     return [h("p", {}, `It is row ${Math.floor(rest / width)}, column ${rest % width} of map ${map}.`)];
   }
+  if (operation.kind === "bias") return [step(`${number(same)}, plus the bias ${number(value - same)}`, value)];
   return [step(`${operation.kind} of ${number(same)}`, value)];
 }
 

@@ -24,6 +24,8 @@ const WORDS = {
   "adaptive max pooling": ["The map is divided into a fixed number of windows. The largest number of each is kept."],
   "adaptive average pooling": ["The map is divided into a fixed number of windows. Each is replaced by its mean."],
   subsampling: ["Pooling that learns, as in 1998: each window is added up, multiplied by one number of the map, and moved by another one, the bias."],
+  bias: ["Each unit adds a number of its own, its bias, that was learned in training."],
+  border: ["A border of one number is put around each map, so that windows can reach over its edge."],
   flatten: ["The maps are written in one long row. No number changes."],
   "fully connected": ["Each unit looks at all numbers before it. It multiplies each by a weight of its own, and adds up the products. It weighs all the evidence."],
   "radial basis": ["Each class has a code, a fixed row of +1 and \u22121. The closer the numbers are to the code, the higher is the score."],
@@ -99,6 +101,7 @@ function paramsFormula(operation) {
   if (kind === "convolution") return `${outShape[0]} kernels \u00d7 (${[inShape[0] / settings.groups, ...settings.kernel].join(" \u00d7 ")}${bias})`;
   if (kind === "fully connected") return `${count(outShape[0])} units \u00d7 (${count(inShape[0])}${bias})`;
   if (kind === "subsampling") return `${outShape[0]} maps \u00d7 2`;
+  if (kind === "bias") return "one for each unit";
   return kind === "normalization" ? `${outShape[0]} maps \u00d7 2` : "";
 }
 
