@@ -140,6 +140,6 @@ def random_network(spec: cnnzoo.Spec, seed: int) -> cnnzoo.CNN:
         for name, tensor in model.state_dict().items():
             if name.endswith("running_var"):
                 tensor.uniform_(0.5, 2, generator=generator)
-            elif tensor.is_floating_point() and tensor.dim() <= 1:
+            elif tensor.is_floating_point() and (tensor.dim() <= 1 or name.endswith("bias")):
                 tensor.normal_(0.2, 1, generator=generator)
     return model
