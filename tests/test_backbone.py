@@ -22,6 +22,7 @@ from cnnzoo.blocks import (
     Dropout,
     MaxPool,
     Parallel,
+    UnitBias,
     register_activation,
 )
 from cnnzoo.errors import InputError, UnknownNameError
@@ -222,6 +223,11 @@ def test_strides_of_every_model(name: str) -> None:
     model = cnnzoo.create(name, device="meta").eval()
     labels = [label for label in labeled_modules(model.features) if "/" not in label]
     strides = cnnzoo.backbone(model, labels).strides
+    if any(isinstance(block, UnitBias) for block in model.spec.features):  # images of one size only
+        assert {label for label in labels if strides[label] is not None} == {"H1_border", "H1"}
+        with pytest.raises(InputError, match="a network with a bias per unit takes images of one size"):
+            model(_images(model, 352, 352, n=1).to("meta"))
+        return
     with torch.device("meta"), torch.no_grad():
         small, large = (_hooked(model.features, labels, _images(model, side, side, n=1)) for side in (352, 448))
     for label in labels:

@@ -575,11 +575,11 @@ def test_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run("shoe.png", "--method", "occlusion", "--class", "class 4", "--set", "patch=7", "-o", "out.png")
     assert done.exit_code == 0, done.output
     expected = cnnzoo.explain(model, "shoe.png", "occlusion", label="class 4", patch=7)
-    assert done.stdout == f"{expected}\n" and expected.label == "class 4"
+    assert done.stdout == f"{expected}\nout.png\n" and expected.label == "class 4"
     with Image.open("out.png") as picture:
         assert picture.width == 1300
     assert run("shoe.png", "--layer", "conv1", "--class", "4", "-o", "a.svg").exit_code == 0
-    assert run("--method", "filters", "-o", "filters.pdf").stdout == "filters of lenet at conv1: 6 of 1x5x5\n"
+    assert run("--method", "filters", "-o", "filters.pdf").stdout == "filters of lenet at conv1: 6 of 1x5x5\nfilters.pdf\n"
     for words, code, text in (
         (("shoe.png", "--class", "clas 4", "-o", "x.png"), 1, "unknown class 'clas 4'. Did you mean 'class 4'"),
         (("shoe.png", "--method", "grad_cam", "-o", "x.png"), 1, "Did you mean 'gradcam'"),

@@ -160,7 +160,7 @@ def complete(line: str, incomplete: str = "") -> list[tuple[str, str]]:
     [
         ("summary", "alexnet_", ["alexnet_2012", "alexnet_owt"]),
         ("compare alexnet", "lenet5", ["lenet5_1998"]),
-        ("verify", "zf", ["zfnet"]),
+        ("verify", "zf", ["zfnet", "zfnet512"]),
         ("train lenet --recipe", "quick/d", ["quick/deep"]),
         ("recipes", "krizh", ["krizhevsky2012"]),
         ("train lenet --data", "f", ["fashion_mnist", "fashion_mnist_sample", "folder:"]),

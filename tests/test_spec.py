@@ -26,9 +26,11 @@ from cnnzoo.blocks import (
     Logits,
     MaxPool,
     Norm,
+    Pad,
     Parallel,
     Subsample,
     TableConv,
+    UnitBias,
     register_block,
 )
 from cnnzoo.edits import apply_knobs
@@ -299,7 +301,7 @@ def test_json_round_trip_of_every_kind_of_block() -> None:
         AvgPool(2),
         Parallel(((), (Parallel(((), ()), merge="add"),)), merge="concat", activation="relu"),
         Subsample(1, activation="tanh", init="uniform:0.5"), TableConv(((0,), (1, 0)), kernel_size=1),
-        AdaptiveAvgPool(2), AdaptiveMaxPool((2, 1)), Flatten(),
+        AdaptiveAvgPool(2), AdaptiveMaxPool((2, 1)), Pad(1, value=-1.0), UnitBias("tanh", bias_init=0.5), Flatten(),
     )  # fmt: skip
     spec = cnnzoo.Spec("all", (3, 32, 32), blocks, (Dense(5, activation=None), Dropout(0.25), Logits(4, bias_init=0.5)))
     assert cnnzoo.Spec.from_json(spec.to_json()) == spec

@@ -604,21 +604,22 @@ def test_a_record_of_finished_runs(tmp_path: Path, tiny_data: ImageData) -> None
 
 def test_curves_grow_in_a_notebook(monkeypatch: pytest.MonkeyPatch, tiny_data: ImageData) -> None:
     shown: list[str] = []
-    cell = types.SimpleNamespace(update=lambda figure: shown.append(f"update {len(figure.axes[0].lines)}"))
+    cell = types.SimpleNamespace(update=lambda html: shown.append(f"update {html}"))
 
-    def display(figure, display_id):
-        shown.append(f"display {len(figure.axes[0].lines)}")
+    def display(html, display_id):
+        shown.append(f"display {html}")
         return cell
 
     ipython = types.ModuleType("IPython")
     ipython.version_info = (9, 0)  # type: ignore[attr-defined]  # matplotlib reads it
     ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
     module = types.ModuleType("IPython.display")
-    module.display = display  # type: ignore[attr-defined]
+    module.display, module.HTML = display, str  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     cnnzoo.Trainer(plain_model(), tiny_data, PLAIN.replace(epochs=3)).fit()
-    assert shown == ["display 3", "update 3", "update 3"]
+    assert [text.partition(" ")[0] for text in shown] == ["display", "update", "update"]
+    assert all("<svg" in text and f"epoch {i}/3: loss" in text for i, text in enumerate(shown, start=1))
 
 
 def test_tensorboard_gets_each_epochs_figures(monkeypatch: pytest.MonkeyPatch, tiny_data: ImageData) -> None:

@@ -171,7 +171,8 @@ def test_table_and_picture(tmp_path: Path) -> None:
     memory.plot(tmp_path / "memory.svg", "8 MB")
     picture = (tmp_path / "memory.svg").read_text()
     assert memory.peak.name in picture and "8.00 MB" in picture and "optimizer" in picture
-    assert "<svg" in memory.to_page() and memory._repr_html_() in memory.to_page()
+    assert "<svg" in memory.to_page() and memory.to_html() in memory.to_page()
+    assert memory.to_html() in memory._repr_html_()
     with pytest.raises(FileError, match="cannot be written"):
         memory.plot(tmp_path / "absent" / "memory.svg")
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+
+from cnnzoo.errors import InputError
 
 
 class ScaledTanh(nn.Module):
@@ -85,6 +87,19 @@ class TableConv2d(nn.Module):
         return joined if self.order is None else joined.index_select(1, self.order)
 
 
+def add_biases(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Returns the sum of an input (N, *shape) and biases of that shape; raises InputError if it has another shape."""
+    if x.shape[1:] != bias.shape:
+        raise InputError(
+            f"maps of {tuple(x.shape[1:])} have other units than the biases, {tuple(bias.shape)}: a network with a "
+            "bias per unit takes images of one size"
+        )
+    return x + bias
+
+
+fx.wrap("add_biases")  # a single node for tracers, since the check depends on the input
+
+
 class UnitBiases(nn.Module):
     """One bias per unit.
 
@@ -97,8 +112,12 @@ class UnitBiases(nn.Module):
         self.bias = nn.Parameter(torch.zeros(*shape))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Adds the biases to an input (N, *shape)."""
-        return x + self.bias
+        """Adds the biases to an input (N, *shape).
+
+        Raises:
+            InputError: If the input has another shape, as for images of another size.
+        """
+        return add_biases(x, self.bias)
 
     def extra_repr(self) -> str:
         """Returns the shape, for ``print(model)``."""

@@ -46,9 +46,6 @@ def export(
     model: str, opset: int | None, data: str | None, data_options: dict[str, Any], overwrite: bool, **files: str | None
 ) -> None:
     """Export the network MODEL (as for evaluate), and check the scores of the exported file."""
-    from cnnzoo import api
-    from cnnzoo.data import load_data
-
     chosen = {option: path for option in _FORMATS if (path := files[option[2:].replace("-", "_")])}
     if not chosen:
         raise click.UsageError(f"give one or more of {', '.join(f'{option} FILE' for option in _FORMATS)}")
@@ -61,6 +58,9 @@ def export(
         raise click.UsageError("--opset is for --onnx and --int8")
     if ("--int8" in chosen) != (data is not None):
         raise click.UsageError("--int8 needs --data NAME, to calibrate and to evaluate with, and --data is for --int8")
+    from cnnzoo import api
+    from cnnzoo.data import load_data
+
     for option, path in chosen.items():
         if option == "--int8":
             assert data is not None
