@@ -173,7 +173,7 @@ def add_spectral_norm(model: cnnzoo.CNN) -> None:
 
 
 @pytest.mark.parametrize("change", [replace_head, add_weight_norm, add_spectral_norm])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_network_changed_by_hand_trains(change: Any, precision: str, tmp_path: Path, tiny_data: ImageData) -> None:
     """T5: and resumes with ``model=``; what cannot be stored is said once."""
 

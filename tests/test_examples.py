@@ -67,6 +67,7 @@ def test_memory_and_compute(tmp_path: Path) -> None:
     assert is_picture(tmp_path / "memory_and_compute.png")
 
 
+@pytest.mark.slow
 def test_roofline(tmp_path: Path) -> None:
     out = run_example("roofline.py", "lenet", "--batch", "32", "--seconds", "0.01", cwd=tmp_path)
     one, at_most_one, many, at_most_many = numbers_of(out, "fc3")
@@ -97,6 +98,7 @@ def test_simpler_alexnet(tmp_path: Path) -> None:
     assert macs == sorted(macs, reverse=True) and macs[0] > 10 * macs[-1]
 
 
+@pytest.mark.slow
 def test_net_for_28(tmp_path: Path) -> None:
     out = run_example("net_for_28.py", "--epochs", "1", "--width", "0.25", cwd=tmp_path)
     spec = load_example("net_for_28.py")["net28"]()
@@ -108,6 +110,7 @@ def test_net_for_28(tmp_path: Path) -> None:
     assert is_picture(tmp_path / "runs/net28/compare.png")
 
 
+@pytest.mark.slow
 def test_overfit_alexnet(tmp_path: Path) -> None:
     out = run_example("overfit_alexnet.py", "--width", "0.125", "--images", "16", "--epochs", "16", cwd=tmp_path)
     train_acc, test_acc, gap = numbers_of(out, "no dropout  ")
@@ -125,6 +128,7 @@ def test_activations(tmp_path: Path) -> None:
     assert is_picture(tmp_path / "activations.png")
 
 
+@pytest.mark.slow
 def test_features_first(tmp_path: Path) -> None:
     out = run_example("features_first.py", "--epochs", "1", cwd=tmp_path)
     assert numbers_of(out, "jointly")[0] == cnnzoo.count("lenet").params.total
@@ -137,6 +141,7 @@ def test_features_first(tmp_path: Path) -> None:
 # --- the lecture ---
 
 
+@pytest.mark.slow
 def test_alexnet_vs_lenet(tmp_path: Path) -> None:
     small = ("--images", "64", "--epochs", "1", "--width", "0.0625", "--out", "out")
     out = run_example("alexnet_vs_lenet.py", *small, cwd=tmp_path)

@@ -579,7 +579,9 @@ def test_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Image.open("out.png") as picture:
         assert picture.width == 1300
     assert run("shoe.png", "--layer", "conv1", "--class", "4", "-o", "a.svg").exit_code == 0
-    assert run("--method", "filters", "-o", "filters.pdf").stdout == "filters of lenet at conv1: 6 of 1x5x5\nfilters.pdf\n"
+    assert (
+        run("--method", "filters", "-o", "filters.pdf").stdout == "filters of lenet at conv1: 6 of 1x5x5\nfilters.pdf\n"
+    )
     for words, code, text in (
         (("shoe.png", "--class", "clas 4", "-o", "x.png"), 1, "unknown class 'clas 4'. Did you mean 'class 4'"),
         (("shoe.png", "--method", "grad_cam", "-o", "x.png"), 1, "Did you mean 'gradcam'"),

@@ -24,6 +24,7 @@ def numbers(name: str, out: str) -> list[float]:
     return [float(word) for word in line.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*draws new weights")  # the network from scratch, which keeps the architecture only
 def test_finetune_folder(tmp_path: Path) -> None:
     out = run_example("finetune_folder.py", cwd=tmp_path)
@@ -49,6 +50,7 @@ def test_finetune_folder(tmp_path: Path) -> None:
     assert "40 training images, 400 test images: dresses, shoes, tops, trousers" in out
 
 
+@pytest.mark.slow
 def test_transfer(tmp_path: Path) -> None:
     out = run_example("transfer.py", "--epochs", "1", cwd=tmp_path)
     assert "classifier.4 is new, for 2 classes instead of 10; features.0 takes 1 channel instead of 3" in out
@@ -113,6 +115,7 @@ def test_loops_of_others(tmp_path: Path, package: str, loops: list[str]) -> None
         assert cnnzoo.predict(saved, sample.test.images[0]).label in sample.classes
 
 
+@pytest.mark.slow
 def test_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Installed, the package's model is registered in a new process; its file is loaded without the package."""
     pytest.importorskip("setuptools", minversion="77", reason="the package is built offline")

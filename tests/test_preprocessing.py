@@ -100,7 +100,9 @@ LOADERS: dict[str, Callable[[Path, int], Data]] = {
 
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
 @pytest.mark.parametrize("loader", LOADERS)
-@pytest.mark.parametrize("gray", [False, True], ids=["color", "gray"])
+@pytest.mark.parametrize(
+    "gray", [pytest.param(False, id="color"), pytest.param(True, id="gray", marks=pytest.mark.slow)]
+)
 def test_training_evaluation_and_prediction_see_the_same_tensors(
     tmp_path: Path, loader: str, crop_mode: str, gray: bool
 ) -> None:
