@@ -25,8 +25,8 @@ from cnnzoo.measure.report import SUMMED
 
 TABLE = Path(__file__).parent / "golden" / "library_counts.csv"
 COLUMNS = ("name", "input", "parameters", "macs", "saved_bytes", "saved_by_hooks")
-# The CPU keeps more than the result: col2im returns a part of a larger buffer.
-EXCEPTIONS = {"timm:volo": 0.03}
+# The CPU keeps more than the result: col2im returns a part of a larger buffer, oneDNN's LSTM saves a workspace.
+EXCEPTIONS = {"timm:volo": 0.03, "timm:sequencer": 0.4}
 
 
 def names() -> Iterator[str]:
