@@ -31,7 +31,7 @@ def bytes_of_hooks(model: nn.Module, *inputs: Any) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             saved[storage.data_ptr()] = storage
-        return tensor
+        return tensor.detach()  # the tensor itself would be kept alive by its own graph
 
     with torch.autograd.graph.saved_tensors_hooks(save, lambda saved: saved):
         model(*inputs)
