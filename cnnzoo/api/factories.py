@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -127,14 +127,17 @@ def _build_torchvision(name: str, knobs: Mapping[str, Any]) -> nn.Module:
     if name not in names:
         raise unknown("model of torchvision", name, names)
     arguments: dict[str, Any] = {"weights": None, **knobs}
-    if name in torchvision.models.list_models(module=torchvision.models.detection):
-        arguments = {"weights_backbone": None, **arguments}
-    if name in torchvision.models.list_models(module=torchvision.models.segmentation):
+    is_detector = name in torchvision.models.list_models(module=torchvision.models.detection)
+    if is_detector or name in torchvision.models.list_models(module=torchvision.models.segmentation):
         arguments = {"weights_backbone": None, **arguments}
     if name in ("googlenet", "inception_v3"):
         arguments = {"init_weights": False, **arguments}  # its own initialization takes minutes
-    model: nn.Module = _on_meta(lambda: torchvision.models.get_model(name, **arguments))
-    return model.eval()
+
+    def build() -> nn.Module:
+        model: nn.Module = torchvision.models.get_model(name, **arguments)
+        return model.eval()
+
+    return build() if is_detector else _on_meta(build)  # the values of a detector decide what it computes
 
 
 def _build_timm(name: str, knobs: Mapping[str, Any]) -> nn.Module:
@@ -152,7 +155,7 @@ def _import(package: str) -> Any:
         raise InputError(f"{package} is not installed: pip install {package}") from error
 
 
-def _on_meta(build: Any) -> Any:
+def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
     """Returns a module without values, or with them if it needs some while it is built."""
     import torch
 
