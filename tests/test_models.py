@@ -53,7 +53,7 @@ def test_json_round_trip(name: str) -> None:
     assert inspect.getdoc(get_entry(name).function)
 
 
-@pytest.mark.parametrize("name", MODEL_PARAMS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "knobs",
     [
@@ -79,7 +79,7 @@ def test_knobs(name: str, knobs: dict) -> None:
         assert "MaxPool2d" not in kinds
 
 
-@pytest.mark.parametrize("name", MODEL_PARAMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_small_images(name: str) -> None:
     model = cnnzoo.create(name, device="meta", **small_knobs(name))
     assert model(torch.empty(2, *model.spec.input, device="meta")).shape == (2, model.spec.num_classes)
