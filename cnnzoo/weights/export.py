@@ -71,14 +71,9 @@ def export(
 
     Args:
         model: A cnnzoo network; it is not changed.
-        path: A file name:
-            ``.onnx``: ONNX, for any batch size (needs ``pip install "cnnzoo[onnx]"``);
-            ``.pt2``: ``torch.export``, for any batch size;
-            ``.pte``: ExecuTorch with XNNPACK, for one image at a time (``pip install "cnnzoo[executorch]"``);
-            ``.py``: the network as a module in plain PyTorch, without its weights;
-            ``.pth``, ``.safetensors``: the state dict of the same network in ``library``.
-        library: For a state dict: ``"torchvision"`` or ``"timm"``.
-        opset: For ONNX: the version of the operators; that of the exporter by default.
+        path: A file name; its suffix is the form, as for ``cnnzoo.export``.
+        library: As for ``cnnzoo.export``.
+        opset: As for ``cnnzoo.export``.
         overwrite: Whether an existing file may be replaced.
 
     Returns:

@@ -30,7 +30,7 @@ print(cnnzoo.diff("resnet18", "resnet18_d2l"))
 # ## Training
 #
 # Batches of 256 images of 96 px, SGD with a rate of 0.05. An online copy of the second edition printed a loss of
-# 0.012, 0.997 on training images and 0.893 on test images after ten epochs: it learns the training images by heart.
+# 0.012, 0.997 on training images and 0.893 on test images after ten epochs: the network overfits.
 
 # %%
 data = cnnzoo.load_data(DATA)
