@@ -8,6 +8,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from cnnzoo.measure.architecture import Node, layer_graph
 from cnnzoo.measure.architecture_levels import block_graph, stage_graph, stage_name
 from cnnzoo.measure.diagram import DETAILS
 from cnnzoo.measure.diagram_tiles import SHOWN, count_towers
-from cnnzoo.measure.drawing import LIGHT, Line, Polygon, Text, text_width, wrap_text
+from cnnzoo.measure.drawing import LIGHT, Line, Polygon, Text, _advance, text_width, wrap_text
 from cnnzoo.measure.drawing_files import tex_text
 from cnnzoo.measure.series_parallel import Split, Tangle, decompose, drawn_edges, nodes_of
 
@@ -428,3 +429,13 @@ def test_wrap_text() -> None:
     assert "".join(lines).replace(" ", "") == "denseblock1.denselayer1andmore"
     assert all(text_width(line, 6.5, bold=True) <= 60 for line in lines)
     assert wrap_text("x", 0.1, 6.5) == ["x"]
+
+
+def test_threads_measure_text_at_once() -> None:
+    """FreeType's fonts are not safe in threads."""
+    characters = [chr(code) for code in range(32, 1024)]
+    expected = [text_width(character, 10) for character in characters]
+    _advance.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        widths = list(pool.map(lambda _: [text_width(character, 10) for character in characters], range(8)))
+    assert all(width == expected for width in widths)

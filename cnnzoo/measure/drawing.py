@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -152,6 +153,9 @@ def arrow_head(points: Sequence[Point]) -> list[Point]:
     ]
 
 
+_font_lock = threading.Lock()  # FreeType loads one character of a font at a time
+
+
 @cache
 def _font(bold: bool) -> FT2Font:
     import matplotlib
@@ -166,9 +170,10 @@ def _font(bold: bool) -> FT2Font:
 @lru_cache(maxsize=4096)
 def _advance(character: str, bold: bool) -> float:
     """Returns the width of a character at font size 1; that of a square for one that the font lacks."""
-    if not _font(bold).get_char_index(ord(character)):
-        return 1.0
-    return float(_font(bold).load_char(ord(character)).linearHoriAdvance) / 65536 / 100
+    with _font_lock:
+        if not _font(bold).get_char_index(ord(character)):
+            return 1.0
+        return float(_font(bold).load_char(ord(character)).linearHoriAdvance) / 65536 / 100
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
